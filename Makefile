@@ -1,0 +1,63 @@
+# `make run` on a fresh clone: a virtual environment, the gateway in it, a config to start with, and off it goes.
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python3.14 python,\
+	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format wheel bench torture fuzz clean
+
+help:  ## show this
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: $(VENV)/.installed  ## install what is missing, and run the gateway with ./config.toml
+	@made="$$($(BIN)/gateway init)" && echo "$$made" | sed -n '/^made/p'
+	@exec $(BIN)/gateway run
+
+test: $(VENV)/.installed-dev  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev  ## format, lint, types and tests: what must hold before a change goes in
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.installed-dev  ## bring the code into its format
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+wheel: $(VENV)/.installed-dev  ## build the wheel, and see that it installs and runs in an empty folder
+	rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist
+	$(BIN)/python tests/try_wheel.py dist/*.whl
+
+bench: $(VENV)/.installed-dev  ## measure start, events and custom values (two cores, wrk, PostgreSQL)
+	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/post.py
+	$(BIN)/python benchmarks/values.py
+
+torture: $(VENV)/.installed-dev  ## kill it, cut its power, stop it, again and again; takes long
+	$(BIN)/python benchmarks/torture.py
+
+fuzz: $(VENV)/.installed-dev  ## send it 100,000 requests that nobody should send
+	$(BIN)/python benchmarks/fuzz.py
+
+clean:  ## remove the virtual environment and what was built; var/ stays
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name it: make PYTHON=/path/to/python3.12 run" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV), with what tests and checks need ..."
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first that knows dependency groups
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,41 @@
+"""What plugin authors import, and nothing else. The contract is in `gateway.hookspecs`."""
+
+from gateway.events import (
+    ConversationAssignment,
+    ConversationClosed,
+    CustomValueRequest,
+    DeliveryReport,
+    Event,
+    InboundMessage,
+    MessageSend,
+    MoveToQueue,
+    Payload,
+    Payment,
+    SetStatus,
+)
+from gateway.hookspecs import Context, Reject, Retry, SeveralCustomers, Value, Values, hookimpl
+from gateway.settings import Duration, Secret, Size
+
+__all__ = [
+    "Context",
+    "ConversationAssignment",
+    "ConversationClosed",
+    "CustomValueRequest",
+    "DeliveryReport",
+    "Duration",
+    "Event",
+    "InboundMessage",
+    "MessageSend",
+    "MoveToQueue",
+    "Payload",
+    "Payment",
+    "Reject",
+    "Retry",
+    "Secret",
+    "SetStatus",
+    "SeveralCustomers",
+    "Size",
+    "Value",
+    "Values",
+    "hookimpl",
+]

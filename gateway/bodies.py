@@ -1,0 +1,97 @@
+"""Reading a request's body: bounded in size and in time, since no server bounds the time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+LOOKS: Final = 8
+"""So many looks within the time a body may take: it is over its time by an eighth at most."""
+
+
+class TooLarge(Exception):
+    """The body is larger than the limit; it was not read to its end."""
+
+
+class TooSlow(Exception):
+    """The body was not complete in time."""
+
+
+class Gone(Exception):
+    """The client hung up before its body was complete."""
+
+
+class BodyReader:
+    """Reads bodies of at most `limit` bytes within `timeout` seconds, whatever their length was said to be.
+
+    One sweep looks after all bodies that are on their way: a timer for each would cost more than reading it.
+    """
+
+    def __init__(self, limit: int, timeout: float) -> None:
+        self._limit = limit
+        self._timeout = timeout
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._sweeping = False
+
+    def hurry(self, seconds: float) -> None:
+        """From now on a body has only so long, also one that is on its way already."""
+        self._timeout = min(self._timeout, seconds)
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, self._sweep, loop)
+
+    async def read(self, headers: list[tuple[bytes, bytes]], receive: Any) -> bytes:
+        """The whole body; `TooLarge`, `TooSlow` or `Gone`."""
+        length = -1
+        for name, value in headers:
+            if name == b"content-length" and value.isdigit():
+                length = int(value[:20])
+                if length > self._limit:
+                    raise TooLarge
+        loop = asyncio.get_running_loop()
+        task: Any = asyncio.current_task(loop)
+        self._reading[task] = loop.time()
+        if not self._sweeping:
+            self._sweeping = True
+            loop.call_later(self._timeout / LOOKS, self._sweep, loop)
+        try:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Gone
+            body: bytes = message.get("body", b"")
+            if len(body) != length and message.get("more_body", False):
+                body = await self._read_on(body, receive)
+            elif len(body) > self._limit:
+                raise TooLarge
+            return body
+        except asyncio.CancelledError:
+            if task not in self._late:
+                raise
+            task.uncancel()
+            raise TooSlow from None
+        finally:
+            del self._reading[task]
+            self._late.discard(task)
+
+    async def _read_on(self, first: bytes, receive: Any) -> bytes:
+        chunks, size = [first], len(first)
+        while size <= self._limit:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Gone
+            chunk = message.get("body", b"")
+            chunks.append(chunk)
+            size += len(chunk)
+            if not message.get("more_body", False) and size <= self._limit:
+                return b"".join(chunks)
+        raise TooLarge
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        latest = loop.time() - self._timeout
+        for task, began in self._reading.items():
+            if began <= latest and task not in self._late:
+                self._late.add(task)
+                task.cancel()
+        self._sweeping = bool(self._reading)
+        if self._sweeping:
+            loop.call_later(self._timeout / LOOKS, self._sweep, loop)

@@ -1,0 +1,117 @@
+"""`gateway ask`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.options import config_option, json_option, organisation_option, the_organisation, url_option
+from gateway.cli.output import print_json, print_table, printable
+
+if TYPE_CHECKING:
+    from gateway.values import Explained
+
+
+@click.command("ask")
+@click.argument("fields", nargs=-1, metavar="[FIELD]...")
+@click.option(
+    "--customer", metavar="UID", help="Webio's customerUID. Leave it out as in a conversation that began inbound."
+)
+@click.option(
+    "--address", metavar="ADDRESS", help="The contact's address (outboundChannelAddress), such as a phone number."
+)
+@click.option("--explain", is_flag=True, help="Show who answered each field, how it went, and how long it took.")
+@click.option("--direct", is_flag=True, help="Ask the providers of the config themselves: no gateway needs to run.")
+@organisation_option
+@url_option
+@config_option
+@json_option
+def command(
+    fields: tuple[str, ...],
+    customer: str | None,
+    address: str | None,
+    explain: bool,
+    direct: bool,
+    organisation: str | None,
+    url: str | None,
+    config_path: Path,
+    as_json: bool,
+) -> None:
+    """Ask the gateway for custom values, as Webio's bot does for its <<FIELD>> placeholders, and print the answer.
+
+    Without FIELD it only tests the connection. Exits 1 if the answer is not 200: the bot would take its Failure Step.
+
+    --explain asks over the admin listener, because no answer to Webio tells so much; where no gateway runs, directly.
+    --direct starts the plugins that answer custom values, for this one question. `gateway values` lists neither: they
+    are no request of Webio's. Asking without them is one like any other.
+
+    \b
+    Examples:
+      gateway ask balance ID --customer 123456
+      gateway ask balance --address 44777777777
+      gateway ask balance --customer 123456 --explain
+      gateway ask balance --customer 123456 --direct --json
+    """
+    from gateway.cli.asking import Question, as_webio, directly, over_admin
+    from gateway.config import load_config
+    from gateway.journal.lock import JournalLock
+
+    if url is not None and (explain or direct):
+        raise click.UsageError("--url asks as Webio does; neither --explain nor --direct goes with it")
+    config = load_config(config_path, secrets=not (explain or direct))
+    name = the_organisation(config, organisation)
+    asked = Question(fields, customer, address)
+    if explain and not direct and not JournalLock(config.journal.path).is_held():
+        click.echo("no gateway runs with this config: its providers are asked directly", err=True)
+        direct = True
+    if direct:
+        answer = directly(config, name, asked)
+    elif explain:
+        answer = over_admin(config, name, asked)
+    else:
+        answer = as_webio(config, name, asked, url)
+    if as_json:
+        print_json(_document(answer, explain))
+    else:
+        _show(answer, explain)
+    sys.exit(int(answer.status != 200))
+
+
+def _document(answer: Explained, explain: bool) -> dict[str, object]:
+    document: dict[str, object] = {"status": answer.status, "values": answer.values}
+    if explain:
+        document["fields"] = answer.fields
+    if answer.problem is not None:
+        document["problem"] = answer.problem
+    return document
+
+
+def _show(answer: Explained, explain: bool) -> None:
+    if explain:
+        columns = ("field", "outcome", "provider", "ms", "value")
+        print_table(columns, ((*cells, _value(answer, cells[0])) for cells in _details(answer)))
+    else:
+        width = max(map(len, answer.values), default=0)
+        for field in answer.values:
+            click.echo(f"{printable(field):<{width}}  {printable(_value(answer, field))}")
+    if answer.problem is not None:
+        reason = str(answer.problem.get("detail") or answer.problem.get("title") or "no reason given")
+        click.echo(f"{answer.status}  {printable(reason)}", err=True)
+    elif not answer.values:
+        click.echo("the gateway answers; no field was asked for", err=True)
+
+
+def _details(answer: Explained) -> list[tuple[str, str, str, str]]:
+    return [
+        (name, detail.outcome, detail.provider or "-", f"{detail.ms:.1f}") for name, detail in answer.fields.items()
+    ]
+
+
+def _value(answer: Explained, field: str) -> str:
+    if field not in answer.values:
+        return "-"
+    value = answer.values[field]
+    return "null" if value is None else str(value)

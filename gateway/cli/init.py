@@ -1,0 +1,36 @@
+"""`gateway init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gateway.cli.failures import Failure
+from gateway.cli.options import config_option
+from gateway.sample import init
+
+
+@click.command("init")
+@click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False))
+@config_option
+def command(directory: Path | None, config_path: Path) -> None:
+    """Write what is needed to run: config.toml, a fresh secret and a small sample database.
+
+    They go into DIRECTORY, or beside the config file. What is there already stays as it is; without the `-c` option and
+    DIRECTORY everything goes into the current folder.
+
+    \b
+    Examples:
+      gateway init
+      gateway init /etc/webio-gateway
+    """
+    config = directory / "config.toml" if directory else config_path
+    try:
+        made = init(config)
+    except OSError as error:
+        raise Failure(f"{error.filename or config}: {error.strerror}; nothing more was written") from None
+    for file in made:
+        click.echo(f"{'made' if file.new else 'kept'}  {file.path}")
+    option = "" if config == Path("config.toml") else f" -c {config}"
+    click.echo(f"\nNext: gateway check{option}   then: gateway run{option}")

@@ -1,0 +1,102 @@
+"""What commands print: JSON for programs, tables and colours on a terminal, plain aligned text in a pipe."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import Any, Final
+
+import click
+import msgspec
+
+_MEASURED: Final = 200  # rows that decide how wide the columns of a long plain table are
+
+
+def on_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def coloured(text: str, colour: str) -> str:
+    """Text in a colour, on a terminal whose user has not asked for none (NO_COLOR)."""
+    return click.style(text, fg=colour) if on_terminal() and not os.environ.get("NO_COLOR") else text
+
+
+def print_json(document: Any, *, flush: bool = False) -> None:
+    """One JSON document on a line of its own."""
+    sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
+    if flush:
+        sys.stdout.buffer.flush()
+
+
+def printable(text: str) -> str:
+    """Text from outside, without what a terminal would take for a command."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrapped: int = 1) -> int:
+    """A table with a header, of which the last `wrapped` columns may wrap on a terminal; how many rows it had.
+    Nothing is printed where there is none."""
+    rows = iter(rows)
+    first = list(islice(rows, _MEASURED))
+    if not first:
+        return 0
+    if on_terminal():
+        everything = [*first, *rows]
+        _rich_table(columns, everything, len(columns) - wrapped)
+        return len(everything)
+    widths = [max(map(len, column)) for column in zip(columns, *first, strict=True)]
+    count = -1
+    for row in chain([columns], first, rows):
+        cells = [printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())
+        count += 1
+    return count
+
+
+def show_time(moment: datetime) -> str:
+    """A time in UTC, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A function to tell how far a long work is (done, of how many): on a terminal only, else None."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], unwrapped: int) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=index < unwrapped)
+    for row in rows:
+        table.add_row(*(Text(printable(cell), style=_STYLES.get(cell.partition(" ")[0], "")) for cell in row))
+    Console().print(table)
+
+
+_STYLES = {
+    "200": "green",
+    "delivered": "green",
+    "enabled": "green",
+    "waiting": "yellow",
+    "retrying": "yellow",
+    "dead": "bold red",
+    "warning": "yellow",
+    "error": "bold red",
+}

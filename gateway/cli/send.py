@@ -1,0 +1,198 @@
+"""`gateway send`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from gateway.cli.filters import hook_named
+from gateway.cli.options import (
+    config_option,
+    json_option,
+    named_values,
+    organisation_option,
+    the_organisation,
+    url_option,
+)
+from gateway.cli.output import coloured, print_json, printable
+
+if TYPE_CHECKING:
+    from gateway.simulate import Client
+
+
+class Outgoing(NamedTuple):
+    """A body to send; `hook` is what it is, `path_hook` the hook to name in the path."""
+
+    hook: str
+    body: bytes
+    path_hook: str | None
+
+
+class Sent(NamedTuple):
+    """What became of it; `status` is None where there was no answer."""
+
+    hook: str
+    status: int | None
+    document: dict[str, Any]
+
+
+@click.command("send")
+@click.argument("hook", required=False, metavar="[HOOK]")
+@click.option("--all", "every", is_flag=True, help="One event of each of the eight hooks, in one conversation.")
+@click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=named_values,
+    help="Set a field of the body to a text; NAME:=VALUE to a JSON value. Repeatable.",
+)
+@click.option("--file", type=click.File("rb"), help="Send this body as it is (- is standard input).")
+@click.option("--count", type=click.IntRange(min=1), default=1, metavar="N", help="How many times.  [default: 1]")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Events per second.  [default: no limit]",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 256),
+    default=1,
+    metavar="N",
+    help="Requests at the same time.  [default: 1]",
+)
+@click.option(
+    "--path/--by-type",
+    "by_path",
+    default=None,
+    help="Name the hook in the path, or leave it to the body's type.  [default: by type; with --file and HOOK: path]",
+)
+@organisation_option
+@url_option
+@config_option
+@json_option
+def command(
+    hook: str | None,
+    every: bool,
+    fields: list[tuple[str, Any]],
+    file: Any,
+    count: int,
+    rate: float | None,
+    concurrency: int,
+    by_path: bool | None,
+    organisation: str | None,
+    url: str | None,
+    config_path: Path,
+    as_json: bool,
+) -> None:
+    """Send the gateway what Webio would send: a realistic event of HOOK, with a good token.
+
+    HOOK is one of inbound-message, message-send, delivery-report, payment, set-status, conversation-closed,
+    move-to-queue, conversation-assignment, in any spelling (inboundMessage, inbound_message). Every event is a new one,
+    in a conversation of its own unless --field conversationId=... says otherwise; --file sends the same bytes each
+    time. A line per event tells the gateway's answer. Exits 1 if any was not 200.
+
+    \b
+    Examples:
+      gateway send inboundMessage --field body="I paid yesterday"
+      gateway send --all
+      gateway send payment --field amount:=12.50 --count 1000 --concurrency 8
+      gateway send payment --file body.json
+    """
+    from gateway.config import load_config
+    from gateway.simulate import Client
+
+    if (hook is None and not every and file is None) or (every and (hook is not None or file is not None)):
+        raise click.UsageError("name a HOOK, or give --all, or --file with or without a HOOK")
+    if file is not None and fields:
+        raise click.UsageError("--file sends the body as it is, so --field cannot change it")
+    if hook is not None:
+        hook = hook_named(hook)
+    config = load_config(config_path)
+    outgoing = _file(file.read(), hook, by_path, count) if file else _made(hook, fields, bool(by_path), count)
+    name = the_organisation(config, organisation)
+    good = total = unanswered = 0
+    began = time.monotonic()
+    with Client(config, name, url=url, connections=concurrency) as client:
+        for sent in _send(client, outgoing, concurrency, rate):
+            _show(sent, as_json)
+            total += 1
+            good += sent.status == 200
+            unanswered += sent.status is None
+    if unanswered == total:
+        click.echo("no answer at all; does `gateway run` run?", err=True)
+    elif total > 1 and sys.stderr.isatty():
+        seconds = time.monotonic() - began
+        click.echo(f"{good} of {total} answered 200 in {seconds:.1f} s ({total / seconds:.0f} per second)", err=True)
+    sys.exit(int(good < total))
+
+
+def _made(hook: str | None, fields: list[tuple[str, Any]], by_path: bool, count: int) -> Iterator[Outgoing]:
+    from gateway.simulate import body, conversation, encode
+
+    for _ in range(count):
+        for name, made in conversation() if hook is None else [(hook, body(hook))]:
+            yield Outgoing(name, encode(made | dict(fields)), name if by_path else None)
+
+
+def _file(content: bytes, hook: str | None, by_path: bool | None, count: int) -> Iterator[Outgoing]:
+    for _ in range(count):
+        yield Outgoing(hook or "", content, None if by_path is False else hook)
+
+
+def _send(client: Client, outgoing: Iterable[Outgoing], concurrency: int, rate: float | None) -> Iterator[Sent]:
+    """Send, and give the answers as they come."""
+    pending: set[Future[Sent]] = set()
+    due = time.monotonic()
+    with ThreadPoolExecutor(concurrency) as pool:
+        for event in outgoing:
+            while pending and (len(pending) >= concurrency or time.monotonic() < due):
+                pause = None if len(pending) >= concurrency else max(0.0, due - time.monotonic())
+                done, pending = wait(pending, pause, FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+            if rate is not None:
+                time.sleep(max(0.0, due - time.monotonic()))
+                due = max(due + 1 / rate, time.monotonic() - 1)
+            pending.add(pool.submit(_post, client, event))
+        while pending:
+            done, pending = wait(pending, None, FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+
+
+def _post(client: Client, event: Outgoing) -> Sent:
+    from gateway.simulate import Unreachable
+
+    try:
+        answer = client.post(event.body, event.path_hook)
+    except Unreachable as error:
+        return Sent(event.hook, None, {"detail": str(error)})
+    return Sent(event.hook, answer.status, answer.document)
+
+
+def _show(sent: Sent, as_json: bool) -> None:
+    if as_json:
+        print_json({"status": sent.status, "hook": sent.hook or None} | sent.document, flush=True)
+        return
+    document = sent.document
+    hook = str(document.get("hook") or sent.hook)
+    if sent.status == 200:
+        notes = [
+            note
+            for note, given in (
+                ("duplicate", document.get("duplicate")),
+                ("unreadable", document.get("readable") is False),
+            )
+            if given
+        ]
+        text = "  ".join([f"{hook:<23}", str(document.get("id", "")), *notes])
+    else:
+        text = "  ".join(filter(None, [f"{hook:<23}", str(document.get("detail") or document.get("title") or "")]))
+    status = coloured(str(sent.status or "---"), "green" if sent.status == 200 else "red")
+    click.echo(f"{status}  {printable(text).rstrip()}")

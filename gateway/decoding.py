@@ -1,0 +1,139 @@
+"""A body's bytes into a typed payload: which hook, does it fit, and what the journal wants to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from gateway.events import BOM, HOOKS, PAYLOADS, UNKNOWN, Payload, parse_object, whole_characters
+
+# `type` strings as Webio documents them, and the hooks' own names for those it does not; read forgivingly.
+_TYPES = {
+    "inboundMessage": "inbound-message",
+    "inboundMessages": "inbound-message",
+    "messageSend": "message-send",
+    "messageStatusUpdate": "delivery-report",
+}
+_SEPARATORS = str.maketrans("", "", " -_")
+_ALIASES = {"communicationActionID": "communicationActionId"}  # Webio's prose spells it so
+_WIRE_NAMES = {
+    hook: frozenset(f.encode_name for f in msgspec.structs.fields(kind)) - {"extra"} for hook, kind in PAYLOADS.items()
+}
+_DOCUMENTED = frozenset(
+    hook
+    for hook, kind in PAYLOADS.items()
+    if any(f.required and f.name == "date_created" for f in msgspec.structs.fields(kind))
+)
+_IDENTIFIERS = frozenset({"conversationId", "customerUID"})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Decoded(msgspec.Struct, frozen=True, gc=False):
+    """What a body says. `created` is `dateCreated` in microseconds since 1970 (None: never a duplicate);
+    `natural_key` is what makes two different bodies a conflict."""
+
+    hook: str
+    payload: Payload | None
+    readable: bool
+    conversation_id: str | None
+    customer_uid: str | None
+    created: int | None
+    natural_key: str | None
+
+
+def normalise(spelling: str) -> str:
+    """A `type` with case, spaces, `-` and `_` taken away."""
+    return spelling.translate(_SEPARATORS).lower()
+
+
+def hook_names(aliases: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """`type` to hook, with further spellings by hook: each as it is written (for speed) and normalised."""
+    spellings = {**{hook: hook for hook in HOOKS}, **_TYPES}
+    for hook, further in aliases.items():
+        spellings.update(dict.fromkeys(further, hook))
+    names = {normalise(spelling): hook for spelling, hook in spellings.items()}
+    return {spelling: names[normalise(spelling)] for spelling in spellings} | names
+
+
+def decode(raw: bytes, hook: str | None, names: Mapping[str, str], zone: tzinfo) -> Decoded:
+    """Decode a POST body; `hook` is the one its path names, if any. `ValueError` where it is no JSON object."""
+    body = parse_object(raw)
+    if hook is None:
+        spelling = body.get("type")
+        if type(spelling) is str:
+            hook = names.get(spelling) or names.get(normalise(spelling))
+        hook = hook or UNKNOWN
+    created = _date(body.get("dateCreated"), zone)
+    payload = _payload(body, hook, created)
+    if payload is None:
+        body = _repaired(raw, body, hook)
+        payload = _payload(body, hook, created)
+    micros = None if created is None else (created - _EPOCH) // _MICROSECOND
+    if payload is None:
+        conversation_id, customer_uid = _text(body, "conversationId"), _text(body, "customerUID")
+        return Decoded(hook, None, hook == UNKNOWN, conversation_id, customer_uid, micros, None)
+    action = getattr(payload, "communication_action_id", None)
+    natural_key = f"{action}:{getattr(payload, 'status_code', '')}" if action else None
+    return Decoded(hook, payload, True, payload.conversation_id or None, payload.customer_uid, micros, natural_key)
+
+
+def _payload(body: dict[str, Any], hook: str, created: datetime | None) -> Payload | None:
+    """The body as its hook's struct, or None where it does not fit."""
+    if hook == UNKNOWN:
+        return None
+    names = _WIRE_NAMES[hook]
+    if body.keys() <= names:
+        known, extra = body.copy(), {}
+    else:
+        known = {key: value for key, value in body.items() if key in names}
+        extra = {key: value for key, value in body.items() if key not in names}
+    if created is not None:
+        known["dateCreated"] = created
+    elif "dateCreated" in known:  # where it is documented, the struct misses it then
+        extra["dateCreated"] = known.pop("dateCreated")
+    if known.get("customerUID") == "":
+        known["customerUID"] = None
+    known["extra"] = extra
+    try:
+        return msgspec.convert(known, PAYLOADS[hook])
+    except msgspec.ValidationError:
+        return None
+
+
+def _repaired(raw: bytes, body: dict[str, Any], hook: str) -> dict[str, Any]:
+    """The body with numbers as their text where Webio documents a string, and its other spelling of a name."""
+    texts = msgspec.json.decode(whole_characters(raw.removeprefix(BOM)), type=dict[str, msgspec.Raw])
+    repaired = dict(body)
+    for alias, name in _ALIASES.items():
+        if hook in _DOCUMENTED and alias in repaired and name not in repaired:
+            repaired[name] = repaired.pop(alias)
+            texts[name] = texts[alias]
+    for name in _WIRE_NAMES.get(hook, _IDENTIFIERS) & repaired.keys():
+        if type(repaired[name]) in (int, float, Decimal):
+            repaired[name] = bytes(texts[name]).decode()
+    return repaired
+
+
+def _date(value: Any, zone: tzinfo) -> datetime | None:
+    """An ISO 8601 date with dashes; compact forms are left alone, since digits may be an epoch instead."""
+    if type(value) is not str or value[4:5] != "-" or value[7:8] != "-":
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+        if parsed.tzinfo is None:
+            parsed = parsed.replace(tzinfo=zone)
+        if not 1 < parsed.year < 9999:
+            parsed.astimezone(UTC)  # a date that has no place in UTC is no date
+        return parsed
+    except (ValueError, OverflowError):
+        return None
+
+
+def _text(body: dict[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    return value or None if type(value) is str else None

@@ -1,0 +1,69 @@
+"""How one plugin's delivery is doing, for the health page, the metrics and the log (at a bounded rate)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+log = logging.getLogger("gateway.delivery")
+
+QUIET: Final = 10.0
+"""Seconds between log lines about one plugin's failures."""
+UNHEALTHY: Final = 3
+"""So many failures in a row make a plugin unhealthy."""
+DOWN: Final = 20
+"""So many, and it is taken to be down as a whole."""
+
+
+class Health:
+    """Counts of one plugin; `error` is its last failure, without anything of the event."""
+
+    def __init__(self, plugin: str) -> None:
+        self.plugin = plugin
+        self.delivered = 0
+        self.failures = 0
+        self.buried_count = 0
+        self.error: str | None = None
+        self.blocked: str | None = None
+        """Why the plugin takes nothing at all now (its checkpoint fails, its threads are stuck), or None."""
+        self._in_a_row = 0
+        self._next_line = 0.0
+        self._unlogged = 0
+        self._next_dead_line = 0.0
+        self._unlogged_dead = 0
+
+    @property
+    def healthy(self) -> bool:
+        return self.blocked is None and self._in_a_row < UNHEALTHY
+
+    @property
+    def down(self) -> bool:
+        """Whether nothing has worked for so long that the plugin is best asked now and then only."""
+        return self._in_a_row >= DOWN
+
+    def succeeded(self, count: int) -> None:
+        """So many events were taken."""
+        self.delivered += count
+        self._in_a_row = 0
+
+    def failed(self, error: str) -> None:
+        """A call failed."""
+        self.failures += 1
+        self._in_a_row += 1
+        self.error = error
+        self._unlogged += 1
+        now = time.monotonic()
+        if now >= self._next_line:
+            log.warning("plugin %s failed %d times since the last line: %s", self.plugin, self._unlogged, error)
+            self._next_line, self._unlogged = now + QUIET, 0
+
+    def buried(self, event_id: str, attempts: int) -> None:
+        """An event became a dead letter."""
+        self.buried_count += 1
+        self._unlogged_dead += 1
+        now = time.monotonic()
+        if now >= self._next_dead_line:
+            more = f", and {self._unlogged_dead - 1} others since the last line" if self._unlogged_dead > 1 else ""
+            log.error("plugin %s: event %s is a dead letter after %d attempts%s", self.plugin, event_id, attempts, more)
+            self._next_dead_line, self._unlogged_dead = now + QUIET, 0

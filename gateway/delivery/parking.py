@@ -1,0 +1,225 @@
+"""What one plugin did not take: tried again later, held behind an earlier event of its conversation, or dead."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from gateway.delivery.health import Health
+from gateway.delivery.items import Item, Key
+from gateway.delivery.retries import Retries
+from gateway.hookspecs import Reject, Retry
+from gateway.invoke import CallTimeout, PluginFault, describe
+from gateway.journal import DEAD, HELD, RETRYING, UNORDERED, Journal, Parked
+from gateway.loader import PluginDelivery
+
+
+class Parking:
+    """One plugin's parked events. `deliver` gets items whose time has come; `moved` is told of each item that needs
+    its place in the window no more, because it is parked."""
+
+    def __init__(
+        self,
+        plugin: str,
+        delivery: PluginDelivery,
+        journal: Journal,
+        clock: Callable[[], float],
+        health: Health,
+        deliver: Callable[[list[Item]], None],
+        moved: Callable[[Item], None],
+    ) -> None:
+        self._plugin = plugin
+        self._delivery = delivery
+        self._journal = journal
+        self._clock = clock
+        self._health = health
+        self._deliver = deliver
+        self._moved = moved
+        self._retries = Retries(self._fetch)
+        self._rows: dict[int, Parked] = {}
+        self._chains: dict[Key, deque[Parked]] = {}
+        """By conversation: the event that is to be tried again, and those held behind it, in order."""
+        self._dead: set[int] = set()
+        """Dead letters past the cursor: met again after a crash, they stay dead."""
+        self._careful: set[int] = set()
+        self._to_park: dict[int, Parked] = {}
+        self._to_release: set[int] = set()
+        self._gone: set[int] = set()
+        self._more = False
+        self._generation = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def unsettled(self) -> bool:
+        return bool(self._to_park or self._to_release)
+
+    def start(self, rows: Iterable[Parked], dead: Iterable[int], crashed: bool) -> None:
+        """Take up what the journal has; after a crash, what was due may have been in flight."""
+        rows = list(rows)
+        self._dead = set(dead)
+        if crashed:
+            now = self._clock()
+            self._careful = {row.seq for row in rows if row.next_at <= now}
+        self._add(rows)
+        self._retries.start()
+
+    async def stop(self) -> None:
+        await self._retries.stop()
+
+    def look_again(self) -> None:
+        """The journal is about to be read: from now on, remember what is parked no more."""
+        self._gone = set()
+
+    def take_up(self, rows: Iterable[Parked]) -> None:
+        """Take up those that are new in the journal: dead letters that an operator had retried."""
+        new = [row for row in rows if row.seq not in self._rows and row.seq not in self._gone]
+        self._dead.difference_update(row.seq for row in new)
+        self._add(new)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the journal may have more events without an order than could be taken up at once."""
+        return self._more and not self._rows
+
+    def go_back(self) -> None:
+        """Deliver everything parked again, also what is with the plugin now and what it took since the last
+        checkpoint."""
+        rows = sorted(self._rows.values(), key=lambda row: row.seq)
+        self._generation += 1
+        self._retries.clear()
+        self._rows.clear()
+        self._chains.clear()
+        self._add(rows)
+
+    def has(self, seq: int) -> bool:
+        """Whether an event is to be tried again, or held."""
+        return seq in self._rows
+
+    def knows(self, seq: int) -> bool:
+        """Whether an event is parked or dead: then it is not the log's to deliver."""
+        return seq in self._rows or seq in self._dead
+
+    def holds(self, key: Key | None) -> bool:
+        """Whether later events of this conversation have to wait."""
+        return key in self._chains
+
+    def hold(self, item: Item) -> None:
+        """Let an item wait behind those of its conversation."""
+        if item.key is not None:
+            self._chains[item.key].append(self.park(item, HELD))
+
+    def park(self, item: Item, state: str) -> Parked:
+        """Write an item down in a state; it needs its place in the window no more."""
+        row = self._row(item)
+        row.state = state
+        self._rows[item.seq] = self._to_park[item.seq] = row
+        self._moved(item)
+        return row
+
+    def failed(self, item: Item, outcome: BaseException) -> None:
+        """Try an item again after a pause, or bury it when it has had all its attempts."""
+        error = outcome.cause if isinstance(outcome, PluginFault) else outcome
+        row = self._row(item)
+        row.attempts += 1
+        row.error = describe(error)
+        self._health.failed(row.error if isinstance(error, CallTimeout) else type(error).__name__)
+        if isinstance(error, Reject) or row.attempts >= self._delivery.max_attempts:
+            self.bury(item, row.attempts, row.error)
+            return
+        pause = self.pause(row.attempts, error)
+        row.next_at = self._clock() + pause
+        self.park(item, RETRYING)
+        if item.origin == "log" and item.key is not None:
+            self._chains[item.key] = deque((row,))
+        self._retries.add(row, pause)
+
+    def bury(self, item: Item, attempts: int, error: str) -> None:
+        """Make an item a dead letter; its conversation goes on."""
+        row = self.park(item, DEAD)
+        row.attempts, row.error, row.since = attempts, error, self._clock()
+        del self._rows[item.seq]
+        self._dead.add(item.seq)
+        self._health.buried(item.event.id, attempts)
+        self.through(item)
+
+    def through(self, item: Item) -> None:
+        """An item was taken or is dead: on with those held behind it, if any."""
+        row = item.row
+        chain = self._chains.get(row.conversation) if row is not None and row.conversation is not None else None
+        if row is None or chain is None or chain[0] is not row:
+            return
+        chain.popleft()
+        if chain:
+            self._retries.add(chain[0])
+        else:
+            del self._chains[str(row.conversation)]
+
+    def pause(self, attempts: int, error: BaseException) -> float:
+        """Seconds until the next attempt: exponential with full jitter, or what the plugin asked for."""
+        if isinstance(error, Retry) and error.after is not None:
+            return max(0.0, error.after)
+        ceiling = min(self._delivery.backoff_max, self._delivery.backoff * 2.0 ** min(attempts - 1, 60))
+        return random.uniform(0, ceiling)  # noqa: S311 - jitter
+
+    def settled(self, batch: Iterable[Item], cursor: int) -> tuple[list[Parked], list[int]]:
+        """The rows to write and to drop, now that `batch` was taken for good."""
+        park, release = self._to_park, self._to_release
+        self._to_park, self._to_release = {}, set()
+        for item in batch:
+            if item.row is not None or item.origin == "replay":
+                self._rows.pop(item.seq, None)
+                park.pop(item.seq, None)
+                release.add(item.seq)
+        self._gone |= release
+        self._dead = {seq for seq in self._dead if seq > cursor}
+        return [msgspec.structs.replace(row) for row in park.values()], list(release)
+
+    def _row(self, item: Item) -> Parked:
+        if item.row is None:
+            item.row = Parked(
+                plugin=self._plugin,
+                seq=item.seq,
+                state=RETRYING,
+                since=self._clock(),
+                conversation=item.key if item.origin == "log" else None,
+                replayed=item.event.replayed,
+            )
+        return item.row
+
+    def _add(self, rows: Iterable[Parked]) -> None:
+        heads: list[Parked] = []
+        for row in rows:
+            self._rows[row.seq] = row
+            if row.conversation is None:
+                heads.append(row)
+            elif (chain := self._chains.get(row.conversation)) is not None:
+                chain.append(row)
+            else:
+                self._chains[row.conversation] = deque((row,))
+                heads.append(row)
+        self._more = sum(row.conversation is None for row in heads) >= UNORDERED
+        now, longest = self._clock(), self._delivery.backoff_max
+        for row in heads:  # the clock may have jumped since this was written
+            self._retries.add(row, min(max(0.0, row.next_at - now), longest))
+
+    async def _fetch(self, due: list[Parked]) -> None:
+        rows, generation = [row for row in due if self._rows.get(row.seq) is row], self._generation
+        events = await self._journal.fetch([row.seq for row in rows])
+        if generation != self._generation:
+            return  # all went back meanwhile, these rows too
+        items = []
+        for row in rows:
+            event = events.get(row.seq)
+            if event is None:  # the journal has it no more
+                del self._rows[row.seq]
+                self._to_release.add(row.seq)
+                continue
+            event = msgspec.structs.replace(event, attempt=row.attempts + 1, redelivered=True, replayed=row.replayed)
+            items.append(Item(row.seq, event, row.conversation, "parked", row, row.seq in self._careful))
+            self._careful.discard(row.seq)
+        self._deliver(items)

@@ -1,0 +1,264 @@
+"""What Webio sends, as types: one struct per hook, and `Event`, which surrounds them.
+
+Names are Webio's in snake_case. A field that Webio documents is typed and required; `customer_uid` may always be
+`None` (Webio sends an empty text). Hooks whose bodies are not documented have the common family of fields, all
+optional. Whatever else a body holds is in `extra`, and the bytes as received are in `Event.raw`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import time
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+INBOUND_MESSAGE: Final = "inbound-message"
+MESSAGE_SEND: Final = "message-send"
+DELIVERY_REPORT: Final = "delivery-report"
+PAYMENT: Final = "payment"
+SET_STATUS: Final = "set-status"
+CONVERSATION_CLOSED: Final = "conversation-closed"
+MOVE_TO_QUEUE: Final = "move-to-queue"
+CONVERSATION_ASSIGNMENT: Final = "conversation-assignment"
+UNKNOWN: Final = "unknown"
+"""The hook of an event whose `type` no hook of this version answers to; its payload is None."""
+
+BOM: Final = codecs.BOM_UTF8
+"""May stand before a body; no part of the JSON text."""
+
+MAX_DEPTH: Final = 500
+"""How deep a body may nest: less than any interpreter's stack, so that what was accepted stays readable everywhere."""
+
+# Webio's article "Message Outcomes"; other numbers are not documented.
+OUTCOMES: Final = {
+    "0": "delivered",
+    "1": "invalid",
+    "2": "unavailable",
+    "3": "network error",
+    "5": "expired",
+    "6": "invalid message structure",
+    "7": "invalid contact structure",
+    "9": "overrun",
+    "10": "blocklisted",
+    "11": "profanity",
+    "12": "rejected",
+    "14": "unconfirmed",
+}
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """What all eight POST bodies share. `extra` holds every field that the struct does not name; non-integers
+    in it are `Decimal`, so that amounts stay exact."""
+
+    type: str | None = None
+    customer_uid: str | None = msgspec.field(default=None, name="customerUID")
+    extra: dict[str, Any] = {}
+
+
+class _Message(_Body, frozen=True, kw_only=True, rename="camel", gc=False):
+    conversation_id: str
+    communication_action_id: str
+    outbound_channel_address: str
+    inbound_channel_address: str
+    date_created: datetime
+
+
+class InboundMessage(_Message, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A customer's message reached one of the organisation's channels."""
+
+    body: str
+
+
+class MessageSend(_Message, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A message went from pending to sent. `status_code` is Webio's text, as received."""
+
+    body: str
+    status_code: str
+
+
+class DeliveryReport(_Message, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A message went from sent to an outcome. `status_code` is Webio's text, as received."""
+
+    status_code: str
+
+    @property
+    def outcome(self) -> str | None:
+        """The documented name of `status_code`, such as `"delivered"`, or None where Webio documents none."""
+        return OUTCOMES.get(self.status_code)
+
+
+class _Undocumented(_Body, frozen=True, kw_only=True, rename="camel", gc=False):
+    conversation_id: str | None = None
+    outbound_channel_address: str | None = None
+    inbound_channel_address: str | None = None
+    date_created: datetime | None = None
+
+
+class Payment(_Undocumented, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A payment through WebioPay succeeded. Webio documents no body: amounts and references are in `extra`."""
+
+
+class SetStatus(_Undocumented, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A status was assigned to a conversation."""
+
+
+class ConversationClosed(_Undocumented, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A conversation was closed."""
+
+
+class MoveToQueue(_Undocumented, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A conversation was moved to a queue."""
+
+
+class ConversationAssignment(_Undocumented, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A conversation was assigned or unassigned."""
+
+
+Payload = (
+    InboundMessage
+    | MessageSend
+    | DeliveryReport
+    | Payment
+    | SetStatus
+    | ConversationClosed
+    | MoveToQueue
+    | ConversationAssignment
+)
+
+PAYLOADS: Final[dict[str, type[Payload]]] = {
+    INBOUND_MESSAGE: InboundMessage,
+    MESSAGE_SEND: MessageSend,
+    DELIVERY_REPORT: DeliveryReport,
+    PAYMENT: Payment,
+    SET_STATUS: SetStatus,
+    CONVERSATION_CLOSED: ConversationClosed,
+    MOVE_TO_QUEUE: MoveToQueue,
+    CONVERSATION_ASSIGNMENT: ConversationAssignment,
+}
+HOOKS: Final = tuple(PAYLOADS)
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One event as the gateway keeps it and hands it to plugins.
+
+    `id` is stable: a plugin that sees the same id again sees the same event (after a crash, a retry or a replay).
+    `attempt` counts the tries of this delivery from 1. `redelivered` is true when this plugin may have had the
+    event before; false means certainly not. `replayed` is true when an operator asked for it again.
+    """
+
+    id: str
+    received_at: datetime
+    organisation: str
+    hook: str
+    payload: Payload | None
+    raw: bytes
+    readable: bool = True
+    conflict: bool = False
+    conversation_id: str | None = None
+    customer_uid: str | None = None
+    attempt: int = 1
+    redelivered: bool = False
+    replayed: bool = False
+
+    def fields(self) -> dict[str, Any]:
+        """The whole body as a dictionary with Webio's own names; non-integers are `Decimal`."""
+        return parse_object(self.raw)
+
+    def line(self) -> bytes:
+        """The body's JSON text as received, brought onto one line."""
+        return one_line(self.raw)
+
+
+class CustomValueRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Webio's bot asks for values while a customer waits.
+
+    `fields` are the names this provider may answer. `customer_uid` is None in conversations that began inbound.
+    `expires` is the moment on `time.monotonic()` after which an answer comes too late.
+    """
+
+    organisation: str
+    fields: tuple[str, ...]
+    customer_uid: str | None = None
+    outbound_channel_address: str | None = None
+    expires: float = float("inf")
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until the answer is too late; never negative."""
+        return max(0.0, self.expires - time.monotonic())
+
+
+def _number(text: str) -> Decimal:
+    """Read a JSON number exactly; refuse what no float could hold (1e999), as the rest of the world would."""
+    value = Decimal(text)
+    if float(text) in (float("inf"), float("-inf")):
+        raise ValueError("number out of range")
+    return value
+
+
+# a whole pair, a half of one, or any other escape (which may be a backslash before the letter u)
+_ESCAPE = re.compile(
+    rb"\\(?:u([dD][89abAB][0-9a-fA-F]{2})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|u([dD][c-fC-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_any_decoder = msgspec.json.Decoder(float_hook=_number)
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Decode a JSON object; `ValueError` for anything else, whatever is wrong with it."""
+    text = raw.removeprefix(BOM)
+    try:
+        value = _decode(text)
+    except ValueError:
+        whole = whole_characters(text)
+        if whole == text:
+            raise
+        value = _decode(whole)
+    if type(value) is not dict:
+        raise ValueError("the body is valid JSON, but no object")
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and deeper_than(value, MAX_DEPTH):
+        raise ValueError(f"the body is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _decode(text: bytes) -> Any:
+    try:
+        return _any_decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, ArithmeticError) as error:
+        raise ValueError("the body is not valid JSON") from error
+
+
+def whole_characters(text: bytes) -> bytes:
+    """JSON text with U+FFFD for each half of a surrogate pair, as senders make them that cut an emoji in two. It is
+    JSON all the same, but no decoder of ours reads it; the event keeps the text as it came."""
+    return _ESCAPE.sub(_whole_character, text)
+
+
+def _whole_character(match: re.Match[bytes]) -> bytes:
+    high, low, single = match.groups()
+    if high is not None and low is not None:
+        return match[0]
+    return match[0] if high is None and single is None else b"\\ufffd"
+
+
+def deeper_than(value: Any, levels: int) -> bool:
+    """Whether decoded JSON has more than this many objects and arrays inside one another."""
+    layer = [value]
+    for _ in range(levels + 1):
+        containers = [item for item in layer if type(item) is dict or type(item) is list]
+        if not containers:
+            return False
+        layer = [inner for outer in containers for inner in (outer.values() if type(outer) is dict else outer)]
+    return True
+
+
+def one_line(raw: bytes) -> bytes:
+    """Bring JSON text onto one line. A raw line break in valid JSON can only stand between tokens."""
+    raw = raw.removeprefix(BOM)
+    if b"\n" in raw or b"\r" in raw:
+        raw = raw.replace(b"\r", b" ").replace(b"\n", b" ")
+    return raw.strip()

@@ -1,0 +1,113 @@
+"""How a custom value is written and what it must look like: the types of `format` and `pattern` in the config.
+
+A closed set on purpose: one number placeholder or strftime's plain directives, never Python's whole format language.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final, Self
+
+_AROUND = r"((?:[^{}%]|%(?![A-Za-z-]))*)"  # any text that is not half a date format
+_NUMBER = re.compile(_AROUND + r"\{:(,?)(?:\.(\d{1,2})f|(d))\}" + _AROUND)
+_DIRECTIVE = re.compile(r"%(-?.)", re.DOTALL)
+_DATE: Final = frozenset("YymdBbAaj%") | {"-d", "-m"}
+_TIME: Final = frozenset("HIMSp") | {"-H", "-I"}
+_PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
+_DIGITS: Final = 64
+_EXAMPLES: Final = 'expected a number format such as "{:.2f}" or "{:,.2f}", or a date format such as "%d/%m/%Y"'
+
+
+class Format:
+    """`"{:.2f}"`, `"{:,.2f}"` or `"{:,d}"` with text around it, for numbers; strftime's `"%d/%m/%Y"`, for dates."""
+
+    __slots__ = ("_number", "_timed", "source")
+
+    def __init__(self, source: str) -> None:
+        """Raises `ValueError` with a sentence for a format outside the set."""
+        self.source = source
+        self._number = _NUMBER.fullmatch(source)
+        self._timed = False
+        if self._number is None:
+            directives = _DIRECTIVE.findall(source)
+            if "{" in source or "}" in source or not directives or "%" in _DIRECTIVE.sub("", source):
+                raise ValueError(f"{_EXAMPLES}, found {source!r}")
+            unknown = sorted(set(directives) - _DATE - _TIME)
+            if unknown:
+                raise ValueError(f"%{unknown[0]} is none of the date directives that a format may use; {_EXAMPLES}")
+            self._timed = not _TIME.isdisjoint(directives)
+
+    @classmethod
+    def from_config(cls, value: Any, directory: Path) -> Self:
+        if not isinstance(value, str):
+            raise ValueError(f"{_EXAMPLES}, found {value!r}")
+        return cls(value)
+
+    def write(self, value: object) -> str:
+        """`value` (a number or a date, or the text of one) in this format; `ValueError` where it is neither."""
+        return self._as_date(value) if self._number is None else self._as_number(value, self._number)
+
+    def _as_number(self, value: object, parts: re.Match[str]) -> str:
+        before, comma, places, _, after = parts.groups()
+        number = _number(value)
+        try:
+            exact = number.quantize(Decimal(1).scaleb(-int(places or 0)), context=_ROUNDING)
+        except InvalidOperation:
+            raise ValueError("the number has too many digits") from None
+        return f"{before}{exact:{comma}f}{after}"
+
+    def _as_date(self, value: object) -> str:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value) if len(value) > 10 else date.fromisoformat(value)
+        if not isinstance(value, date) or (self._timed and not isinstance(value, datetime)):
+            raise ValueError("the value is no date, or has no time of day")
+        return value.strftime(self.source)
+
+    def __repr__(self) -> str:
+        return f"Format({self.source!r})"
+
+
+_ROUNDING = Context(prec=_DIGITS, rounding=ROUND_HALF_UP)
+
+
+def _number(value: object) -> Decimal:
+    if isinstance(value, str):
+        if len(value) <= _DIGITS and _PLAIN_NUMBER.fullmatch(value):
+            return Decimal(value)
+    elif isinstance(value, Decimal):
+        if value.is_finite():
+            return value
+    elif isinstance(value, float):
+        return _number(Decimal(repr(value)))
+    elif isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    raise ValueError("the value is no number")
+
+
+class Pattern:
+    """A regular expression that the whole value must match."""
+
+    __slots__ = ("_compiled", "source")
+
+    def __init__(self, source: str) -> None:
+        """Raises `ValueError` with a sentence where it is no regular expression."""
+        self.source = source
+        try:
+            self._compiled = re.compile(source)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+
+    @classmethod
+    def from_config(cls, value: Any, directory: Path) -> Self:
+        if not isinstance(value, str) or not value:
+            raise ValueError(f'expected a regular expression such as "[0-9]+", found {value!r}')
+        return cls(value)
+
+    def matches(self, text: str) -> bool:
+        return self._compiled.fullmatch(text) is not None
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.source!r})"

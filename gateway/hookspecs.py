@@ -1,0 +1,159 @@
+"""The plugin contract: everything a plugin author needs to read.
+
+A plugin is a class that an entry point in the group `gateway.plugins` names. It has a `Config` (a frozen,
+keyword-only msgspec struct that forbids unknown fields; leave it out where there is nothing to set) and
+`__init__(self, config)` without side effects. It implements any of the hooks below as methods marked with
+`@hookimpl`, each either `async def` or plain `def`: plain ones run in a thread of their plugin's own, so they may
+block. An implementation may leave out arguments it does not need.
+
+    class Payments:
+        class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+            url: str
+
+        def __init__(self, config: Config) -> None:
+            self.config = config
+
+        @hookimpl
+        async def on_payment(self, event: Event, payload: Payment) -> None: ...
+
+Delivery is at least once and in order within a conversation: after a crash or a retry the same event may come
+again with the same `event.id`. An exception means "not delivered", and the event is tried again with growing
+pauses; `Retry(after=...)` says when, `Reject(reason)` says never.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Collection, Iterable, Mapping
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pluggy
+
+from gateway.events import (
+    ConversationAssignment,
+    ConversationClosed,
+    CustomValueRequest,
+    DeliveryReport,
+    Event,
+    InboundMessage,
+    MessageSend,
+    MoveToQueue,
+    Payment,
+    SetStatus,
+)
+
+PROJECT: Final = "gateway"
+ENTRY_POINT_GROUP: Final = "gateway.plugins"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+Value = str | int | float | Decimal | date | bool | None
+"""What a provider may return for a field. Numbers and dates go out as text: decimals exact, dates ISO 8601."""
+
+Values = Mapping[str, Value]
+
+
+class Retry(Exception):
+    """Not now: deliver this event again, `after` seconds from now (default: by the usual backoff)."""
+
+    def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+        super().__init__(reason or "the plugin asked to be tried again")
+        self.after = after
+
+
+class Reject(Exception):
+    """Never: this event becomes a dead letter at once, and its conversation goes on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class SeveralCustomers(Exception):
+    """More than one customer matches a custom value request: answered with a conflict, never with a pick."""
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plugin is told at startup: its instance's name in the config, a logger of its own, the config file's
+    folder (relative paths are relative to it) and the names of the organisations."""
+
+    name: str
+    log: logging.Logger
+    directory: Path
+    organisations: tuple[str, ...]
+
+
+class Hooks:
+    """Every hook, with its exact arguments. The order of plugins in the config is the order of the calls."""
+
+    @hookspec
+    def startup(self, context: Context) -> Awaitable[None] | None:
+        """Open what you need. If it raises, the gateway does not start, and those already started are shut down."""
+
+    @hookspec
+    def shutdown(self) -> Awaitable[None] | None:
+        """Close it again, in reverse order. If it raises, that is logged and the next one still runs."""
+
+    @hookspec
+    def check(self) -> Awaitable[Iterable[str] | None] | Iterable[str] | None:
+        """`gateway check`: look whether what the settings name is there; raise with a sentence if it is not.
+        Return sentences that are only warnings. Called without `startup`; must change nothing."""
+
+    @hookspec
+    def on_event(self, event: Event) -> Awaitable[None] | None:
+        """Every event of every hook, unknown and unreadable ones too. Comes before the event's own hook."""
+
+    @hookspec
+    def on_inbound_message(self, event: Event, payload: InboundMessage) -> Awaitable[None] | None:
+        """A customer's message reached one of the organisation's channels."""
+
+    @hookspec
+    def on_message_send(self, event: Event, payload: MessageSend) -> Awaitable[None] | None:
+        """A message went from pending to sent."""
+
+    @hookspec
+    def on_delivery_report(self, event: Event, payload: DeliveryReport) -> Awaitable[None] | None:
+        """A message went from sent to an outcome."""
+
+    @hookspec
+    def on_payment(self, event: Event, payload: Payment) -> Awaitable[None] | None:
+        """A payment through WebioPay succeeded."""
+
+    @hookspec
+    def on_set_status(self, event: Event, payload: SetStatus) -> Awaitable[None] | None:
+        """A status was assigned to a conversation."""
+
+    @hookspec
+    def on_conversation_closed(self, event: Event, payload: ConversationClosed) -> Awaitable[None] | None:
+        """A conversation was closed."""
+
+    @hookspec
+    def on_move_to_queue(self, event: Event, payload: MoveToQueue) -> Awaitable[None] | None:
+        """A conversation was moved to a queue."""
+
+    @hookspec
+    def on_conversation_assignment(self, event: Event, payload: ConversationAssignment) -> Awaitable[None] | None:
+        """A conversation was assigned or unassigned."""
+
+    @hookspec
+    def checkpoint(self) -> Awaitable[None] | None:
+        """Make durable what the calls since the last checkpoint did: this plugin's cursor moves next.
+        It stands for the calls that had returned when it began; with `concurrency` above 1 others may run meanwhile.
+        If it raises, that whole batch counts as not delivered and comes again."""
+
+    @hookspec
+    def custom_values(self, request: CustomValueRequest) -> Awaitable[Values] | Values:
+        """Return those of `request.fields` that you know for this customer, and nothing for the others.
+        Raise `SeveralCustomers` where more than one matches, `TimeoutError` where something behind you took too long,
+        `Reject(reason)` where the fault is in this request, so that it does not count against you. Any exception,
+        or no answer in time, fails the request, unless a provider before yours in the config knows the field."""
+        raise NotImplementedError
+
+    @hookspec
+    def custom_value_fields(self) -> Collection[str] | None:
+        """The field names this provider can know at all, or None where only a look-up tells (the default).
+        Plain `def`; asked after startup, and now and then again while it returns None."""

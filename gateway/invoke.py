@@ -1,0 +1,233 @@
+"""Calling plugin code: the one module that knows about its threads, timeouts and guards.
+
+Whether an implementation is async is decided once, when it is bound. Whatever a plugin raises, `SystemExit` too,
+comes out as `PluginFault`. A call that is over its time is abandoned: a task is cancelled, a thread is left behind
+and replaced, so long as not too many of them are stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Final
+
+_DIGITS = re.compile(r"\d{6,}")
+GRACE: Final = 1.0
+"""Seconds that a cancelled task has to end before it is left behind."""
+
+
+Outcome = tuple[Any, BaseException | None]
+"""What a call returned, or what it raised."""
+
+
+class PluginFault(Exception):
+    """A plugin's call failed; `cause` is what it raised."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(describe(cause))
+        self.cause = cause
+
+
+class CallTimeout(Exception):
+    """A plugin's call was not over in time."""
+
+
+class Stuck(Exception):
+    """No thread is free: all of the plugin's threads are stuck in calls that were over their time."""
+
+
+def describe(error: BaseException) -> str:
+    """An error's type and message for the operator: short, with long runs of digits (phone numbers) taken out."""
+    name = type(error).__name__
+    try:
+        text = _DIGITS.sub("…", " ".join(str(error).split()))
+    except Exception:  # a plugin's own exception may not even know how to say what it is
+        return name
+    return f"{name}: {text[:200]}" if text else name
+
+
+class Impl:
+    """One hook implementation, bound to its plugin's instance. Call it with the hook's arguments in order."""
+
+    __slots__ = ("call", "is_async", "name")
+
+    def __init__(self, name: str, function: Callable[..., Any], order: tuple[int, ...] | None = None) -> None:
+        """`order` names, by position, the hook's arguments that the function takes; None: all, in order."""
+        self.name = name
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.call = function if order is None else _picking(function, order)
+
+
+def _picking(function: Callable[..., Any], order: tuple[int, ...]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        return function(*(args[index] for index in order))
+
+    return call
+
+
+class Threads:
+    """A plugin's own bounded pool of daemon threads. A stuck one is replaced up to `spare` times."""
+
+    def __init__(self, name: str, size: int, spare: int | None = None) -> None:
+        self._name = name
+        self._size = size
+        self._spare = size if spare is None else spare
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0  # threads that wait for work, less the work that waits for a thread
+        self._stuck = 0
+
+    @property
+    def stuck(self) -> int:
+        """How many threads are in a call that was given up."""
+        return self._stuck
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run `work`, which must not raise, in a thread; `Stuck` where none will come free."""
+        with self._lock:
+            if self._capacity() <= 0:
+                raise Stuck(f"{self._stuck} threads are stuck in calls that were over their time")
+            self._idle -= 1
+            self._grow()
+        self._work.put(work)
+
+    def abandon(self) -> None:
+        """A call is over its time: its thread no longer counts."""
+        with self._lock:
+            self._stuck += 1
+            self._grow()
+
+    def _capacity(self) -> int:
+        return min(self._size, self._size + self._spare - self._stuck)
+
+    def _grow(self) -> None:
+        if self._idle < 0 and self._threads - self._stuck < self._capacity():
+            self._threads += 1
+            self._idle += 1
+            threading.Thread(target=self._run, name=f"plugin-{self._name}", daemon=True).start()
+
+    def recover(self) -> None:
+        """A call that was given up has returned after all."""
+        with self._lock:
+            self._stuck -= 1
+
+    def close(self) -> None:
+        for _ in range(self._threads):
+            self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            del work
+            with self._lock:
+                self._idle += 1
+
+
+class Caller:
+    """Single calls to one plugin instance: lifecycle hooks, checkpoints and custom values."""
+
+    def __init__(self, threads: Threads) -> None:
+        self.threads = threads
+        self._left_behind: set[asyncio.Task[Any]] = set()
+
+    async def call(self, impl: Impl, *args: Any, timeout: float) -> Any:
+        """The implementation's result; `PluginFault`, `CallTimeout` (after `timeout` seconds) or `Stuck`."""
+        if impl.is_async:
+            return await self._in_task(impl, args, timeout)
+        return await self._in_thread(impl, args, timeout)
+
+    async def _in_task(self, impl: Impl, args: tuple[Any, ...], timeout: float) -> Any:
+        # a future and a timer of our own: asyncio.wait and asyncio.timeout cost several times as much
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Outcome | None] = loop.create_future()
+        task = loop.create_task(_into(done, impl, args))
+        timer = loop.call_later(timeout, _expire, done)
+        try:
+            outcome = await done
+        finally:
+            timer.cancel()
+            if not task.done():
+                task.cancel()
+                self._left_behind.add(task)
+                task.add_done_callback(self._left_behind.discard)
+        if outcome is None:
+            raise CallTimeout(f"no answer within {timeout:g} s")
+        result, error = outcome
+        if error is not None:
+            raise PluginFault(error)
+        return result
+
+    async def _in_thread(self, impl: Impl, args: tuple[Any, ...], timeout: float) -> Any:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Outcome] = loop.create_future()
+        given_up = threading.Event()
+
+        def settle(outcome: Outcome) -> None:
+            if given_up.is_set():
+                self.threads.recover()
+            elif not done.done():
+                done.set_result(outcome)
+
+        def work() -> None:
+            outcome = (None, None) if given_up.is_set() else run(impl, args)
+            try:
+                loop.call_soon_threadsafe(settle, outcome)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                return
+
+        self.threads.submit(work)
+        try:
+            await asyncio.wait((done,), timeout=timeout)
+        finally:
+            if not done.done():
+                given_up.set()
+                self.threads.abandon()
+        if not done.done():
+            raise CallTimeout(f"no answer within {timeout:g} s")
+        result, error = done.result()
+        if error is not None:
+            raise PluginFault(error)
+        return result
+
+
+def run(impl: Impl, args: tuple[Any, ...]) -> Outcome:
+    """Call a plain implementation in this thread: its result, or what it raised."""
+    try:
+        result = impl.call(*args)
+    except BaseException as error:
+        return None, error
+    if inspect.iscoroutine(result):
+        result.close()
+        return None, TypeError(f"{impl.name} is a plain def, but returned a coroutine; make it async def")
+    return result, None
+
+
+async def _into(done: asyncio.Future[Outcome | None], impl: Impl, args: tuple[Any, ...]) -> None:
+    outcome: Outcome = (None, asyncio.CancelledError())
+    try:
+        outcome = await _guarded(impl, args)
+    finally:
+        if not done.done():
+            done.set_result(outcome)
+
+
+def _expire(done: asyncio.Future[Outcome | None]) -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+async def _guarded(impl: Impl, args: tuple[Any, ...]) -> Outcome:
+    try:
+        return await impl.call(*args), None
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return None, error
+    except BaseException as error:
+        return None, error

@@ -1,0 +1,52 @@
+"""The write-ahead log: moved into the database piece by piece, and begun anew before it grows long."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+
+PAGES: Final = 2000
+"""Whenever it has grown by so many pages, they are moved."""
+LONG: Final = 16_384
+"""From so many pages (64 MiB) on, readers are waited for: while one reads, the log cannot begin anew."""
+WAIT_MS: Final = 100
+BUSY_MS: Final = 5000
+"""How long a statement waits for another process that has the database locked."""
+
+
+class WriteAheadLog:
+    """Of the one connection that writes and moves."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._pages = 0
+        self._moved = 0
+        connection.set_wal_hook(self._committed)
+
+    def keep_short(self, idle: bool) -> bool:
+        """Move what is due, when idle all there is; returns whether anything was moved."""
+        step = 0 if idle else PAGES if self._pages < LONG else LONG // 4
+        if self._pages - self._moved <= step:
+            return False
+        if self._pages < LONG:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        else:
+            self._begin_anew()
+        self._moved = self._pages
+        return True
+
+    def _begin_anew(self) -> None:
+        self._connection.set_busy_timeout(WAIT_MS)
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        except apsw.BusyError:
+            return  # somebody reads for long: later
+        finally:
+            self._connection.set_busy_timeout(BUSY_MS)
+
+    def _committed(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        if pages < self._pages:
+            self._moved = 0
+        self._pages = pages
+        return apsw.SQLITE_OK

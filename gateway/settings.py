@@ -1,0 +1,233 @@
+"""Types for the fields of a `Config`: durations and sizes in words, secrets that never show.
+
+Any class with `from_config(value, directory)` may be the type of a config field: it gets the TOML value and the
+config file's folder, and raises `ValueError` with a sentence for the operator. `pathlib.Path` fields are read
+relative to that folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Any, Protocol, Self
+from zoneinfo import ZoneInfo
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_NUMBER = r"(\d{1,15}(?:\.\d{1,9})?)\s*"
+_SIZE = re.compile(rf"{_NUMBER}({'|'.join(_BYTES)})", re.ASCII)
+_DURATION = re.compile(rf"{_NUMBER}(ms|s|m|h|d)\s*", re.ASCII)
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
+_LONGEST = 36500 * 86400  # what datetime and timers can still be shifted by
+_LARGEST = 2**50
+_LARGEST_SECRET = 2**16
+_LONGEST_SHOWN = 120
+_WORD = r"(?>[A-Z0-9]{1,20}(?![A-Za-z0-9])|[A-Z]?[a-z0-9]{1,20})"  # what is random mixes its cases, or is longer
+_STEP = rf"(?:\.{{1,2}}|~|\.?{_WORD}(?:[._-]{_WORD})*)"
+_WORDY_PATH = re.compile(rf"(?:/?(?:{_STEP}/)+{_STEP}|/{_STEP}|{_WORD}(?:[_-]{_WORD})*\.[a-z]{{2,8}})", re.ASCII)
+_WORDY_NAME = re.compile(rf"[A-Z][A-Z0-9]{{0,19}}|{_WORD}(?:_{_WORD})+", re.ASCII)
+
+
+class FromConfig(Protocol):
+    @classmethod
+    def from_config(cls, value: Any, directory: Path) -> Self: ...
+
+
+class Duration(float):
+    """Seconds; in TOML a text such as `"30s"`, `"1h30m"`, `"250ms"`, `"30d"`."""
+
+    @classmethod
+    def from_config(cls, value: Any, directory: Path) -> Self:
+        if isinstance(value, str):
+            parts = _DURATION.findall(value)
+            if parts and not _DURATION.sub("", value).strip():
+                seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+                if seconds > _LONGEST:
+                    raise ValueError(f'expected a duration of at most "36500d", found {show(value)}')
+                return cls(seconds)
+        raise ValueError(f'expected a duration such as "30s", "5m" or "24h", found {show(value)}')
+
+
+class Size(int):
+    """Bytes; in TOML a text such as `"1 MiB"`, `"512 KiB"`, `"10 GiB"`."""
+
+    @classmethod
+    def from_config(cls, value: Any, directory: Path) -> Self:
+        if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
+            size = float(match[1]) * _BYTES[match[2]]
+            if size > _LARGEST:
+                raise ValueError(f'expected a size of at most "1024 TiB", found {show(value)}')
+            return cls(size)
+        raise ValueError(f'expected a size such as "1 MiB" or "10 GiB", found {show(value)}')
+
+
+class Secret:
+    """A secret from a file or an environment variable; never in the config file itself, never in a repr."""
+
+    __slots__ = ("_value", "source")
+
+    def __init__(self, value: bytes | Callable[[], bytes], source: str) -> None:
+        self._value = value
+        self.source = source
+
+    @classmethod
+    def from_config(cls, value: Any, directory: Path) -> Self:
+        kind, where = _reference(value, directory)
+        if kind == "file":
+            return cls(_from_file(directory / where, where), f"file {where}")
+        return cls(_from_env(where), f"environment variable {where}")
+
+    @classmethod
+    def unread(cls, value: Any, directory: Path) -> Self:
+        """Like `from_config`, but its file or variable is looked at only when `value` is asked for: for commands that
+        need no secret, and must not fail where there is none."""
+        kind, _ = _reference(value, directory)
+        return cls(lambda: cls.from_config(value, directory).value, f"{kind}, not read yet")
+
+    @property
+    def value(self) -> bytes:
+        """The secret; of one that is `unread`, `ValueError` with a sentence where it cannot be read."""
+        if not isinstance(self._value, bytes):
+            self._value = self._value()
+        return self._value
+
+    def text(self) -> str:
+        """The secret as text; `ValueError` where it is not UTF-8."""
+        try:
+            return self.value.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"the secret in {self.source} is not UTF-8 text") from None
+
+    def __repr__(self) -> str:
+        return f"<secret from {self.source}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.value == self.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+class Network:
+    """An address or a network such as `10.0.0.0/8`. IPv4 addresses are found in their IPv6 form too."""
+
+    def __init__(self, network: IPv4Network | IPv6Network) -> None:
+        self.network = network
+
+    @classmethod
+    def from_config(cls, value: Any, directory: Path) -> Self:
+        try:
+            if isinstance(value, str):
+                return cls(ip_network(value))
+        except ValueError as error:
+            if "host bits" in str(error):
+                network = ip_network(value, strict=False)
+                raise ValueError(f"{show(value)} is an address in a network; the network is {network}") from None
+        raise ValueError(f'expected an address or a network such as "10.0.0.0/8", found {show(value)}')
+
+    def __contains__(self, address: str) -> bool:
+        try:
+            found = ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+            return found in self.network or found.ipv4_mapped in self.network
+        return found in self.network
+
+    def __repr__(self) -> str:
+        return str(self.network)
+
+
+class Zone(ZoneInfo):
+    """An IANA time zone."""
+
+    @classmethod
+    def from_config(cls, value: Any, directory: Path) -> Self:
+        try:
+            return cls(value)
+        except (ValueError, TypeError, OSError, KeyError):
+            raise ValueError(f'expected a time zone such as "Europe/Dublin", found {show(value)}') from None
+
+
+def path_from(value: Any, directory: Path) -> Path:
+    """A path relative to the config file's folder; `ValueError` where it can be none."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"expected a path, found {show(value)}")
+    if not value.isprintable():
+        raise ValueError("expected a path, found a text with control characters")
+    return directory / value
+
+
+def show(value: Any) -> str:
+    """A TOML value in an error message: short, on one line, containers by kind only."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "an array"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 80 else "a long text"
+    return str(value) if not isinstance(value, int) or -(2**63) <= value < 2**63 else "a very large number"
+
+
+def _reference(value: Any, directory: Path) -> tuple[str, str]:
+    """`file` or `env`, and what is named; `ValueError` for anything else, which may be the secret itself."""
+    if isinstance(value, dict) and len(value) == 1:
+        [(kind, where)] = value.items()
+        if kind == "file":
+            path_from(where, directory)
+            return kind, where
+        if kind == "env" and isinstance(where, str):
+            if not _ENV_NAME.fullmatch(where):
+                raise ValueError("expected the name of an environment variable in { env = ... }")
+            return kind, where
+    if isinstance(value, str):
+        raise ValueError('a secret must not stand in the config file; write { file = "path" } or { env = "NAME" }')
+    raise ValueError('expected { file = "path" } or { env = "NAME" }')
+
+
+def _from_file(path: Path, where: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            value = file.read(_LARGEST_SECRET + 1).rstrip(b"\r\n")
+    except FileNotFoundError:
+        if not _looks_like_a_path(where):
+            advice = "write the path of a file that holds the secret, not the secret itself"
+            raise ValueError(f"the secret file that is named here does not exist; {advice}") from None
+        raise ValueError(f"the secret file {path} does not exist") from None
+    except OSError as error:
+        named = "that is named here" if error.errno == errno.ENAMETOOLONG else path
+        raise ValueError(f"the secret file {named} cannot be read: {error.strerror}") from None
+    if not value:
+        raise ValueError(f"the secret file {path} is empty")
+    if len(value) > _LARGEST_SECRET:
+        raise ValueError(f"the secret file {path} holds more than {_LARGEST_SECRET} bytes")
+    return value
+
+
+def _from_env(name: str) -> bytes:
+    value = os.environb.get(name.encode()) if os.supports_bytes_environ else os.environ.get(name, "").encode()
+    if value is None:
+        if not _looks_like_a_variable(name):
+            raise ValueError(
+                "the environment variable that is named here is not set; write its name, not the secret itself"
+            )
+        raise ValueError(f"the environment variable {name} is not set")
+    if not value:
+        raise ValueError(f"the environment variable {name} is empty")
+    return value
+
+
+def _looks_like_a_path(text: str) -> bool:
+    """Whether an error may repeat it: a secret that was written in place of a path is no path of plain words."""
+    return len(text) <= _LONGEST_SHOWN and _WORDY_PATH.fullmatch(text) is not None
+
+
+def _looks_like_a_variable(name: str) -> bool:
+    return len(name) <= _LONGEST_SHOWN and _WORDY_NAME.fullmatch(name) is not None

@@ -1,0 +1,130 @@
+"""The rules of each field: who may answer it, under which names, and what its value must look like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from gateway.config import FieldSettings, Values
+from gateway.typed_table import Problem
+from gateway.values.answer import (
+    DEFAULT,
+    FAILED,
+    LATE,
+    NULL,
+    SKIPPED,
+    UNKNOWN,
+    VALUE,
+    FieldDetail,
+    Found,
+)
+from gateway.values.ask import Provider, Reply
+from gateway.values.text import BadValue, as_text
+
+_PLAIN = FieldSettings()
+_ERRORS = frozenset({FAILED, SKIPPED, LATE})
+
+
+class Rules:
+    """`[values]` as look-ups: alias to field, field to settings, field to the providers that may know it."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+        self._fields = values.fields
+        self._aliases = {alias: name for name, field in values.fields.items() for alias in field.aliases}
+        self._nullable = {self._aliases.get(name, name) for name in values.nullable}
+        self._nullable |= {name for name, field in values.fields.items() if field.nullable}
+
+    def field(self, name: str) -> str:
+        """The field that a name in a request stands for: itself, unless it is an alias."""
+        return self._aliases.get(name, name)
+
+    def settings(self, field: str) -> FieldSettings:
+        return self._fields.get(field, _PLAIN)
+
+    def seconds(self, field: str) -> float:
+        """How long the field's value may be remembered; 0: not at all."""
+        own = self.settings(field).cache
+        return self._values.cache if own is None else own
+
+    def refuses(self, field: str, customer_uid: str | None) -> bool:
+        """Whether the field must not be looked up without a customer UID, and there is none."""
+        return customer_uid is None and self.settings(field).required_key == "customer_uid"
+
+    def providers(self, field: str, providers: Sequence[Provider]) -> list[Provider]:
+        """Those that may know the field, in the order in which they are believed."""
+        owner = self.settings(field).provider
+        if owner is not None:
+            return [provider for provider in providers if provider.name == owner]
+        return [provider for provider in providers if provider.may_know(field)]
+
+    def decide(self, field: str, asked: Iterable[Provider], replies: Mapping[str, Reply]) -> Found | None:
+        """What became of the field, or None while a reply that decides it is still out.
+
+        The first provider in order that knows the field wins. One that failed might have known it, so its failure
+        stands, unless the field's `fallback` lets the next one answer.
+        """
+        settings = self.settings(field)
+        failure: FieldDetail | None = None
+        last: FieldDetail | None = None
+        for provider in asked:
+            reply = replies.get(provider.name)
+            if reply is None:
+                return None
+            found = self._from_reply(field, settings, provider, reply)
+            if found.detail.outcome in _ERRORS:
+                failure = failure or found.detail
+                if not settings.fallback:
+                    break
+            elif found.detail.outcome != UNKNOWN:
+                return found
+            last = found.detail
+        return self.without_value(field, failure or last or FieldDetail(UNKNOWN))
+
+    def without_value(self, field: str, detail: FieldDetail) -> Found:
+        """No provider gave a value: the default, where the field has one for this case, or the failure."""
+        settings = self.settings(field)
+        if settings.default is not None and (
+            detail.outcome == UNKNOWN or (settings.default_on_error and detail.outcome in _ERRORS)
+        ):
+            return Found(FieldDetail(DEFAULT, detail.provider, detail.ms), settings.default)
+        return Found(detail)
+
+    def _from_reply(self, field: str, settings: FieldSettings, provider: Provider, reply: Reply) -> Found:
+        def detail(outcome: str) -> FieldDetail:
+            return FieldDetail(outcome, provider.name, reply.ms)
+
+        if reply.failure is not None:
+            return Found(detail(reply.failure))
+        if field not in reply.values:
+            return Found(detail(UNKNOWN))
+        value = reply.values[field]
+        if value is None:
+            return Found(detail(NULL if field in self._nullable else UNKNOWN))
+        try:
+            return Found(detail(VALUE), _written(value, settings))
+        except BadValue as error:
+            provider.gave_nonsense(error)
+            return Found(detail(FAILED))
+
+    def warnings(self, declared: Iterable[str]) -> list[Problem]:
+        """Names that differ by case only: fields compare exactly, so one of them is likely a slip."""
+        names = sorted({*self._fields, *self._aliases, *self._nullable, *declared})
+        return [
+            Problem(f"values.fields.{one}", f"differs from {other!r} by case only; they are two fields")
+            for one, other in combinations(names, 2)
+            if one.casefold() == other.casefold()
+        ]
+
+
+def _written(value: Any, settings: FieldSettings) -> str:
+    text = as_text(value)
+    if settings.format is not None:
+        try:
+            text = as_text(settings.format.write(value))
+        except (ValueError, ArithmeticError):
+            raise BadValue("a value that does not fit the field's format") from None
+    if settings.pattern is not None and not settings.pattern.matches(text):
+        raise BadValue("a value that does not match the field's pattern")
+    return text

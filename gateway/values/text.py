@@ -1,0 +1,56 @@
+"""A provider's value as the text that the bot gets."""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+from decimal import Decimal
+from typing import Final
+
+MAX_TEXT: Final = 4096
+"""Characters of one value; a longer one is a provider's fault."""
+
+
+class BadValue(Exception):
+    """A provider gave something that is no value; the message never holds it."""
+
+
+def as_text(value: object) -> str:
+    """The text of a provider's value (not None): decimals plain and exact, dates ISO 8601. Raises `BadValue`."""
+    if type(value) is str:
+        text = value
+    elif isinstance(value, str):
+        text = str.__str__(value)
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, Decimal):
+        text = _plain(value)
+    elif isinstance(value, int):
+        if value.bit_length() > MAX_TEXT * 3:
+            raise BadValue("a number that is too long")
+        text = int.__repr__(value)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise BadValue("a number that is not finite")
+        text = _plain(Decimal(float.__repr__(value)))
+    elif isinstance(value, date):
+        text = value.isoformat()
+    else:
+        raise BadValue(f"a value of type {type(value).__name__}")
+    if len(text) > MAX_TEXT:
+        raise BadValue(f"a value longer than {MAX_TEXT} characters")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BadValue("a text that is not valid Unicode") from None
+    return text
+
+
+def _plain(value: Decimal) -> str:
+    if not value.is_finite():
+        raise BadValue("a number that is not finite")
+    exponent = value.as_tuple().exponent
+    if abs(value.adjusted()) > MAX_TEXT or (isinstance(exponent, int) and abs(exponent) > MAX_TEXT):
+        raise BadValue("a number that is too long")
+    return format(value, "f")

@@ -1,0 +1,44 @@
+"""An event as a line of the archive, and the file it belongs to."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from functools import lru_cache
+
+from gateway import Event, Reject
+
+Item = tuple[str, bytes, bool]
+"""An event on its way to a file: id, line, and whether it may stand there already."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_IDS = re.compile(rb'\n\{"id":"([^"]*)"')
+
+
+def place_and_line(event: Event) -> tuple[str, bytes]:
+    """Where the event belongs (`organisation/hook/YYYY-MM-DD`, the UTC day of its receipt), and its line.
+
+    The body stands in the line as its own JSON text. `Reject` where a name is not fit for a path or a line."""
+    if _ID.fullmatch(event.id) is None:
+        raise Reject("the event's id is not made of letters, digits, '_' and '-'")
+    received = event.received_at.astimezone(UTC).isoformat(timespec="microseconds")
+    head = (
+        f'{{"id":"{event.id}","received_at":"{received[:-6]}Z",'
+        f'"organisation":"{event.organisation}","hook":"{event.hook}","body":'
+    )
+    place = f"{_folder(event.organisation, event.hook)}/{received[:10]}"
+    return place, b"%b%b}\n" % (head.encode(), event.line())
+
+
+def ids_in(lines: bytes) -> list[bytes]:
+    """The ids of whole lines, in order."""
+    return _IDS.findall(b"\n" + lines)
+
+
+@lru_cache(maxsize=1024)
+def _folder(organisation: str, hook: str) -> str:
+    for kind, name in (("organisation", organisation), ("hook", hook)):
+        if _NAME.fullmatch(name) is None:
+            raise Reject(f"the {kind}'s name cannot be a folder: letters, digits, '.', '_' and '-' can")
+    return f"{organisation}/{hook}"

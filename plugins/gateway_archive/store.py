@@ -1,0 +1,180 @@
+"""The archive's folder: one process at a time, and a bounded number of files open."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from gateway_archive.compression import (
+    Stopped,
+    discard,
+    finished_days,
+    replace,
+    settle_all,
+    write_compressed,
+)
+from gateway_archive.day_file import DayFile
+from gateway_archive.durable import create_file, make_folder
+from gateway_archive.lines import Item
+
+_MOST_OPEN = 128
+
+
+class ArchiveError(Exception):
+    """The archive cannot be used, or not now; the message is a sentence for the operator."""
+
+
+class Store:
+    """An open archive. `lock` is to be held around `write` and `sync`. `rollbacks` counts the times that lines
+    were, or may have been, taken back."""
+
+    def __init__(self, root: Path, log: logging.Logger) -> None:
+        """Open an archive, making its folder; `ArchiveError` where another process has it or it cannot be made."""
+        self.lock = threading.Lock()
+        self.rollbacks = 0
+        self._root = root
+        self._log = log
+        self._files: OrderedDict[str, DayFile] = OrderedDict()
+        try:
+            make_folder(root)
+            self._lock_fd = _lock(root / ".lock")
+        except OSError as error:
+            raise ArchiveError(f"the archive {root} cannot be opened: {error.strerror}") from error
+        try:
+            settle_all(root)
+        except OSError as error:
+            os.close(self._lock_fd)
+            raise ArchiveError(f"the archive {root} cannot be put in order: {error}") from error
+
+    def close(self) -> None:
+        """Close all files and give the folder free. What was not synced is not made durable by this."""
+        with self.lock:
+            while self._files:
+                self._files.popitem()[1].close()
+            os.close(self._lock_fd)
+
+    def write(self, place: str, items: list[Item], suspects: bool) -> None:
+        """Append to `organisation/hook/YYYY-MM-DD`; `ArchiveError` where that fails: then the file is as it was
+        at the last `sync`, and every item since is to come again as a suspect."""
+        file = self._file(place)
+        with self._guard(file):
+            file.write(items, suspects)
+
+    def sync(self) -> None:
+        """Make all that was written durable; `ArchiveError` as in `write`."""
+        for file in self._files.values():
+            if file.unsynced:
+                with self._guard(file):
+                    file.sync()
+            file.forget_idle_index()
+
+    def compress_days_before(self, now: datetime, stop: Callable[[], bool]) -> None:
+        """Compress the days that are over. What fails is logged, and left as it is. Takes `lock` for moments only."""
+        try:
+            with self.lock:
+                settle_all(self._root)
+        except OSError as error:
+            self._log.warning("the archive %s could not be put in order: %s", self._root, error)
+            return
+        for path in finished_days(self._root, now):
+            if stop():
+                return
+            try:
+                self._compress(path, stop)
+            except Stopped:
+                return
+            except Exception as error:
+                self._log.warning("the archive file %s could not be compressed, and stays: %s", path, error)
+
+    def _compress(self, path: Path, stop: Callable[[], bool]) -> None:
+        place = path.relative_to(self._root).with_suffix("").as_posix()
+        with self.lock:
+            before = self._state(place, path)
+            if before is not None and not before.st_size:
+                self._files.pop(place).close()
+                path.unlink()
+        if before is None or not before.st_size:
+            return
+        write_compressed(path, before.st_size, stop)
+        with self.lock:
+            after = self._state(place, path)
+            if after is None or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                discard(path)
+                return
+            self._files.pop(place).close()
+            replace(path)
+
+    def _state(self, place: str, path: Path) -> os.stat_result | None:
+        """What a `.jsonl` is like once all of it is durable."""
+        file = self._file(place)
+        with self._guard(file):
+            return None if file.size() is None else path.stat()
+
+    def _file(self, place: str) -> DayFile:
+        file = self._files.get(place)
+        if file is None:
+            file = self._files[place] = DayFile(self._root / f"{place}.jsonl", self._log)
+        self._files.move_to_end(place)
+        if len(self._files) > _MOST_OPEN:
+            self._close_one()
+        return file
+
+    def _close_one(self) -> None:
+        oldest = next((place for place, file in self._files.items() if not file.rolling_back), None)
+        if oldest is not None:
+            file = self._files[oldest]
+            if file.unsynced:
+                with self._guard(file):
+                    file.sync()
+            self._files.pop(oldest).close()
+
+    @contextmanager
+    def _guard(self, file: DayFile) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.rollbacks += 1
+            file.roll_back()
+            if isinstance(error, OSError):
+                raise ArchiveError(f"{error.filename or file.path}: {error.strerror or error}") from error
+            raise
+
+
+@contextmanager
+def _guard(file: DayFile) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        file.roll_back()
+        if isinstance(error, OSError):
+            raise ArchiveError(f"{error.filename or file.path}: {error.strerror or error}") from error
+        raise
+
+
+def _lock(path: Path) -> int:
+    """Lock the folder for this process; the system lets go of it when the process ends, however it ends."""
+    try:
+        fd = create_file(path)
+    except FileExistsError:
+        fd = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+    except BlockingIOError:
+        owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        os.close(fd)
+        raise ArchiveError(
+            f"another archive writes to {path.parent} already (process {owner}); give each a directory of its own"
+        ) from None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

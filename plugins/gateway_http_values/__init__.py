@@ -1,0 +1,5 @@
+"""Custom values from an internal REST endpoint: configured requests, escaped parameters, fields by JSON pointer."""
+
+from gateway_http_values.plugin import HttpValuesPlugin
+
+__all__ = ["HttpValuesPlugin"]

@@ -1,0 +1,256 @@
+"""The provider: which requests a question needs, sent together, their answers as values."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import ssl
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import httpx
+import msgspec
+
+from gateway import CustomValueRequest, Duration, Secret, SeveralCustomers, Size, Values, hookimpl
+from gateway_http_values.client import BadReply, Bearer, fetch, header_value, open_client, parse
+from gateway_http_values.pointer import MISSING, Pointer
+from gateway_http_values.template import BY_ADDRESS, Unfit, UrlTemplate, filled, names_in
+
+Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
+_CHECKING: Final = 5.0
+_SECRET_HEADER = re.compile(r"auth|cookie|key|token|secret|password", re.IGNORECASE)
+_NOT_A_DIGIT = re.compile(r"[^0-9]")
+QUIET: Final = ("httpx", "httpcore")
+"""Loggers that would quote URLs, which hold customers' data."""
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the plugin's tables."""
+
+
+class Request(Table, frozen=True, kw_only=True):
+    """One `[[requests]]`. `records` points to a list of which exactly one entry must match; `unknown` and `several`
+    are the statuses that say so."""
+
+    url: UrlTemplate
+    fields: dict[str, Pointer]
+    method: Literal["GET", "POST"] = "GET"
+    body: dict[str, Any] | None = None
+    records: Pointer | None = None
+    unknown: tuple[Status, ...] = (404,)
+    several: tuple[Status, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.fields:
+            raise ValueError('fields is empty; write fields = { balance = "/account/balance" }')
+        if self.body is not None and self.method != "POST":
+            raise ValueError('a body needs method = "POST"')
+        names_in(self.body)
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        return self.url.parameters | names_in(self.body)
+
+
+class Basic(Table, frozen=True, kw_only=True):
+    username: str
+    password: Secret
+
+
+class Settings(Table, frozen=True, kw_only=True):
+    requests: tuple[Request, ...]
+    bearer: Secret | None = None
+    basic: Basic | None = None
+    headers: dict[str, str] = {}
+    secret_headers: dict[str, Secret] = {}
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    connections: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
+    connect_timeout: Duration = Duration(1)
+    max_body: Size = Size(2**20)
+
+    def __post_init__(self) -> None:
+        if not self.requests:
+            raise ValueError("at least one [[requests]] is needed")
+        if self.bearer is not None and self.basic is not None:
+            raise ValueError("bearer and basic exclude each other")
+        open_secrets = [name for name in self.headers if _SECRET_HEADER.search(name)]
+        if open_secrets:
+            raise ValueError(f"headers.{open_secrets[0]} may be a secret; write it under secret_headers, from a file")
+        if self.key is not None and self.certificate is None:
+            raise ValueError("key needs a certificate")
+        if self.connect_timeout <= 0 or self.max_body <= 0:
+            raise ValueError("connect_timeout and max_body must be larger than 0")
+
+
+class HttpValuesPlugin:
+    """Answers custom values from one HTTP service."""
+
+    Config = Settings
+
+    def __init__(self, config: Settings) -> None:
+        for name in QUIET:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._config = config
+        self._requests = [(request, request.parameters) for request in config.requests]
+        self._client: httpx.AsyncClient
+
+    @hookimpl
+    async def startup(self) -> None:
+        config = self._config
+        secret = {name: header_value(value) for name, value in config.secret_headers.items()}
+        auth: httpx.Auth | None = None
+        if config.bearer is not None:
+            auth = Bearer(config.bearer)
+        elif config.basic is not None:
+            auth = httpx.BasicAuth(config.basic.username, config.basic.password.value)
+        self._client = open_client(self._tls(), {**config.headers, **secret}, auth, config.connections)
+
+    @hookimpl
+    async def shutdown(self) -> None:
+        await self._client.aclose()
+
+    @hookimpl
+    async def check(self) -> list[str]:
+        """Whether each host can be reached (and, for https, believed); no request is sent."""
+        context = self._tls()
+        for origin in sorted({request.url.origin for request, _ in self._requests}):
+            url = httpx.URL(origin)
+            port = url.port or (443 if url.scheme == "https" else 80)
+            try:
+                async with asyncio.timeout(_CHECKING):
+                    tls = context if url.scheme == "https" else None
+                    _, writer = await asyncio.open_connection(url.host, port, ssl=tls)
+                    writer.close()
+                    await writer.wait_closed()
+            except TimeoutError:
+                raise ValueError(f"{origin} did not answer within {_CHECKING:g} s") from None
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{origin} cannot be reached: {error}") from None
+        return [*self._warnings()]
+
+    @hookimpl
+    def custom_value_fields(self) -> set[str]:
+        return {field for request, _ in self._requests for field in request.fields}
+
+    @hookimpl
+    async def custom_values(self, request: CustomValueRequest) -> Values:
+        given = _parameters(request)
+        runs = self._plan(frozenset(request.fields), given)
+        results = await asyncio.gather(
+            *(self._run(index, given, request.time_left) for index, _ in runs), return_exceptions=True
+        )
+        values: dict[str, Any] = {}
+        for (_, fields), document in zip(runs, _all_of(results), strict=True):
+            for field in fields:
+                if values.get(field) is None and field in document:
+                    values[field] = document[field]
+        return values
+
+    def _plan(self, wanted: frozenset[str], given: dict[str, str]) -> list[tuple[int, frozenset[str]]]:
+        """The requests that can be sent and give something that is wanted, each with the fields it is sent for.
+
+        Where a customer UID is given, a request that goes by the address alone does not answer for fields that one
+        can look up by UID: the phone may be another customer's.
+        """
+        possible = [
+            (index, wanted & request.fields.keys(), parameters)
+            for index, (request, parameters) in enumerate(self._requests)
+            if parameters <= given.keys()
+        ]
+        by_uid = frozenset[str]().union(*(fields for _, fields, parameters in possible if "customer_uid" in parameters))
+        plan = [
+            (index, fields - by_uid if _by_address(parameters) else fields) for index, fields, parameters in possible
+        ]
+        return [(index, fields) for index, fields in plan if fields]
+
+    async def _run(self, index: int, given: dict[str, str], time_left: float) -> dict[str, Any]:
+        """One request's values by field; failures name the request and hold nothing of it."""
+        request, _ = self._requests[index]
+        try:
+            document = await self._ask(request, given, time_left)
+        except Unfit:
+            return {}
+        except httpx.TimeoutException as error:
+            raise TimeoutError(f"requests[{index}]: {type(error).__name__}") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RuntimeError(f"requests[{index}]: {type(error).__name__}") from None
+        except BadReply as error:
+            raise RuntimeError(f"requests[{index}]: {error}") from None
+        if document is MISSING:
+            return {}
+        found = {field: pointer.find(document) for field, pointer in request.fields.items()}
+        return {field: value for field, value in found.items() if value is not MISSING}
+
+    async def _ask(self, request: Request, given: dict[str, str], time_left: float) -> Any:
+        """The document that holds the customer's fields, or `MISSING` where the service knows none."""
+        timeout = httpx.Timeout(time_left, connect=min(time_left, self._config.connect_timeout))
+        body = None if request.body is None else filled(request.body, given)
+        sent = self._client.build_request(request.method, request.url.write(given), json=body, timeout=timeout)
+        try:
+            status, reply = await fetch(self._client, sent, self._config.max_body)
+        except httpx.RemoteProtocolError:  # the service closed an idle connection just now
+            if request.method != "GET":
+                raise
+            status, reply = await fetch(self._client, sent, self._config.max_body)
+        if status in request.several:
+            raise SeveralCustomers
+        if status in request.unknown or status == 204:
+            return MISSING
+        if status != 200:
+            raise BadReply(f"answered {status}")
+        document = parse(reply)
+        return document if request.records is None else _only(request.records.find(document))
+
+    def _tls(self) -> ssl.SSLContext:
+        config = self._config
+        try:
+            context = ssl.create_default_context(cafile=config.ca)
+            if config.certificate is not None:
+                context.load_cert_chain(config.certificate, config.key)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"the certificates cannot be used: {error}") from None
+        return context
+
+    def _warnings(self) -> list[str]:
+        config = self._config
+        if config.bearer is None and config.basic is None and not config.secret_headers:
+            return []
+        plain = sorted({request.url.origin for request, _ in self._requests if request.url.origin.startswith("http:")})
+        return [f"{origin} gets its credentials unencrypted" for origin in plain]
+
+
+def _all_of(results: list[dict[str, Any] | BaseException]) -> list[dict[str, Any]]:
+    """The documents, or the failure that says most: several customers before anything else."""
+    errors = [result for result in results if isinstance(result, BaseException)]
+    if errors:
+        raise next((error for error in errors if isinstance(error, SeveralCustomers)), errors[0])
+    return [result for result in results if isinstance(result, dict)]
+
+
+def _by_address(parameters: frozenset[str]) -> bool:
+    return "customer_uid" not in parameters and not BY_ADDRESS.isdisjoint(parameters)
+
+
+def _only(records: Any) -> Any:
+    if records is MISSING or records is None:
+        return MISSING
+    if not isinstance(records, list):
+        raise BadReply("records points to no list")
+    if len(records) > 1:
+        raise SeveralCustomers
+    return records[0] if records else MISSING
+
+
+def _parameters(request: CustomValueRequest) -> dict[str, str]:
+    address = request.outbound_channel_address
+    digits = None if address is None else _NOT_A_DIGIT.sub("", address)
+    found = {
+        "customer_uid": request.customer_uid,
+        "outbound_channel_address": address,
+        "address_digits": digits or None,
+        "organisation": request.organisation,
+    }
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,5 @@
+"""The bundled plugin `logging`: one structured line per event, with nothing personal in it unless asked for."""
+
+from gateway_logging.plugin import LoggingPlugin
+
+__all__ = ["LoggingPlugin"]

@@ -1,0 +1,100 @@
+"""The database's URL as the config may hold it: never with a password in the text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from gateway import Secret
+
+_DRIVERS: Final = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "mysql": "mysql+asyncmy",
+    "mariadb": "mariadb+asyncmy",
+    "mssql": "mssql+aioodbc",
+    "oracle": "oracle+oracledb_async",
+}
+_EXTRAS: Final = {
+    "postgresql": "postgresql",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "mssql": "mssql",
+    "oracle": "oracle",
+}
+_PASSWORD_KEYS: Final = {"password", "passwd", "pwd", "sslpassword"}
+_ADVICE: Final = (
+    'a password must not stand in the config file; leave it out and write password = { file = "path" }, '
+    'or the whole URL as url = { env = "NAME" }'
+)
+
+
+class DatabaseUrl:
+    """A SQLAlchemy URL with an async driver. In TOML a text without a password, `{ file = ... }` or `{ env = ... }`;
+    a SQLite file is relative to the config's folder, and opened read-only."""
+
+    __slots__ = ("url",)
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+
+    @classmethod
+    def from_config(cls, value: Any, directory: Path) -> Self:
+        if isinstance(value, str):
+            url = _parsed(value, "expected a database URL")
+            if url.password is not None or _PASSWORD_KEYS & {key.lower() for key in url.query} or _in_odbc(url):
+                raise ValueError(_ADVICE)
+        elif isinstance(value, dict):
+            secret = Secret.from_config(value, directory)
+            url = _parsed(secret.text().strip(), f"expected a database URL in {secret.source}")
+        else:
+            raise ValueError('expected a database URL such as "sqlite+aiosqlite:///var/customers.db"')
+        url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+        _require_driver(url)
+        return cls(_read_only_file(url, directory) if url.get_backend_name() == "sqlite" else url)
+
+    def with_password(self, password: Secret | None) -> URL:
+        return self.url if password is None else self.url.set(password=password.text())
+
+    def __repr__(self) -> str:
+        return f"<{self.url.drivername} URL>"
+
+
+def _parsed(text: str, what: str) -> URL:
+    try:
+        return make_url(text)
+    except (ArgumentError, ValueError):
+        raise ValueError(f'{what} such as "postgresql+asyncpg://user@host/database"') from None
+
+
+def _in_odbc(url: URL) -> bool:
+    connect = url.query.get("odbc_connect", "")
+    return "pwd=" in str(connect).lower().replace(" ", "")
+
+
+def _require_driver(url: URL) -> None:
+    """An engine that is not used opens nothing, but tells whether its dialect and driver are there."""
+    try:
+        create_async_engine(url.set(password=None, host=None, database=None, query={}))
+    except NoSuchModuleError:
+        raise ValueError(f"SQLAlchemy knows no database {url.drivername!r}") from None
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(url.get_backend_name())
+        install = f'; pip install "webio-gateway[{extra}]"' if extra else ""
+        raise ValueError(f"the driver {error.name} is not installed{install}") from None
+    except InvalidRequestError:
+        better = _DRIVERS.get(url.get_backend_name(), "another")
+        raise ValueError(f"the driver of {url.drivername!r} is not async; use {better!r}") from None
+
+
+def _read_only_file(url: URL, directory: Path) -> URL:
+    if url.database is None or url.database in ("", ":memory:") or url.database.startswith("file:"):
+        raise ValueError('expected the path of a SQLite file, such as "sqlite+aiosqlite:///var/customers.db"')
+    path = quote(str((directory / url.database).absolute()))
+    return url.set(database=f"file:{path}", query={**url.query, "mode": "ro", "uri": "true"})

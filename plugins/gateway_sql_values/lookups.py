@@ -1,0 +1,88 @@
+"""Which statements a request needs, and what their rows say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from gateway import CustomValueRequest, SeveralCustomers
+from gateway_sql_values.engine import Database
+from gateway_sql_values.statement import Statement
+
+_NOT_A_DIGIT = re.compile(r"[^0-9]")
+Given = Mapping[str, str | None]
+
+
+class Lookup:
+    """One configured statement on its database. `columns` are the fields it is run for; None: not known yet."""
+
+    def __init__(self, index: int, statement: Statement, fields: tuple[str, ...] | None, database: Database) -> None:
+        self.parameters = statement.parameters
+        self.by_uid = "customer_uid" in statement.parameters
+        self.by_address = statement.by_address
+        self.columns = None if fields is None else frozenset(fields)
+        self._index = index
+        self._declared = self.columns
+        self._database = database
+        self._prepared = database.prepare(statement)
+
+    async def learn(self) -> None:
+        """Find the columns by running it for a customer that is nobody."""
+        if self.columns is None:
+            names = (await self._database.fetch(self._prepared, dict.fromkeys(self.parameters))).names
+            if len(set(names)) < len(names):
+                raise ValueError(f"queries[{self._index}] gives two columns of one name")
+            self.columns = frozenset(names)
+
+    async def row(self, given: Given) -> dict[str, Any]:
+        """The customer's row by column name, empty where there is none."""
+        names, rows = await self._database.fetch(self._prepared, given)
+        if len(rows) > 1:
+            raise SeveralCustomers
+        if self._declared is not None and not self._declared.issubset(names):
+            raise ValueError(f"queries[{self._index}] does not give all of the columns that its fields name")
+        return dict(zip(names, rows[0], strict=True)) if rows else {}
+
+
+def parameters(request: CustomValueRequest) -> dict[str, str | None]:
+    """What a statement's parameters stand for in this request."""
+    address = request.outbound_channel_address
+    return {
+        "customer_uid": request.customer_uid,
+        "outbound_channel_address": address,
+        "address_digits": _NOT_A_DIGIT.sub("", address) or None if address is not None else None,
+        "organisation": request.organisation,
+    }
+
+
+def plan(lookups: Sequence[Lookup], wanted: frozenset[str], given: Given) -> list[tuple[Lookup, frozenset[str]]]:
+    """Those that can run and give something that is wanted, each with the fields it is run for.
+
+    Where a customer UID is given, a statement that goes by the address alone does not answer for fields that a
+    statement can look up by UID: the phone may be another customer's.
+    """
+    missing = {name for name, value in given.items() if value is None}
+    found = []
+    by_uid: frozenset[str] = frozenset()
+    for lookup in lookups:
+        if missing.isdisjoint(lookup.parameters) and (fields := wanted.intersection(lookup.columns or ())):
+            found.append((lookup, fields))
+            if lookup.by_uid:
+                by_uid |= fields
+    if not by_uid or len(found) == 1:
+        return found
+    narrowed = [(lookup, fields - by_uid if lookup.by_address else fields) for lookup, fields in found]
+    return [(lookup, fields) for lookup, fields in narrowed if fields]
+
+
+def merged(rows: Sequence[tuple[frozenset[str], Mapping[str, Any]]]) -> dict[str, Any]:
+    """The values of all rows; the first that has one wins, and a value goes before a null."""
+    values: dict[str, Any] = {}
+    for fields, row in rows:
+        for field in fields:
+            if values.get(field) is None and field in row:
+                value = row[field]
+                values[field] = str(value) if isinstance(value, UUID) else value
+    return values

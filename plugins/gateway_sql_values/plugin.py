@@ -1,0 +1,139 @@
+"""The provider: its settings, its hooks, and what a failure of the database means for a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from gateway import Context, CustomValueRequest, Duration, Reject, Secret, SeveralCustomers, Values, hookimpl
+from gateway_sql_values.checking import look
+from gateway_sql_values.database_url import DatabaseUrl
+from gateway_sql_values.engine import Database
+from gateway_sql_values.failures import DatabaseFailed, DoubtfulRow
+from gateway_sql_values.lookups import Lookup, merged, parameters, plan
+from gateway_sql_values.statement import Statement
+
+_LEARNING: Final = 2.0
+"""Seconds that a start waits for the database to tell the statements' columns."""
+QUIET: Final = {"asyncmy": logging.ERROR, "aiosqlite": logging.WARNING, "sqlalchemy.engine": logging.WARNING}
+"""Loggers that would quote parameters or rows, which are customers' data, and the level at which they do not."""
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[queries]]`: a SELECT whose column names are field names. `fields` names the columns it is run for;
+    left out, all of its columns."""
+
+    sql: Statement
+    fields: tuple[str, ...] | None = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    url: DatabaseUrl
+    queries: tuple[Query, ...]
+    password: Secret | None = None
+    pool_size: Annotated[int, msgspec.Meta(ge=1, le=200)] = 10
+    pool_timeout: Duration = Duration(1)
+    statement_timeout: Duration = Duration(2)
+    ping_after: Duration = Duration(5)
+    recycle: Duration = Duration(1800)
+
+    def __post_init__(self) -> None:
+        if not self.queries:
+            raise ValueError("at least one [[queries]] is needed")
+        for name in ("pool_timeout", "statement_timeout", "recycle"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be longer than 0s")
+
+
+class SqlValuesPlugin:
+    """Answers custom values from one database."""
+
+    Config = Settings
+
+    def __init__(self, config: Settings) -> None:
+        for name, level in QUIET.items():
+            logging.getLogger(name).setLevel(level)
+        self._config = config
+        self._database: Database
+        self._lookups: list[Lookup] = []
+        self._known = False
+
+    @hookimpl
+    async def startup(self, context: Context) -> None:
+        self._database = self._open()
+        queries = enumerate(self._config.queries)
+        self._lookups = [Lookup(index, query.sql, query.fields, self._database) for index, query in queries]
+        try:
+            async with asyncio.timeout(_LEARNING):
+                await self._learn()
+        except (DatabaseFailed, TimeoutError, ValueError) as error:
+            reason = str(error) or "no answer in time"
+            context.log.warning("the statements' columns are not known yet: %s", reason)
+
+    @hookimpl
+    async def shutdown(self) -> None:
+        await self._database.close()
+
+    @hookimpl
+    async def check(self) -> list[str]:
+        database = self._open()
+        try:
+            return await look(database, [(query.sql, query.fields) for query in self._config.queries])
+        finally:
+            await database.close()
+
+    @hookimpl
+    def custom_value_fields(self) -> set[str] | None:
+        """What the statements give; None until the database has told all of their columns."""
+        return {column for lookup in self._lookups for column in lookup.columns or ()} if self._known else None
+
+    @hookimpl
+    async def custom_values(self, request: CustomValueRequest) -> Values:
+        try:
+            if not self._known:
+                await self._learn()
+            return await self._look_up(request)
+        except DoubtfulRow:
+            raise Reject("the database compared a text with a number that it is not; cast the column to text") from None
+        except DatabaseFailed as error:
+            if error.late:
+                raise TimeoutError("the statement took too long") from None
+            if error.of_data:
+                raise Reject(str(error)) from None
+            raise
+
+    async def _look_up(self, request: CustomValueRequest) -> Values:
+        given = parameters(request)
+        runs = plan(self._lookups, frozenset(request.fields), given)
+        if len(runs) == 1:
+            [(lookup, fields)] = runs
+            return merged([(fields, await lookup.row(given))])
+        results = await asyncio.gather(*(lookup.row(given) for lookup, _ in runs), return_exceptions=True)
+        return merged([(fields, row) for (_, fields), row in zip(runs, _rows(results), strict=True)])
+
+    async def _learn(self) -> None:
+        for lookup in self._lookups:
+            await lookup.learn()
+        self._known = True
+
+    def _open(self) -> Database:
+        config = self._config
+        return Database(
+            config.url.with_password(config.password),
+            pool_size=config.pool_size,
+            pool_timeout=config.pool_timeout,
+            statement_timeout=config.statement_timeout,
+            ping_after=config.ping_after,
+            recycle=config.recycle,
+        )
+
+
+def _rows(results: list[dict[str, Any] | BaseException]) -> list[dict[str, Any]]:
+    """The rows, or the failure that says most: several customers before anything else."""
+    errors = [result for result in results if isinstance(result, BaseException)]
+    if errors:
+        raise next((error for error in errors if isinstance(error, SeveralCustomers)), errors[0])
+    return [result for result in results if isinstance(result, dict)]

@@ -1,0 +1,87 @@
+"""What each database is told when a session begins: read only, do not run on, send no more than is needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+MAX_ROWS: Final = 2
+"""Rows that are wanted: the second one only tells that the first is not the only one."""
+_STEPS: Final = 10_000  # of SQLite's virtual machine between two looks at the clock
+_TRUNCATED: Final = {1265, 1292, 1366, 1411, 1918}
+
+
+def prepare_session(kind: str, statement_timeout: float, connection: Any, record: Any) -> None:
+    """For a new DBAPI connection and its pool record; runs in a greenlet."""
+    if kind in SESSIONS:
+        SESSIONS[kind](statement_timeout, connection, record)
+
+
+def _sqlite(statement_timeout: float, connection: Any, record: Any) -> None:
+    _execute(connection, "PRAGMA query_only = ON", f"PRAGMA busy_timeout = {_milliseconds(statement_timeout)}")
+    late = partial(_is_late, record.info)
+    connection.run_async(lambda driver: driver.set_progress_handler(late, _STEPS))
+
+
+def _is_late(info: dict[str, Any]) -> bool:
+    return time.monotonic() > float(info.get("expires", float("inf")))
+
+
+def _postgresql(statement_timeout: float, connection: Any, record: Any) -> None:
+    _execute(
+        connection,
+        "SET default_transaction_read_only = on",
+        f"SET statement_timeout = {_milliseconds(statement_timeout)}",
+    )
+
+
+def _mysql(statement_timeout: float, connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SELECT VERSION()")
+    mariadb = "mariadb" in str(cursor.fetchone()[0]).lower()
+    cursor.close()
+    limit = f"max_statement_time = {statement_timeout:.3f}"
+    if not mariadb:
+        limit = f"max_execution_time = {_milliseconds(statement_timeout)}"
+    _execute(
+        connection,
+        "SET SESSION TRANSACTION READ ONLY",
+        f"SET SESSION {limit}",
+        f"SET SESSION sql_select_limit = {MAX_ROWS}",
+    )
+
+
+def _execute(connection: Any, *statements: str) -> None:
+    cursor = connection.cursor()
+    for statement in statements:
+        cursor.execute(statement)
+    cursor.close()
+    connection.commit()
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+SESSIONS: Final[dict[str, Callable[[float, Any, Any], None]]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgresql,
+    "mysql": _mysql,
+    "mariadb": _mysql,
+}
+"""The databases whose sessions are read-only by a setting; on others the role alone can see to it."""
+
+
+def truncated(kind: str, connection: Any) -> bool:
+    """Whether MySQL had to cut a text to make a number or a date of it: `'123abc'` finds customer 123 then."""
+    if kind not in ("mysql", "mariadb"):
+        return False
+    if getattr(getattr(connection.driver_connection, "_result", None), "warning_count", None) == 0:
+        return False  # known without a round trip
+    cursor = connection.cursor()
+    cursor.execute("SHOW WARNINGS")
+    warnings = cursor.fetchall()
+    cursor.close()
+    return any(int(code) in _TRUNCATED for _, code, _ in warnings)

@@ -1,0 +1,63 @@
+"""A configured statement: one SELECT with bound parameters of a closed set."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final, Self
+
+from sqlalchemy import String, TextClause, bindparam, text
+
+PARAMETERS: Final = ("customer_uid", "outbound_channel_address", "address_digits", "organisation")
+BY_ADDRESS: Final = frozenset({"outbound_channel_address", "address_digits"})
+
+_OPAQUE = re.compile(
+    r"'(?:[^']|'')*'"  # text
+    r'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]'  # quoted names
+    r"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"  # PostgreSQL's dollar quotes
+    r"|--[^\n]*|/\*.*?\*/",  # comments
+    re.DOTALL,
+)
+_WRITES = re.compile(
+    r"\b(insert|update|delete|merge|into|create|alter|drop|truncate|grant|revoke|call|exec|execute|lock)\b(?!\s*\()",
+    re.IGNORECASE,
+)
+
+
+class Statement:
+    """SQL with `:name` parameters. All of them are texts: cast where a column is not,
+    `CAST(:customer_uid AS integer)`."""
+
+    __slots__ = ("clause", "parameters")
+
+    def __init__(self, sql: str) -> None:
+        """`ValueError` with a sentence where it is not one SELECT, or names an unknown parameter."""
+        sql = sql.strip().rstrip(";").rstrip()
+        bare = _OPAQUE.sub(" ", sql).strip(" \t\r\n(")
+        if not re.match(r"(select|with)\b", bare, re.IGNORECASE):
+            raise ValueError("expected one SELECT statement")
+        if ";" in bare:
+            raise ValueError("expected one SELECT statement, found several")
+        if found := _WRITES.search(bare):
+            raise ValueError(f"expected a SELECT that only reads, found {found[0].upper()}")
+        clause = text(sql)
+        self.parameters = frozenset(clause.compile().params)
+        unknown = sorted(self.parameters.difference(PARAMETERS))
+        if unknown:
+            known = ", ".join(f":{name}" for name in PARAMETERS)
+            raise ValueError(f"unknown parameter :{unknown[0]}; known: {known}. A colon that is none is written \\:")
+        self.clause: TextClause = clause.bindparams(*(bindparam(name, type_=String()) for name in self.parameters))
+
+    @classmethod
+    def from_config(cls, value: Any, directory: Path) -> Self:
+        if not isinstance(value, str):
+            raise ValueError("expected a SELECT statement")
+        return cls(value)
+
+    @property
+    def by_address(self) -> bool:
+        """Whether it finds the customer by the address alone."""
+        return "customer_uid" not in self.parameters and not BY_ADDRESS.isdisjoint(self.parameters)
+
+    def __repr__(self) -> str:
+        return f"Statement({self.clause.text!r})"

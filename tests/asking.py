@@ -1,0 +1,194 @@
+"""Custom values without HTTP: a config, providers scripted or installed, and questions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+from gateway import Context, CustomValueRequest, hookimpl
+from gateway.config import Config, load_config
+from gateway.loader import Plugin, PluginDelivery, bind, load_plugins
+from gateway.settings import Duration
+from gateway.values import Answer, CustomValues
+
+ORGANISATION = '[organisations.acme]\nsecrets = [{ file = "webio.secret" }]\n'
+DELIVERY = PluginDelivery(
+    max_attempts=1,
+    backoff=Duration(1),
+    backoff_max=Duration(1),
+    timeout=Duration(30),
+    concurrency=4,
+    ordered=True,
+    from_start=False,
+)
+Answering = Callable[[CustomValueRequest], Awaitable[Mapping[str, Any]]]
+
+
+class Clock:
+    """A monotonic clock that also jumps. It starts at the real one, which providers' requests are timed by."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead
+
+
+class Grace:
+    """The 50 ms over a deadline that an answer may take, plus what the machine was late by meanwhile.
+
+    A thread that only sleeps tells how late the machine wakes anybody up: tests run beside other work.
+    """
+
+    def __init__(self) -> None:
+        self._worst = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    @property
+    def seconds(self) -> float:
+        return 0.05 + self._worst
+
+    def _watch(self) -> None:
+        due = time.perf_counter()
+        while not self._stop.wait(0.005):
+            due, before = time.perf_counter(), due
+            self._worst = max(self._worst, due - before - 0.005)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Knows:
+    """An async provider that knows these values; `requests` are those it was asked."""
+
+    def __init__(self, values: Any = None, fields: set[str] | None = None, answer: Answering | None = None) -> None:
+        self.values = {} if values is None else values
+        self.fields = fields
+        self.answer = answer
+        self.requests: list[CustomValueRequest] = []
+
+    @hookimpl
+    async def custom_values(self, request: CustomValueRequest) -> Any:
+        self.requests.append(request)
+        if self.answer is not None:
+            return await self.answer(request)
+        if isinstance(self.values, BaseException):
+            raise self.values
+        return self.values
+
+    @hookimpl
+    def custom_value_fields(self) -> set[str] | None:
+        return self.fields
+
+
+class Blocks:
+    """A plain provider that runs a function in a thread."""
+
+    def __init__(self, answer: Callable[[CustomValueRequest], Any]) -> None:
+        self.answer = answer
+
+    @hookimpl
+    def custom_values(self, request: CustomValueRequest) -> Any:
+        return self.answer(request)
+
+
+def read_config(directory: Path, text: str = "") -> Config:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "webio.secret").write_bytes(b"s" * 48)
+    source = directory / "config.toml"
+    source.write_text(ORGANISATION + text)
+    return load_config(source)
+
+
+def scripted(config: Config, providers: Mapping[str, Any]) -> list[Plugin]:
+    """Plugins around instances, in the order of the config's tables."""
+    found = []
+    for table in config.plugins:
+        entry = EntryPoint(table.name, "tests:Scripted", "gateway.plugins")
+        instance = providers[table.name]
+        found.append(Plugin(table, entry, instance, bind(instance, table.name), DELIVERY))
+    return found
+
+
+@contextlib.asynccontextmanager
+async def asking(
+    directory: Path, text: str = "", *, clock: Clock | None = None, **providers: Any
+) -> AsyncIterator[CustomValues]:
+    """`CustomValues` over scripted providers; `text` is added to the config, plugin tables where it has none."""
+    tables = "".join(f"[plugins.{name}]\n" for name in providers if f"[plugins.{name}]" not in text)
+    config = read_config(directory, text + "\n" + tables)
+    plugins = scripted(config, providers)
+    values = CustomValues(config, plugins, monotonic=time.monotonic if clock is None else clock)
+    await values.start()
+    try:
+        yield values
+    finally:
+        await values.close()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    directory: Path, text: str, *, clock: Clock | None = None
+) -> AsyncIterator[tuple[CustomValues, list[Plugin]]]:
+    """`CustomValues` over installed plugins, started and shut down as the gateway does."""
+    config = read_config(directory, text)
+    plugins = load_plugins(config)
+    for plugin in plugins:
+        if "startup" in plugin.hooks:
+            context = Context(
+                name=plugin.name,
+                log=logging.getLogger(f"plugin.{plugin.name}"),
+                directory=config.directory,
+                organisations=tuple(config.organisations),
+            )
+            await plugin.caller.call(plugin.hooks["startup"], context, timeout=10)
+    values = CustomValues(config, plugins, monotonic=time.monotonic if clock is None else clock)
+    await values.start()
+    try:
+        yield values, plugins
+    finally:
+        await values.close()
+        for plugin in reversed(plugins):
+            if "shutdown" in plugin.hooks:
+                await plugin.caller.call(plugin.hooks["shutdown"], timeout=10)
+
+
+def query(*fields: str, uid: str | None = "123456", address: str | None = None) -> bytes:
+    """A query string as Webio writes it."""
+    pairs = [] if uid is None else [("customerUID", uid)]
+    pairs += [] if address is None else [("outboundChannelAddress", address)]
+    pairs += [(f"param{number}", field) for number, field in enumerate(fields, 1)]
+    return urlencode(pairs, quote_via=quote).encode()
+
+
+async def ask(values: CustomValues, *fields: str, organisation: str = "acme", **who: str | None) -> Answer:
+    return await values.answer(organisation, query(*fields, **who))
+
+
+def values_of(answer: Answer) -> Any:
+    """The values of an answer that must be a success."""
+    assert (answer.status, answer.media_type) == (200, "application/json"), answer
+    return json.loads(answer.body)
+
+
+def problem_of(answer: Answer) -> tuple[int, list[str]]:
+    """Status and fields of an answer that must be a failure."""
+    assert answer.media_type == "application/problem+json", answer
+    body = json.loads(answer.body)
+    assert body["status"] == answer.status
+    return answer.status, body["fields"]

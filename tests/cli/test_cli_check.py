@@ -1,0 +1,389 @@
+"""`gateway check`: every fault of the configuration at once, in three levels."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from running import RunningGateway, write_config, write_plugin
+
+from gateway.cli import cli, environment
+from gateway.sample import init
+
+CHECKED = """
+from gateway import hookimpl
+
+class Plugin:
+    def __init__(self): ...
+
+    @hookimpl
+    {check}
+"""
+
+
+def check(config: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["check", "-c", str(config), *arguments])
+
+
+def found(config: Path, *arguments: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The errors and the warnings by path."""
+    document = json.loads(check(config, "--json", *arguments).output)
+    errors, warnings = (
+        {problem["path"]: problem["message"] for problem in document[key]} for key in ("errors", "warnings")
+    )
+    assert document["ok"] == (not errors)
+    return errors, warnings
+
+
+def test_the_example_has_no_fault(tmp_path: Path) -> None:
+    """What `gateway init` writes passes all three levels, its queries prepared on the sample database."""
+    init(tmp_path / "config.toml")
+    config = tmp_path / "config.toml"
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        ports = [probe.getsockname()[1] for probe in (one, two)]
+    text = config.read_text().replace("#port = 8080", f"port = {ports[0]}")
+    config.write_text(text.replace("#port = 8081", f"port = {ports[1]}").replace("#max_size", 'max_size = "1 GiB" #'))
+
+    result = check(config)
+
+    assert (0, f"{config}: no errors, no warnings\n") == (result.exit_code, result.output)
+
+
+def test_json_is_one_document_of_the_promised_shape(tmp_path: Path) -> None:
+    """`{"ok": false, "errors": [{"path", "message"}], "warnings": []}`, and exit 78."""
+    result = check(write_config(tmp_path, "[plugins.archive]\n"), "--json")
+
+    assert result.exit_code == 78
+    expected = {"ok": False, "errors": [{"path": "plugins.archive.directory", "message": "is missing"}], "warnings": []}
+    assert expected == json.loads(result.output)
+
+
+def test_a_fault_is_a_line_with_its_place_and_a_sentence(tmp_path: Path) -> None:
+    """And the last line counts them."""
+    config = write_config(tmp_path, "[plugins.archive]\n")
+
+    _, fault, last = check(config, "--offline").output.splitlines()
+
+    assert fault.split(maxsplit=2) == ["error", "plugins.archive.directory", "is missing"]
+    assert f"{config}: 1 error, no warnings" == last
+
+
+def test_all_faults_of_the_fields_come_together(tmp_path: Path) -> None:
+    """Wrong types, unknown keys, missing tables: one run names them all."""
+    config = tmp_path / "config.toml"
+    config.write_text('[server]\nport = "x"\nprot = 1\n[journal]\nretention = "soon"\n')
+
+    errors, _ = found(config)
+
+    assert {"server.port", "server.prot", "journal.retention", "organisations"} <= errors.keys()
+
+
+def test_a_syntax_error_has_line_and_column(tmp_path: Path) -> None:
+    """As TOML itself counts them."""
+    config = tmp_path / "config.toml"
+    config.write_text("[server]\nport = = 1\n")
+
+    errors, _ = found(config)
+
+    assert list(errors) == ["config"]
+    assert errors["config"].startswith("TOML syntax: ")
+    assert "(line 2, column 8)" in errors["config"]
+
+
+def test_faults_of_wiring_and_environment_come_together(tmp_path: Path) -> None:
+    """A plugin that is not installed does not hide a folder that cannot be used."""
+    (tmp_path / "file").write_text("")
+    config = write_config(tmp_path, '[plugins.crm]\n[journal]\npath = "file/journal.db"\n')
+
+    errors, _ = found(config)
+
+    assert {"plugins.crm", "journal.path"} == errors.keys()
+    assert errors["plugins.crm"].startswith("no plugin 'crm' is installed; installed: ")
+    assert f"{tmp_path / 'file'} is not a folder" == errors["journal.path"]
+
+
+def test_faults_of_all_three_levels_come_together(tmp_path: Path) -> None:
+    """A field with a fault hides neither a plugin's settings nor a folder, a database or a port."""
+    (tmp_path / "file").write_text("")
+    text = """
+        body_timeout = "soon"
+        [journal]
+        path = "file/journal.db"
+        [plugins.archive]
+        [plugins.crm]
+        [plugins.logging]
+        [plugins.sql_values]
+        url = "sqlite:///nowhere.db"
+        [[plugins.sql_values.queries]]
+        sql = "SELECT 1 AS one"
+        [values.fields.one]
+        provider = "logging"
+        """
+
+    errors, _ = found(write_config(tmp_path, text))
+
+    assert list(errors) == [
+        "server.body_timeout",
+        "plugins.archive.directory",
+        "plugins.crm",
+        "values.fields.one.provider",
+        "journal.path",
+        "plugins.sql_values",
+    ]
+    assert errors["values.fields.one.provider"] == "logging answers no custom values; those that do: sql_values"
+
+
+@pytest.mark.parametrize(
+    ("table", "path"),
+    [
+        ("timeout = 5", "plugins.static_values.timeout"),
+        ("vlaues = {}", "plugins.static_values.vlaues"),
+        ("organisations = 5", "plugins.static_values.organisations"),
+        ("use = 5", "plugins.static_values.use"),
+        ("enabled = 5", "plugins.static_values.enabled"),
+        ('use = "static_vlaues"', "plugins.static_values"),
+    ],
+)
+def test_what_only_follows_from_a_fault_is_not_told(tmp_path: Path, table: str, path: str) -> None:
+    """A field's provider is there, although its own table has a fault."""
+    text = f'[plugins.static_values]\n{table}\n[values.fields.balance]\nprovider = "static_values"\n'
+
+    errors, _ = found(write_config(tmp_path, text))
+
+    assert list(errors) == [path]
+
+
+def test_a_tables_own_faults_and_those_of_the_plugins_config_come_together(tmp_path: Path) -> None:
+    """Both stand in [plugins.archive]; and a fault in [values] does not hide that a provider is none."""
+    text = """
+        [plugins.archive]
+        timeout = 5
+        [plugins.logging]
+        max_attempts = "many"
+        [values]
+        deadline = "soon"
+        [values.fields.balance]
+        provider = "logging"
+        """
+
+    assert list(found(write_config(tmp_path, text))[0]) == [
+        "plugins.archive.timeout",
+        "plugins.logging.max_attempts",
+        "values.deadline",
+        "plugins.archive.directory",
+        "values.fields.balance.provider",
+    ]
+
+
+def test_nothing_is_said_of_the_defaults_of_a_faulty_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not what would be run with: neither the journal's folder nor the port is looked at."""
+    (tmp_path / "var").write_text("")  # where the journal is by default
+    monkeypatch.setattr(environment, "_try_to_bind", in_use)
+    config = write_config(tmp_path, 'colour = "red"\n[journal]\npaht = "journal.db"\n[delivery]\ntimeout = 5\n')
+
+    assert list(found(config)[0]) == ["server.colour", "journal.paht", "delivery.timeout"]
+    config.write_text(config.read_text().replace("paht", "path"))
+    assert list(found(config)[0]) == ["server.colour", "delivery.timeout", "admin.port"]
+
+
+def in_use(host: str, port: int) -> None:
+    raise OSError(errno.EADDRINUSE, "in use")
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    """Some editors write one; it is no part of the TOML."""
+    config = write_config(tmp_path)
+    config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())
+
+    assert found(config) == ({}, {})
+
+
+def test_offline_leaves_the_environment_alone(tmp_path: Path) -> None:
+    """No folder, no port, no database is looked at."""
+    (tmp_path / "file").write_text("")
+
+    assert found(write_config(tmp_path, '[journal]\npath = "file/journal.db"\n'), "--offline") == ({}, {})
+
+
+def test_check_changes_nothing(tmp_path: Path) -> None:
+    """No folder is made, no file written."""
+    config = write_config(tmp_path, '[plugins.archive]\ndirectory = "archive"\n')
+    before = sorted(tmp_path.rglob("*"))
+
+    assert check(config).exit_code == 0
+    assert before == sorted(tmp_path.rglob("*"))
+
+
+def test_a_database_that_is_not_there_is_its_plugins_fault(tmp_path: Path) -> None:
+    """The plugin's own `check` says so, under its path."""
+    text = """
+        [plugins.sql_values]
+        url = "sqlite:///nowhere.db"
+        [[plugins.sql_values.queries]]
+        sql = "SELECT 1 AS one"
+        """
+
+    errors, _ = found(write_config(tmp_path, text))
+
+    assert {"plugins.sql_values": f"the database file {tmp_path / 'nowhere.db'} does not exist"} == errors
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("def check(self): raise ValueError('the queue crm.in does not exist')", "the queue crm.in does not exist"),
+        ("async def check(self): raise OSError('no route to the host')", "no route to the host"),
+        ("def check(self): raise KeyError('host')", "KeyError: 'host'"),
+        ("def check(self): raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_what_a_plugins_check_raises_is_an_error(tmp_path: Path, site: Path, method: str, message: str) -> None:
+    """Sync or async, whatever it raises; a sentence is shown as it is."""
+    write_plugin(site, "checked", CHECKED.format(check=method))
+
+    errors, _ = found(write_config(tmp_path, "[plugins.checked]\n"))
+
+    assert {"plugins.checked": message} == errors
+
+
+def test_what_a_plugins_check_returns_are_warnings(tmp_path: Path, site: Path) -> None:
+    """They are shown, and exit with 0."""
+    write_plugin(site, "checked", CHECKED.format(check="def check(self): return ['its role may write']"))
+    config = write_config(tmp_path, "[plugins.checked]\n")
+
+    assert found(config) == ({}, {"plugins.checked": "its role may write"})
+    assert check(config).exit_code == 0
+
+
+def test_a_plugins_check_that_hangs_is_given_up(tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others' findings are shown all the same."""
+    monkeypatch.setattr(environment, "_CHECK_TIMEOUT", 0.2)
+    hanging = "def check(self): __import__('threading').Event().wait(10)"
+    write_plugin(site, "hanging", CHECKED.format(check=hanging))
+
+    errors, _ = found(write_config(tmp_path, "[plugins.hanging]\n"))
+
+    assert errors == {"plugins.hanging": "its check gave no answer within 0.2 s"}
+
+
+def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
+    """By a program that is no gateway."""
+    config = write_config(tmp_path)
+    port = int(config.read_text().partition("[server]\nport = ")[2].split()[0])
+    with socket.create_server(("127.0.0.1", port)):
+        errors, _ = found(config)
+
+    assert {"server.port": f"{port} is in use by another program"} == errors
+
+
+def test_the_running_gateways_own_ports_are_no_fault(running_gateway: RunningGateway) -> None:
+    """Its config may be checked beside it."""
+    assert found(running_gateway.config_path) == ({}, {})
+
+
+def test_an_address_of_another_machine_is_an_error(tmp_path: Path) -> None:
+    """One cannot listen on it."""
+    errors, _ = found(write_config(tmp_path, 'host = "192.0.2.1"\n'))
+
+    assert errors == {"server.host": "192.0.2.1 is not an address of this machine"}
+
+
+def test_a_listener_without_tls_for_everyone_is_a_warning(tmp_path: Path) -> None:
+    """Unless a proxy is named that stands in front of it."""
+    open_to_all = write_config(tmp_path, 'host = "0.0.0.0"\n')
+    _, warnings = found(open_to_all)
+    assert "would travel in clear text" in warnings["server.host"]
+
+    behind_a_proxy = write_config(tmp_path, 'host = "0.0.0.0"\ntrusted_proxies = ["10.0.0.1"]\n')
+    assert found(behind_a_proxy)[1] == {}
+
+
+def test_a_secret_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
+    """With its path in the config, its mode, and what to do."""
+    config = write_config(tmp_path)
+    (tmp_path / "webio.secret").chmod(0o644)
+
+    _, warnings = found(config)
+
+    message = f"{tmp_path / 'webio.secret'} can be read by others (mode 0644); `chmod 600` it"
+    assert {"organisations.acme.secrets[0]": message} == warnings
+
+
+def test_tls_files_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
+    """Missing ones by name, and those that are no pair."""
+    table = '[server.tls]\ncertificate = "gateway.crt"\nkey = "gateway.key"\n'
+    config = write_config(tmp_path, table)
+    assert {"server.tls.certificate": f"{tmp_path / 'gateway.crt'} does not exist"} == found(config)[0]
+
+    (tmp_path / "gateway.crt").write_text("no certificate")
+    (tmp_path / "gateway.key").touch(0o600)
+    errors, _ = found(config)
+    assert list(errors) == ["server.tls"]
+    assert "are no pair that can be used" in errors["server.tls"]
+
+
+def test_a_disk_without_room_is_an_error(tmp_path: Path) -> None:
+    """Less free than `min_free`: the gateway would refuse every event."""
+    errors, _ = found(write_config(tmp_path, '[journal]\nmin_free = "900000 GiB"\n'))
+
+    assert "new events would be answered 503" in errors["journal.min_free"]
+
+
+def test_a_journal_that_may_outgrow_its_disk_is_a_warning(tmp_path: Path) -> None:
+    """It runs, but the limit would never be what stops it."""
+    errors, warnings = found(write_config(tmp_path, '[journal]\nmax_size = "900000 GiB"\n'))
+
+    assert errors == {}
+    assert "the journal may grow to" in warnings["journal.max_size"]
+
+
+def test_a_journal_on_a_network_file_system_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's write-ahead log needs a local one."""
+    monkeypatch.setattr(environment, "_file_system", lambda folder: "nfs4")
+
+    errors, _ = found(write_config(tmp_path))
+
+    assert "is on a network file system (nfs4)" in errors["journal.path"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="only Linux tells")
+def test_the_file_system_of_a_folder_is_known() -> None:
+    """The innermost mount counts."""
+    assert environment._file_system(Path("/proc/self")) == "proc"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
+    """Where the journal would be."""
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o500)
+
+    errors, _ = found(write_config(tmp_path, '[journal]\npath = "closed/journal.db"\n'))
+
+    assert f"the folder {folder} cannot be written to by this user" == errors["journal.path"]
+
+
+def test_field_names_that_differ_by_case_are_a_warning(tmp_path: Path) -> None:
+    """Names compare exactly, so one of the two is likely a slip."""
+    config = write_config(tmp_path, "[values.fields.Balance]\n[values.fields.balance]\n")
+
+    warnings: dict[str, Any] = found(config)[1]
+
+    assert "differs from 'balance' by case only" in warnings["values.fields.Balance"]
+
+
+def test_no_secret_is_shown(tmp_path: Path) -> None:
+    """Not even when it is what is wrong."""
+    config = write_config(tmp_path)
+    (tmp_path / "webio.secret").write_text("short-and-secret")
+
+    output = check(config).output
+
+    assert "holds 16 bytes" in output
+    assert "short-and-secret" not in output

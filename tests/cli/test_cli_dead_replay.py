@@ -1,0 +1,270 @@
+"""`gateway dead` and `gateway replay`: what an operator does after a plugin was broken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from running import RunningGateway, eventually, running, write_config
+
+from gateway.cli import cli, repair
+from gateway.journal import Filter
+from gateway.journal.reader import open_reader
+from gateway.simulate import body, encode
+
+# Takes events while the file `open` is there, and writes down which it took.
+SHOP = """
+from pathlib import Path
+from gateway import Reject, hookimpl
+
+class Plugin:
+    @hookimpl
+    def startup(self, context):
+        self.directory = Path(context.directory)
+
+    @hookimpl
+    def on_event(self, event):
+        if not (self.directory / "open").exists():
+            raise Reject("the shop is closed")
+        with (self.directory / "taken").open("a") as taken:
+            taken.write(f"{event.id} {event.replayed}\\n")
+"""
+
+
+@contextmanager
+def closed_shop(directory: Path) -> Iterator[RunningGateway]:
+    """The plugin `shop` has rejected two payments and a message."""
+    with running(directory, "[plugins.shop]\n", plugins={"shop": SHOP}) as started:
+        with started.client() as client:
+            for hook in ("payment", "payment", "inbound-message"):
+                assert client.post(encode(body(hook))).status == 200
+        eventually(lambda: dead(started) == 3)
+        yield started
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[RunningGateway]:
+    with closed_shop(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """One for all the tests that change nothing."""
+    with closed_shop(tmp_path_factory.mktemp("untouched")) as started:
+        yield started
+
+
+def dead(gateway: RunningGateway) -> int:
+    with closing(open_reader(gateway.config)) as reader:
+        return reader.count_dead(Filter())
+
+
+def taken(gateway: RunningGateway) -> list[str]:
+    """What the shop took, as `id replayed`, in order."""
+    file = gateway.directory / "taken"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def open_shop(gateway: RunningGateway) -> None:
+    (gateway.directory / "open").touch()
+
+
+def run(gateway: RunningGateway, *arguments: str, input: str | None = None) -> Result:
+    return CliRunner().invoke(cli, [*arguments, "-c", str(gateway.config_path)], input=input)
+
+
+def counted(gateway: RunningGateway, *arguments: str) -> tuple[int, int]:
+    result = run(gateway, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document.keys() == {"matched", "done"}
+    return document["matched"], document["done"]
+
+
+def letters(gateway: RunningGateway, *arguments: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run(gateway, "dead", *arguments, "--json").stdout.splitlines()]
+
+
+def test_dead_lists_a_line_per_letter_of_the_promised_shape(untouched: RunningGateway) -> None:
+    """Who would not take it, after how many attempts, and why; filters narrow the list."""
+    found = letters(untouched)
+
+    assert list(found[0]) == ["id", "plugin", "hook", "conversation_id", "attempts", "error", "dead_since"]
+    assert [letter["hook"] for letter in found] == ["payment", "payment", "inbound-message"]
+    assert {letter["plugin"] for letter in found} == {"shop"}
+    assert "the shop is closed" in found[0]["error"]
+    assert len(letters(untouched, "--hook", "payment")) == 2
+    assert letters(untouched, "--plugin", "other") == []
+
+    table = run(untouched, "dead").stdout.splitlines()
+    assert table[0].split()[:5] == ["dead", "since", "(UTC)", "plugin", "hook"]
+    assert len(table) == 4
+    assert run(untouched, "dead", "--conversation", "1").stderr == "no dead letter matches\n"
+
+
+def test_retry_by_id_and_by_filter(gateway: RunningGateway) -> None:
+    """What is meant is delivered; the others stay."""
+    open_shop(gateway)
+    [_, second, message] = letters(gateway)
+
+    assert counted(gateway, "dead", "retry", message["id"]) == (1, 1)
+    eventually(lambda: taken(gateway) == [f"{message['id']} False"])
+    assert counted(gateway, "dead", "retry", "--id", second["id"], "--hook", "payment") == (1, 1)
+    eventually(lambda: len(taken(gateway)) == 2)
+    assert run(gateway, "dead", "retry", "--all").stdout == "1 of 1 delivered again\n"
+    eventually(lambda: len(taken(gateway)) == 3)
+    assert dead(gateway) == 0
+    assert run(gateway, "dead").stderr == "there are no dead letters\n"
+
+
+def test_discard_gives_them_up(gateway: RunningGateway) -> None:
+    """They are no dead letters any more, and nobody gets them; the events are still there."""
+    assert run(gateway, "dead", "discard", "--hook", "payment").stdout == "2 of 2 discarded\n"
+    assert [letter["hook"] for letter in letters(gateway)] == ["inbound-message"]
+    assert len(run(gateway, "events", "--json").stdout.splitlines()) == 3
+
+
+@pytest.mark.parametrize("command", [["dead", "retry", "--all"], ["dead", "discard", "--all"]])
+def test_a_dry_run_only_counts(untouched: RunningGateway, command: list[str]) -> None:
+    """`done` is 0, and nothing has changed."""
+    assert counted(untouched, *command, "--dry-run") == (3, 0)
+    assert "3 would be " in run(untouched, *command, "--dry-run").stdout
+    assert dead(untouched) == 3
+
+
+@pytest.mark.parametrize("command", ["retry", "discard"])
+def test_nothing_is_meant_by_saying_nothing(untouched: RunningGateway, command: str) -> None:
+    """All of them must be asked for: exit 2."""
+    result = run(untouched, "dead", command)
+
+    assert result.exit_code == 2
+    assert "name ids or a filter, or give --all for every dead letter" in result.stderr
+    assert dead(untouched) == 3
+
+
+def test_a_filter_before_the_word_is_refused(untouched: RunningGateway) -> None:
+    """It would not narrow what follows, so nobody may believe that it does."""
+    result = run(untouched, "dead", "--hook", "payment", "discard", "--all")
+
+    assert result.exit_code == 2
+    assert "write options after `discard`, not before it" in result.stderr
+    assert dead(untouched) == 3
+
+
+def test_an_id_that_is_no_dead_letter_is_said(untouched: RunningGateway) -> None:
+    """Nothing matched, nothing done."""
+    assert run(untouched, "dead", "retry", "nobody").stderr == "no dead letter matches\n"
+    assert counted(untouched, "dead", "retry", "nobody") == (0, 0)
+
+
+def test_on_a_terminal_one_is_asked_first(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the number; no is a failure that changed nothing, and --yes is not asked."""
+    monkeypatch.setattr(repair, "on_terminal", lambda: True)
+
+    refused = run(gateway, "dead", "discard", "--hook", "payment", input="n\n")
+    assert refused.exit_code == 1
+    assert "Give 2 dead letters up? [y/N]: n\n" in refused.stderr
+    assert refused.stderr.endswith("nothing was changed\n")
+    assert dead(gateway) == 3
+
+    assert run(gateway, "dead", "discard", "--hook", "payment", input="y\n").exit_code == 0
+    assert dead(gateway) == 1
+    assert run(gateway, "dead", "discard", "--all", "--yes").exit_code == 0
+    assert dead(gateway) == 0
+
+
+def test_replay_delivers_a_range_again_and_says_so(gateway: RunningGateway) -> None:
+    """The same ids, marked as replayed, those of the filter only."""
+    open_shop(gateway)
+    [first, second, _] = letters(gateway)
+    counted(gateway, "dead", "discard", "--all")
+
+    assert counted(gateway, "replay", "--plugin", "shop", "--hook", "payment", "--dry-run") == (2, 0)
+    assert taken(gateway) == []
+    assert counted(gateway, "replay", "--plugin", "shop", "--hook", "payment") == (2, 2)
+    eventually(lambda: sorted(taken(gateway)) == sorted([f"{first['id']} True", f"{second['id']} True"]))
+
+
+def test_replay_for_people(gateway: RunningGateway) -> None:
+    """What was done, and to whom."""
+    open_shop(gateway)
+
+    assert run(gateway, "replay", "--plugin", "shop", "--dry-run").stdout == "3 would be delivered again to shop\n"
+    assert run(gateway, "replay", "--plugin", "shop").stdout == "3 of 3 delivered again to shop\n"
+    assert run(gateway, "replay", "--plugin", "shop", "--until", "yesterday").stderr == "no event matches\n"
+
+
+def test_replay_needs_a_plugin_that_is_there(untouched: RunningGateway) -> None:
+    """Wrong usage without one; a failure that names those there are with a wrong one."""
+    missing = run(untouched, "replay", "--hook", "payment")
+    unknown = run(untouched, "replay", "--plugin", "shopp")
+
+    assert missing.exit_code == 2
+    assert "Missing option '--plugin'" in missing.stderr
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+    assert "shopp" in unknown.stderr
+    assert "shop" in unknown.stderr.replace("shopp", "")
+
+
+def test_all_of_it_works_without_a_running_gateway(gateway: RunningGateway) -> None:
+    """The journal is enough; what is to be retried is delivered at the next start."""
+    gateway.stop()
+    [first, second, message] = letters(gateway)
+
+    assert counted(gateway, "dead", "discard", message["id"]) == (1, 1)
+    assert counted(gateway, "dead", "retry", first["id"]) == (1, 1)
+    assert [letter["id"] for letter in letters(gateway)] == [second["id"]]
+    open_shop(gateway)
+    gateway.start()
+    eventually(lambda: taken(gateway) == [f"{first['id']} False"])
+
+
+def test_replay_works_without_a_running_gateway(gateway: RunningGateway) -> None:
+    """It starts that one plugin for as long as it takes, in a process of its own here."""
+    open_shop(gateway)
+    gateway.stop()
+
+    result = gateway.cli("replay", "--plugin", "shop", "--hook", "payment", "--json")
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == {"matched": 2, "done": 2}
+    assert len(taken(gateway)) == 2
+
+
+REPAIRS = [["dead", "retry", "--all"], ["dead", "discard", "--all"], ["replay", "--plugin", "archive"]]
+
+
+@pytest.mark.parametrize("command", [["dead"], *REPAIRS, *([*repair, "--dry-run"] for repair in REPAIRS)], ids=" ".join)
+def test_without_a_journal_they_say_so(tmp_path: Path, command: list[str]) -> None:
+    """Exit 1, one sentence with the command that makes one; nothing is made by looking."""
+    config = write_config(tmp_path, '[plugins.archive]\ndirectory = "a"\n')
+    before = sorted(tmp_path.rglob("*"))
+
+    result = CliRunner().invoke(cli, [*command, "-c", str(config)])
+
+    assert result.exit_code == 1
+    assert result.output == f"there is no journal at {tmp_path / 'var/journal.db'} yet; `gateway run` makes it\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_replay_alone_starts_no_other_plugin_and_needs_none(gateway: RunningGateway) -> None:
+    """Not even one that fields name as their provider, or whose secret is not to be had in this shell."""
+    open_shop(gateway)
+    gateway.stop()
+    with gateway.config_path.open("a") as config:
+        config.write(
+            '[plugins.http_values]\nbase_url = "https://crm.internal"\nbearer = { env = "NOWHERE_SET" }\n'
+            '[[plugins.http_values.requests]]\npath = "/c"\nfields.balance = "/b"\n'
+            '[values.fields.balance]\nprovider = "http_values"\n'
+        )
+
+    result = gateway.cli("replay", "--plugin", "shop", "--hook", "payment", "--json")
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == {"matched": 2, "done": 2}

@@ -1,0 +1,114 @@
+"""On a terminal: tables, colours unless NO_COLOR, questions before anything is changed, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from running import RunningGateway, eventually, on_a_terminal, running, write_config
+
+from gateway.journal import Filter
+from gateway.journal.reader import open_reader
+from gateway.simulate import body, encode
+
+ESCAPE = "\x1b["
+CLOSED = """
+from gateway import Reject, hookimpl
+
+class Plugin:
+    @hookimpl
+    def on_event(self, event):
+        if not event.replayed:
+            raise Reject("the shop is closed")
+"""
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """With 25 events, all dead letters of `shop`."""
+    with running(tmp_path_factory.mktemp("gateway"), "[plugins.shop]\n", plugins={"shop": CLOSED}) as started:
+        with started.client() as client:
+            for _ in range(25):
+                assert client.post(encode(body("payment") | {"queue": "\x9b31m"})).status == 200
+        eventually(lambda: dead(started) == 25)
+        yield started
+
+
+def dead(gateway: RunningGateway) -> int:
+    reader = open_reader(gateway.config)
+    try:
+        return reader.count_dead(Filter())
+    finally:
+        reader.close()
+
+
+def run(gateway: RunningGateway, *arguments: str, **options: str) -> tuple[int, str]:
+    return on_a_terminal([*arguments, "-c", gateway.config_path], **options)
+
+
+def test_events_are_a_table_of_the_newest_in_colour(gateway: RunningGateway) -> None:
+    """Twenty of the 25, under a header with a line."""
+    code, seen = run(gateway, "events")
+
+    assert code == 0
+    assert seen.count("payment") == 20
+    assert "───" in seen
+    assert f"{ESCAPE}1;31mdead shop" in seen
+
+
+def test_no_color_is_respected(gateway: RunningGateway) -> None:
+    """By tables and by single lines."""
+    quiet = {"NO_COLOR": "1"}
+    table = on_a_terminal(["events", "-c", gateway.config_path], environment=quiet)[1]
+    line = on_a_terminal(["send", "payment", "--file", "/dev/null", "-c", gateway.config_path], environment=quiet)[1]
+
+    assert f"{ESCAPE}1;31m" not in table
+    assert line.startswith("400  ")
+    assert f"{ESCAPE}31m400" in run(gateway, "send", "payment", "--file", "/dev/null")[1]
+
+
+def test_what_a_body_holds_is_not_obeyed(gateway: RunningGateway) -> None:
+    """Control characters of a body are not sent to the terminal."""
+    seen = run(gateway, "events", "--show", "--limit", "1")[1]
+
+    assert '"queue": "' in seen
+    assert "\x9b" not in seen
+
+
+def test_a_question_is_asked_before_many_are_changed(gateway: RunningGateway) -> None:
+    """No, and nothing is changed."""
+    code, seen = run(gateway, "dead", "discard", "--all", answer="n\n")
+
+    assert code == 1
+    assert "Give 25 dead letters up? [y/N]: " in seen
+    assert "nothing was changed" in seen
+    assert dead(gateway) == 25
+
+
+def test_a_replay_of_many_asks_and_shows_its_progress(gateway: RunningGateway) -> None:
+    """While it goes on; what is left on the screen is what was done."""
+    code, seen = run(gateway, "replay", "--plugin", "shop", answer="y\n")
+
+    assert code == 0
+    assert "Deliver 25 events again to shop? [y/N]: " in seen
+    assert "Delivering again" in seen
+    assert seen.rstrip().endswith("25 of 25 delivered again to shop")
+
+
+def test_a_token_is_not_waited_for_in_silence(gateway: RunningGateway) -> None:
+    """Nothing is read from a terminal that was not asked to."""
+    code, seen = run(gateway, "token", "verify")
+
+    assert code == 2
+    assert "give a token, or send one to standard input" in seen
+
+
+def test_faults_of_the_config_are_a_table(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where, and what."""
+    config = write_config(tmp_path_factory.mktemp("faulty"), "[plugins.archive]\n")
+
+    code, seen = on_a_terminal(["check", "--offline", "-c", config])
+
+    assert code == 78
+    assert f"{ESCAPE}1;31merror" in seen
+    assert "plugins.archive.directory" in seen

@@ -1,0 +1,133 @@
+"""A journal and its delivery in this process, with plugins made of plain classes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+from gateway.config import Config, PluginSettings, PluginTable, load_config
+from gateway.delivery import Delivery
+from gateway.delivery.deliverer import Deliverer
+from gateway.journal import Filter, Receipt
+from gateway.journal.reader import JournalReader, open_reader
+from gateway.journal.sqlite import SqliteJournal
+from gateway.loader import Plugin, PluginDelivery, bind
+from gateway.settings import Duration
+
+QUICK = {"max_attempts": 3, "backoff": 0.001, "backoff_max": 0.002, "timeout": 5.0, "concurrency": 4, "ordered": True}
+PATIENCE = 20.0
+
+
+def journal_config(directory: Path, text: str = "") -> Config:
+    (directory / "webio.secret").write_text("a secret of thirty-two bytes or more")
+    (directory / "config.toml").write_text(
+        f'[organisations.acme]\nsecrets = [{{ file = "webio.secret" }}]\n[journal]\npath = "journal.db"\n{text}'
+    )
+    return load_config(directory / "config.toml")
+
+
+def plugin(name: str, instance: object, **settings: Any) -> Plugin:
+    """A plugin as the loader would make it."""
+    values = {**QUICK, **settings}
+    from_start = values.pop("from_start", True)
+    delivery = PluginDelivery(
+        max_attempts=values["max_attempts"],
+        backoff=Duration(values["backoff"]),
+        backoff_max=Duration(values["backoff_max"]),
+        timeout=Duration(values["timeout"]),
+        concurrency=values["concurrency"],
+        ordered=values["ordered"],
+        from_start=from_start,
+    )
+    table = PluginTable(name=name, settings=PluginSettings(), table={})
+    entry = EntryPoint(name, "tests:Plugin", "gateway.plugins")
+    return Plugin(table, entry, instance, bind(instance, name), delivery)
+
+
+class Rig:
+    """A journal that is open and a delivery that runs."""
+
+    def __init__(self, config: Config, journal: SqliteJournal, delivery: Delivery) -> None:
+        self.config = config
+        self.journal = journal
+        self.delivery = delivery
+        self._number = 0
+
+    async def send(self, conversation: str | None = None, **fields: Any) -> Receipt:
+        self._number += 1
+        body = {"type": "payment", "conversationId": conversation, "n": self._number, **fields}
+        raw = json.dumps(body).encode()
+        return await self.journal.append("acme", self.journal.decoder.decode("acme", raw, None), raw)
+
+    def deliverer(self, name: str) -> Deliverer:
+        return self.delivery.deliverers[name]
+
+    async def until(self, condition: Callable[[], bool], what: str = "") -> None:
+        """Wait until a condition holds; fail after `PATIENCE` seconds."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, f"still not so after {PATIENCE:g} s: {what or condition}"
+            await asyncio.sleep(0.002)
+
+    async def idle(self, *names: str) -> None:
+        """Wait until these plugins (or all) have everything and that is settled."""
+        wanted = names or tuple(self.delivery.deliverers)
+        await self.until(lambda: all(self.deliverer(name).idle for name in wanted), f"{wanted} idle")
+
+    def reader(self) -> JournalReader:
+        return open_reader(self.config)
+
+    def states(self, name: str) -> list[str | None]:
+        """How far a plugin is with each event, oldest first."""
+        reader = self.reader()
+        try:
+            return [row.deliveries.get(name) for row in reader.events(Filter())]
+        finally:
+            reader.close()
+
+    def dead(self) -> list[tuple[str, str, int, str]]:
+        reader = self.reader()
+        try:
+            return [(row.id, row.plugin, row.attempts, row.error) for row in reader.dead(Filter())]
+        finally:
+            reader.close()
+
+    async def retry_dead(self, which: Filter | None = None) -> int:
+        count = await self.journal.retry_dead(which or Filter())
+        await self.delivery.refresh()
+        return count
+
+    async def replay(self, name: str, **which: Any) -> int:
+        replay = await self.journal.new_replay(Filter(plugin=name, **which))
+        await self.delivery.refresh(name)
+        return replay.number
+
+
+@asynccontextmanager
+async def delivering(
+    directory: Path,
+    plugins: Mapping[str, object],
+    text: str = "",
+    clock: Callable[[], float] = time.time,
+    **settings: Any,
+) -> AsyncIterator[Rig]:
+    """A rig with these instances as plugins; `settings` are delivery settings of all of them."""
+    config = journal_config(directory, text)
+    journal = SqliteJournal(config, clock=clock)
+    await journal.start()
+    made = [plugin(name, instance, **settings) for name, instance in plugins.items()]
+    delivery = Delivery(made, journal, clock)
+    await delivery.start()
+    try:
+        yield Rig(config, journal, delivery)
+    finally:
+        await delivery.stop(2.0)
+        await journal.close()
+        for one in made:
+            one.threads.close()

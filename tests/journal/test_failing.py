@@ -1,0 +1,254 @@
+"""Faults that leave doubt stop the journal; faults of one operation stay with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import apsw
+import pytest
+from journal_kit import FaultyFiles, broken, config_of, fill, ids_in, message, move_cursor, opened, put, put_together
+
+from gateway.journal import Filter, JournalError, JournalFailed, JournalFull, progress, writer
+from gateway.journal.sqlite import SqliteJournal
+
+UNKNOWN = "a commit to the journal failed (IOError: disk I/O error); what became of it is unknown"
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal looks after itself fifty times a second, so that tests need not wait."""
+    monkeypatch.setattr(writer, "HOUSEKEEPING", 0.02)
+
+
+def test_a_sync_that_fails_stops_the_journal(tmp_path: Path) -> None:
+    """All who wait are told, whoever owns the process is told, and nothing is taken any more."""
+    files = FaultyFiles()
+    config = config_of(tmp_path)
+
+    def fail() -> None:
+        files.failing["sync", "-wal"] = broken()
+
+    async def scenario() -> tuple[list[object], list[JournalFailed]]:
+        failures: list[JournalFailed] = []
+        async with opened(config, vfs=files.name) as journal:
+            journal.on_failure = failures.append
+            await journal.open_cursor("archive", from_start=True)
+            outcomes: list[object] = list(await put_together(journal, files, [message() for _ in range(20)], fail))
+            files.failing.clear()
+            with pytest.raises(JournalFailed, match="what became of it is unknown"):
+                put(journal, message())
+            with pytest.raises(JournalFailed, match="what became of it is unknown"):
+                await move_cursor(journal, "archive", 1)
+            assert journal.refusal() == UNKNOWN
+            return outcomes, failures
+
+    outcomes, failures = asyncio.run(scenario())
+    assert {(type(outcome), str(outcome)) for outcome in outcomes} == {(JournalFailed, UNKNOWN)}
+    assert [str(failure) for failure in failures] == [UNKNOWN]
+
+
+def test_a_failed_journal_still_has_what_was_acknowledged(tmp_path: Path) -> None:
+    """Opened again it holds every event that got a receipt, and takes new ones."""
+    files = FaultyFiles()
+    config = config_of(tmp_path)
+
+    async def scenario() -> tuple[list[str], bool]:
+        async with opened(config, vfs=files.name) as journal:
+            ids = await fill(journal, 20)
+            files.failing["sync", "-wal"] = broken()
+            with pytest.raises(JournalFailed):
+                await put(journal, message())
+            files.failing.clear()
+        async with opened(config) as journal:
+            return ids + await fill(journal, 3), journal.crashed
+
+    ids, crashed = asyncio.run(scenario())
+    assert crashed
+    assert set(ids) <= set(ids_in(config))
+
+
+def test_an_event_whose_commit_failed_and_that_comes_again_is_there_once(tmp_path: Path) -> None:
+    """Its outcome is unknown, so the sender repeats it: the journal knows it again, or did not have it."""
+    files = FaultyFiles()
+    config = config_of(tmp_path)
+    raw = message()
+
+    async def scenario() -> str:
+        async with opened(config, vfs=files.name) as journal:
+            files.failing["sync", "-wal"] = broken()
+            with pytest.raises(JournalFailed):
+                await put(journal, raw)
+            files.failing.clear()
+        async with opened(config) as journal:
+            return (await put(journal, raw)).id
+
+    event_id = asyncio.run(scenario())
+    assert ids_in(config) == [event_id]
+
+
+@pytest.mark.parametrize("operation", ["sync", "write"])
+def test_a_checkpoint_that_fails_stops_the_journal(tmp_path: Path, operation: str) -> None:
+    """A disk that does not take what was moved into the database is no disk to go on with."""
+    files = FaultyFiles()
+    config = config_of(tmp_path)
+
+    async def scenario() -> str:
+        failed: asyncio.Future[JournalFailed] = asyncio.get_running_loop().create_future()
+        async with opened(config, vfs=files.name) as journal:
+            journal.on_failure = failed.set_result
+            files.failing[operation, "journal.db"] = broken()
+            await fill(journal, 5)
+            failure = await asyncio.wait_for(failed, 10)
+            with pytest.raises(JournalFailed):
+                put(journal, message())
+            files.failing.clear()
+            return str(failure)
+
+    assert asyncio.run(scenario()) == "keeping the journal in order failed (IOError: disk I/O error)"
+    assert len(ids_in(config)) == 5
+
+
+@pytest.mark.parametrize("file", ["journal.db", "journal.db-wal"])
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_files_that_are_taken_away_stop_the_journal(tmp_path: Path, file: str, how: str) -> None:
+    """What goes into a file without a name is lost at the next start: better to stop and say so."""
+    config = config_of(tmp_path)
+    path = config.journal.path.with_name(file)
+
+    async def scenario() -> str:
+        failed: asyncio.Future[JournalFailed] = asyncio.get_running_loop().create_future()
+        async with opened(config) as journal:
+            journal.on_failure = failed.set_result
+            await fill(journal, 5)
+            path.rename(tmp_path / "taken")
+            if how == "replaced":
+                path.write_bytes((tmp_path / "taken").read_bytes())
+            failure = await asyncio.wait_for(failed, 10)
+            with pytest.raises(JournalFailed):
+                put(journal, message())
+            return str(failure)
+
+    assert asyncio.run(scenario()) == (
+        "keeping the journal in order failed (JournalError: its files were moved or deleted; what came since is not in "
+        "their place)"
+    )
+
+
+@pytest.mark.parametrize("fault", [ValueError("no number"), KeyError("x"), RuntimeError("odd")], ids=repr)
+def test_an_operation_that_raises_is_taken_back_and_harms_nothing_else(tmp_path: Path, fault: Exception) -> None:
+    """Events and operations of the same commit are kept; whoever asked gets what it raised."""
+    files = FaultyFiles()
+    config = config_of(tmp_path)
+
+    def faulty(connection: apsw.Connection) -> None:
+        connection.execute("UPDATE cursors SET seq = 77")
+        raise fault
+
+    async def scenario() -> tuple[object, int, list[str]]:
+        async with opened(config, vfs=files.name) as journal:
+            await journal.open_cursor("archive", from_start=True)
+            raising: list[asyncio.Task[None]] = []
+            with files.held("sync", "-wal") as held:
+                first = put(journal, message())
+                await asyncio.to_thread(held.reached.wait, 10)
+                others = [put(journal, message()) for _ in range(5)]
+                raising.append(asyncio.create_task(journal.operate(faulty)))
+                moving = asyncio.create_task(move_cursor(journal, "archive", 3))
+                await asyncio.sleep(0)
+                held.release.set()
+                outcome = (await asyncio.gather(*raising, return_exceptions=True))[0]
+                await moving
+                ids = [receipt.id for receipt in await asyncio.gather(first, *others)]
+            cursor = (await journal.open_cursor("archive", from_start=True)).cursor
+            return outcome, cursor, ids
+
+    outcome, cursor, ids = asyncio.run(scenario())
+    assert outcome is fault
+    assert cursor == 3
+    assert ids_in(config) == ids
+
+
+def test_a_filter_too_large_for_sqlite_is_refused_and_stops_nothing(tmp_path: Path) -> None:
+    """A request with forty thousand ids is a bad request, not a broken disk."""
+    config = config_of(tmp_path)
+    which = Filter(ids=tuple(str(number) for number in range(40_000)))
+
+    async def scenario() -> tuple[str, str]:
+        async with opened(config) as journal:
+            with pytest.raises(JournalError) as writing:
+                await journal.operate(lambda connection: progress.discard_dead(connection, which, 10))
+            with pytest.raises(JournalError) as reading:
+                await journal.scan(which, 0, 10, 10)
+            await fill(journal, 1)
+            assert not isinstance(writing.value, JournalFull | JournalFailed)
+            return str(writing.value), str(reading.value)
+
+    writing, reading = asyncio.run(scenario())
+    assert writing == "the journal refused this: too many SQL variables"
+    assert reading == "the journal cannot be read (SQLError: too many SQL variables)"
+
+
+def test_whoever_gave_up_waiting_disturbs_nobody(tmp_path: Path) -> None:
+    """A request that went away, before or after its commit, changes nothing for the others of its group."""
+    files = FaultyFiles()
+    config = config_of(tmp_path)
+
+    async def scenario() -> int:
+        async with opened(config, vfs=files.name) as journal:
+            with files.held("sync", "-wal") as held:
+                first = put(journal, message())
+                await asyncio.to_thread(held.reached.wait, 10)
+                futures = [put(journal, message()) for _ in range(10)]
+                first.cancel()
+                futures[3].cancel()
+                held.release.set()
+                outcomes = await asyncio.gather(*futures, return_exceptions=True)
+            return sum(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+
+    assert asyncio.run(scenario()) == 1
+    assert len(ids_in(config)) == 11
+
+
+def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
+    """What comes after the end is refused; it does not wait for ever."""
+    config = config_of(tmp_path)
+
+    async def scenario() -> None:
+        journal = SqliteJournal(config)
+        await journal.start()
+        closing = asyncio.create_task(journal.close())
+        late = []
+        while not closing.done():
+            if len(late) < 200:
+                with contextlib.suppress(JournalFull):
+                    late.append(put(journal, message()))
+            await asyncio.sleep(0)
+        await closing
+        assert all(not receipt.duplicate for receipt in await asyncio.gather(*late))
+        with pytest.raises(JournalFull, match="the journal is closed"):
+            put(journal, message())
+        with pytest.raises(JournalFull, match="the journal is closed"):
+            await journal.probe()
+
+    asyncio.run(scenario())
+
+
+def test_a_clean_end_is_known_from_an_unclean_one(tmp_path: Path) -> None:
+    """The delivery has to know which of the two it was."""
+    config = config_of(tmp_path)
+
+    async def scenario() -> list[bool]:
+        ends = []
+        async with opened(config) as journal:
+            ends.append(journal.crashed)
+        async with opened(config) as journal:
+            ends.append(journal.crashed)
+            killed = SqliteJournal(config)
+            await killed.start()  # as after a death: the last one has not said goodbye
+            ends.append(killed.crashed)
+            await killed._end()
+        return ends
+
+    assert asyncio.run(scenario()) == [False, False, True]

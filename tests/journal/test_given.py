@@ -1,0 +1,108 @@
+"""The record of custom value requests in the journal, and `gateway values`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from delivering import journal_config
+from running import GATEWAY, RunningGateway
+
+from gateway.journal import GivenRow
+from gateway.journal.given import GivenFilter
+from gateway.journal.reader import open_reader
+from gateway.journal.sqlite import SqliteJournal
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def row(number: int, **changes: object) -> GivenRow:
+    values: dict[str, object] = {
+        "at": NOW + timedelta(minutes=number),
+        "organisation": "acme",
+        "customer_uid": str(number),
+        "address": "…777",
+        "fields": {"balance": {"outcome": "value", "provider": "sql", "ms": 1.5}},
+        "status": 200,
+        **changes,
+    }
+    return GivenRow(**values)  # type: ignore[arg-type]
+
+
+def test_records_are_listed_oldest_first_and_filtered(tmp_path: Path) -> None:
+    """Every filter that is given must hold; `newest` gives the last few, still oldest first."""
+    config = journal_config(tmp_path)
+
+    async def keep() -> None:
+        journal = SqliteJournal(config, clock=NOW.timestamp)
+        await journal.start()
+        for number in range(4):
+            journal.note(row(number))
+        journal.note(row(4, status=404, fields={"odd '; name": {"outcome": "unknown", "provider": None, "ms": 0.0}}))
+        journal.note(row(5, organisation="other"))
+        await journal.close()
+        assert journal.notes_lost == 0
+
+    asyncio.run(keep())
+    reader = open_reader(config)
+
+    def customers(limit: int | None = None, newest: bool = False, **which: object) -> list[str | None]:
+        return [given.customer_uid for given in reader.given(GivenFilter(**which), limit, newest)]  # type: ignore[arg-type]
+
+    assert customers() == ["0", "1", "2", "3", "4", "5"]
+    assert customers(limit=2) == ["0", "1"]
+    assert customers(limit=2, newest=True) == ["4", "5"]
+    assert customers(organisation="other") == ["5"]
+    assert customers(customer_uid="2") == ["2"]
+    assert customers(status=404) == ["4"]
+    assert customers(field="odd '; name") == ["4"]
+    assert customers(since=NOW + timedelta(minutes=1), until=NOW + timedelta(minutes=3)) == ["1", "2"]
+    reader.close()
+
+
+def test_records_older_than_their_retention_go(tmp_path: Path) -> None:
+    config = journal_config(tmp_path, '[values]\naudit_retention = "1h"\n')
+
+    async def keep() -> None:
+        journal = SqliteJournal(config, clock=lambda: (NOW + timedelta(hours=1, minutes=2)).timestamp())
+        await journal.start()
+        for number in range(5):
+            journal.note(row(number))
+        await journal.probe()
+        while await journal.query(lambda connection: connection.execute("SELECT count(*) FROM given").get) != 3:
+            await asyncio.sleep(0.02)
+        await journal.close()
+
+    asyncio.run(asyncio.wait_for(keep(), 10))
+
+
+def test_what_a_bot_was_told_can_be_traced(start_gateway: Callable[..., RunningGateway]) -> None:
+    """`gateway values` tells who asked for which field, by which provider and with what outcome; never the value."""
+    gateway = start_gateway(
+        '[values]\naudit = true\n[plugins.static_values]\n[plugins.static_values.values]\nhours = "9 to 5"\n'
+    )
+    with gateway.client() as client:
+        assert client.ask(["hours"], "123456", "447717472695").status == 200
+        assert client.ask(["hours", "none"]).status == 404
+
+    def values(*options: str) -> list[dict[str, object]]:
+        done = subprocess.run(
+            [GATEWAY, "values", "-c", str(gateway.config_path), "--json", *options], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert "9 to 5" not in done.stdout
+        assert "447717472695" not in done.stdout
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    first, second = values()
+    assert first.keys() >= {"at", "organisation", "customer_uid", "fields", "status"}
+    assert (first["customer_uid"], first["status"], second["status"]) == ("123456", 200, 404)
+    fields = first["fields"]
+    assert isinstance(fields, dict)
+    assert fields["hours"].keys() >= {"outcome", "provider", "ms"}
+    assert (fields["hours"]["outcome"], fields["hours"]["provider"]) == ("value", "static_values")
+    assert values("--field", "none") == [second]

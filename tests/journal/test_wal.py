@@ -1,0 +1,129 @@
+"""The write-ahead log stays short, and those who read for long cost those who write little."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import apsw
+import pytest
+from journal_kit import FaultyFiles, config_of, fill, ids_in, message, opened, put, until
+
+from gateway.config import Config
+from gateway.journal import wal, writer
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that is long from 2 MiB on, and looked at fifty times a second."""
+    monkeypatch.setattr(writer, "HOUSEKEEPING", 0.02)
+    monkeypatch.setattr(wal, "PAGES", 50)
+    monkeypatch.setattr(wal, "LONG", 512)
+    monkeypatch.setattr("gateway.journal.schema.LONG", 512)
+
+
+def size_of(config: Config) -> int:
+    return config.journal.path.with_name("journal.db-wal").stat().st_size
+
+
+def test_the_log_is_moved_into_the_database_while_events_come(tmp_path: Path) -> None:
+    """It begins anew each time, so that it stays at a few hundred KiB however much comes."""
+    config = config_of(tmp_path)
+
+    async def scenario() -> int:
+        longest = 0
+        async with opened(config) as journal:
+            for _ in range(100):
+                await put(journal, message(body="x" * 20_000))
+                longest = max(longest, size_of(config))
+        return longest
+
+    assert asyncio.run(scenario()) < 100 * 4096
+    assert len(ids_in(config)) == 100
+
+
+def test_when_nothing_comes_all_of_it_is_moved(tmp_path: Path) -> None:
+    """Then the database alone has everything, and whoever opens it has nothing to recover."""
+    config = config_of(tmp_path)
+
+    async def scenario() -> list[tuple[int]]:
+        async with opened(config) as journal:
+            await fill(journal, 10)
+
+            def moved() -> bool:
+                copy = tmp_path / "copy.db"
+                copy.write_bytes(config.journal.path.read_bytes())
+                copied = apsw.Connection(str(copy))
+                try:
+                    return list(copied.execute("SELECT count(*) FROM events")) == [(10,)]
+                except apsw.SQLError:
+                    return False
+                finally:
+                    copied.close()
+
+            await until(moved)
+        return []
+
+    asyncio.run(scenario())
+
+
+def test_many_readers_do_not_make_the_log_grow_for_ever(tmp_path: Path) -> None:
+    """Some reader is always there: the log waits a moment for them and begins anew."""
+    config = config_of(tmp_path)
+
+    async def scenario() -> int:
+        async with opened(config) as journal:
+            await fill(journal, 2000)
+            over = False
+
+            async def read() -> None:
+                after = 0
+                while not over:
+                    entries = await journal._read(
+                        "SELECT seq, id, received_at, organisation, hook, conversation_id, customer_uid, readable,"
+                        " conflict, raw FROM events WHERE seq > ? ORDER BY seq LIMIT 500",
+                        (after,),
+                    )
+                    after = entries[-1].seq if entries else 0
+
+            readers = [asyncio.create_task(read()) for _ in range(4)]
+            longest = 0
+            for _ in range(400):
+                await put(journal, message(body="x" * 40_000))
+                longest = max(longest, size_of(config))
+            over = True
+            await asyncio.gather(*readers)
+        return longest
+
+    assert asyncio.run(scenario()) < 8 * 2**20
+
+
+def test_one_reader_that_never_ends_costs_little_and_leaves_no_long_log(tmp_path: Path) -> None:
+    """An open transaction of somebody else holds the log: commits go on with a sync each and hardly one more, and
+    afterwards the file is short again."""
+    files = FaultyFiles()
+    config = config_of(tmp_path)
+
+    async def scenario() -> tuple[int, int, int]:
+        async with opened(config, vfs=files.name) as journal:
+            await fill(journal, 1)
+            other = apsw.Connection(str(config.journal.path))
+            other.execute("BEGIN; SELECT count(*) FROM events")
+            before = sum(files.syncs.values())
+            for _ in range(200):
+                await put(journal, message(body="x" * 40_000))
+            syncs, longest = sum(files.syncs.values()) - before, size_of(config)
+            other.execute("COMMIT")
+            other.close()
+
+            async def write() -> None:
+                await put(journal, message(body="x" * 4000))
+
+            while size_of(config) > 3 * 2**20:
+                await write()
+            return syncs, longest, size_of(config)
+
+    syncs, longest, afterwards = asyncio.run(scenario())
+    assert longest > 8 * 2**20
+    assert syncs < 200 + 100
+    assert afterwards <= 3 * 2**20

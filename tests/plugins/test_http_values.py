@@ -1,0 +1,566 @@
+"""http_values: custom values from an internal REST endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import ssl
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from asking import Grace, ask, problem_of, read_config, running, values_of
+
+from gateway.invoke import PluginFault
+from gateway.loader import load_plugins
+from gateway.typed_table import ConfigError
+
+
+class Asked(NamedTuple):
+    """A request as it came over the wire."""
+
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Service:
+    """A scripted HTTP server: `reply` says what each request gets, as status and body (or raw bytes)."""
+
+    def __init__(self, reply: Any) -> None:
+        self.reply: Callable[[Asked], Any] = reply if callable(reply) else lambda asked: reply
+        self.asked: list[Asked] = []
+        self.connections = 0
+        self.tasks: list[asyncio.Task[None] | None] = []
+        self.extra = ""
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.tasks.append(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError), contextlib.closing(writer):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+                headers = {
+                    name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)
+                }
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                asked = Asked(head[0].removesuffix(" HTTP/1.1"), headers, body)
+                self.asked.append(asked)
+                found = self.reply(asked)
+                if asyncio.iscoroutine(found):
+                    found = await found
+                if isinstance(found, bytes):
+                    writer.write(found)
+                    break
+                status, document = found
+                content = document if isinstance(document, bytes) else json.dumps(document).encode()
+                writer.write(
+                    f"HTTP/1.1 {status} X\r\n{self.extra}Content-Length: {len(content)}\r\n\r\n".encode() + content
+                )
+                await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def service(reply: Any, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Service]:
+    served = Service(reply)
+    server = await asyncio.start_server(served.serve, "127.0.0.1", 0, ssl=tls)
+    served.port = server.sockets[0].getsockname()[1]
+    try:
+        yield served
+    finally:
+        for _ in range(5):  # what has just connected is accepted
+            await asyncio.sleep(0)
+        server.close()
+        for task in filter(None, served.tasks):
+            task.cancel()
+        await asyncio.gather(*filter(None, served.tasks), return_exceptions=True)
+        for _ in range(5):  # what has just been closed is gone
+            await asyncio.sleep(0)
+
+
+def configured(port: int, *requests: str, options: str = "", values: str = "", scheme: str = "http") -> str:
+    """The config's text; `BASE` in a request is the service's address."""
+    tables = "".join(f"[[plugins.http_values.requests]]\n{request}\n" for request in requests)
+    return f"{values}\n[plugins.http_values]\n{options}\n{tables}".replace("BASE", f"{scheme}://127.0.0.1:{port}")
+
+
+BY_UID = 'url = "BASE/customers/{customer_uid}"\nfields = { balance = "/account/balance", ID = "/id" }'
+BY_PHONE = (
+    'url = "BASE/search?phone={address_digits}&org={organisation}"\n'
+    'fields = { balance = "/balance" }\nrecords = "/hits"'
+)
+CUSTOMER = {
+    "id": 4711,
+    "account": {"balance": 120.5, "open": True, "due": None, "tags": ["a/b", "c"]},
+    "a/b": {"~": "x"},
+}
+
+
+def test_fields_are_picked_from_the_answer(tmp_path: Path) -> None:
+    """One GET for all fields of a customer; numbers keep their digits."""
+
+    async def scenario() -> None:
+        raw = b'{"id": 4711, "account": {"balance": 120.50, "limit": 12345678901234567890.12}}'
+        async with service((200, raw)) as crm:
+            text = configured(crm.port, BY_UID, 'url = "BASE/l/{customer_uid}"\nfields = { limit = "/account/limit" }')
+            async with running(tmp_path, text) as (values, _):
+                assert values_of(await ask(values, "balance", "ID")) == {"balance": "120.50", "ID": "4711"}
+                assert [asked.line for asked in crm.asked] == ["GET /customers/123456"]
+                assert values_of(await ask(values, "limit")) == {"limit": "12345678901234567890.12"}
+                assert crm.asked[0].headers["accept"] == "application/json"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("pointer", "expected"),
+    [
+        ("/id", "4711"),
+        ("/account/open", "true"),
+        ("/account/tags/0", "a/b"),
+        ("/a~1b/~0", "x"),
+        ("/account/due", 404),
+        ("/account/tags/2", 404),
+        ("/account/tags/01", 404),
+        ("/account/tags/-", 404),
+        ("/nothing/at/all", 404),
+        ("/id/deeper", 404),
+        ("/account", 502),
+        ("/account/tags", 502),
+        ("", 502),
+    ],
+)
+def test_a_json_pointer_finds_a_value_nothing_or_what_is_none(tmp_path: Path, pointer: str, expected: Any) -> None:
+    """Nothing there is not found, null likewise; an object or a list is a failure."""
+
+    async def scenario() -> None:
+        async with service((200, CUSTOMER)) as crm:
+            text = configured(crm.port, f'url = "BASE/{{customer_uid}}"\nfields = {{ a = "{pointer}" }}')
+            async with running(tmp_path, text) as (values, _):
+                answer = await ask(values, "a")
+                if isinstance(expected, str):
+                    assert values_of(answer) == {"a": expected}
+                else:
+                    assert problem_of(answer) == (expected, ["a"])
+
+    asyncio.run(scenario())
+
+
+def test_parameters_are_escaped_where_they_stand(tmp_path: Path) -> None:
+    """A customer UID cannot leave its place in the path or the query."""
+
+    async def scenario() -> None:
+        async with service((200, {"id": "1"})) as crm:
+            text = configured(
+                crm.port, 'url = "BASE/c/{customer_uid}/x?p={outbound_channel_address}&q=1"\nfields = { ID = "/id" }'
+            )
+            async with running(tmp_path, text) as (values, _):
+                for uid, address in [
+                    ("a b?c=d&e#f%41;", "+44 1&admin=1"),
+                    ("größe", "x=y"),
+                    ("{customer_uid}", "{id}"),
+                ]:
+                    assert values_of(await ask(values, "ID", uid=uid, address=address)) == {"ID": "1"}
+            assert [asked.line for asked in crm.asked] == [
+                "GET /c/a%20b%3Fc%3Dd%26e%23f%2541%3B/x?p=%2B44%201%26admin%3D1&q=1",
+                "GET /c/gr%C3%B6%C3%9Fe/x?p=x%3Dy&q=1",
+                "GET /c/%7Bcustomer_uid%7D/x?p=%7Bid%7D&q=1",
+            ]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("uid", [".", "..", "../admin", "a/b", "/", "\\", "..\\admin", "a/../.."])
+def test_what_would_change_the_path_is_no_customer(tmp_path: Path, uid: str) -> None:
+    """404 without a request: servers and proxies differ about escaped slashes and dots."""
+
+    async def scenario() -> None:
+        async with service((200, {"id": "1"})) as crm:
+            text = configured(crm.port, 'url = "BASE/customers/{customer_uid}"\nfields = { ID = "/id" }')
+            async with running(tmp_path, text) as (values, _):
+                assert problem_of(await ask(values, "ID", uid=uid)) == (404, ["ID"])
+            assert crm.asked == []
+
+    asyncio.run(scenario())
+
+
+def test_a_body_is_json_with_the_parameters_in_its_texts(tmp_path: Path) -> None:
+    """A quote in a customer UID is a character of a JSON text, nothing else."""
+
+    async def scenario() -> None:
+        async with service((200, {"id": "1"})) as crm:
+            request = (
+                'url = "BASE/find"\nmethod = "POST"\nfields = { ID = "/id" }\n'
+                'body = { query = { uid = "{customer_uid}", org = ["for {organisation}"] }, limit = 2, exact = true }'
+            )
+            async with running(tmp_path, configured(crm.port, request)) as (values, _):
+                assert values_of(await ask(values, "ID", uid='1", "admin": "')) == {"ID": "1"}
+            [asked] = crm.asked
+            assert asked.line == "POST /find"
+            assert asked.headers["content-type"] == "application/json"
+            assert json.loads(asked.body) == {
+                "query": {"uid": '1", "admin": "', "org": ["for acme"]},
+                "limit": 2,
+                "exact": True,
+            }
+
+    asyncio.run(scenario())
+
+
+def test_exactly_one_record_must_match(tmp_path: Path) -> None:
+    """None is not known, two are a conflict and nothing of either; no list is a failure."""
+
+    async def scenario() -> None:
+        hits: Any = []
+        async with (
+            service(lambda asked: (200, {"hits": hits})) as crm,
+            running(tmp_path, configured(crm.port, BY_PHONE)) as (values, _),
+        ):
+            for number, (found, expected) in enumerate(
+                [
+                    ([], 404),
+                    (None, 404),
+                    ([{"balance": "canary-1"}, {"balance": "canary-2"}], 409),
+                    ({"balance": "1"}, 502),
+                ]
+            ):
+                hits = found
+                answer = await ask(values, "balance", uid=None, address=f"+44-{number}")
+                assert problem_of(answer) == (expected, ["balance"])
+                assert b"canary" not in answer.body
+            hits = [{"balance": "120.50"}]
+            assert values_of(await ask(values, "balance", uid=None, address="+44 1")) == {"balance": "120.50"}
+            assert crm.asked[-1].line == "GET /search?phone=441&org=acme"
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_needs_a_customer_uid_is_not_sent_without_one(tmp_path: Path) -> None:
+    """And where there is one, the phone does not answer for it."""
+
+    async def scenario() -> None:
+        def reply(asked: Asked) -> Any:
+            return (200, {"hits": [{"balance": "phone's"}]}) if "search" in asked.line else (404, {})
+
+        async with (
+            service(reply) as crm,
+            running(tmp_path, configured(crm.port, BY_UID, BY_PHONE)) as (values, _),
+        ):
+            assert values_of(await ask(values, "balance", uid=None, address="441")) == {"balance": "phone's"}
+            assert problem_of(await ask(values, "balance", uid="9", address="441")) == (404, ["balance"])
+            assert [asked.line.split("?")[0] for asked in crm.asked] == ["GET /search", "GET /customers/9"]
+            assert problem_of(await ask(values, "iban")) == (404, ["iban"])
+            assert len(crm.asked) == 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        ((404, {"error": "canary"}), 404),
+        ((204, b""), 404),
+        ((410, b""), 404),
+        ((409, b""), 409),
+        ((500, b"Traceback canary"), 502),
+        ((401, b""), 502),
+        ((301, b""), 502),
+        ((201, CUSTOMER), 502),
+        ((200, b"<html>canary"), 502),
+        ((200, b"\xff"), 502),
+        ((200, b"[" * 100_000), 502),
+        ((200, b'{"account": {"balance": NaN}}'), 502),
+        ((200, b'{"account": {"balance": 1e999999}}'), 502),
+        ((200, b'"' + b"x" * 3000 + b'"'), 502),
+        (b"", 502),
+        (b"nonsense\r\n\r\n", 502),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", 502),
+    ],
+)
+def test_each_answer_has_its_status(tmp_path: Path, reply: Any, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """What is not a plain 200 with the value in it is a failure, and nothing of it shows."""
+
+    async def scenario() -> None:
+        request = BY_UID + "\nunknown = [404, 410]\nseveral = [409]"
+        async with service(reply) as crm:
+            text = configured(crm.port, request, options='max_body = "2 KiB"')
+            async with running(tmp_path, text) as (values, _):
+                answer = await ask(values, "balance")
+                assert problem_of(answer) == (status, ["balance"])
+                assert b"canary" not in answer.body
+
+    asyncio.run(scenario())
+    assert "canary" not in caplog.text
+
+
+def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
+    """It would carry the credentials and the customer's data elsewhere."""
+
+    async def scenario() -> None:
+        async with service((200, CUSTOMER)) as elsewhere, service((302, b"")) as crm:
+            crm.extra = f"Location: http://127.0.0.1:{elsewhere.port}/\r\n"
+            async with running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
+                assert problem_of(await ask(values, "balance")) == (502, ["balance"])
+            assert elsewhere.connections == 0
+
+    asyncio.run(scenario())
+
+
+def test_no_cookie_of_one_customer_goes_with_the_next(tmp_path: Path) -> None:
+    """Connections are used again, sessions are not."""
+
+    async def scenario() -> None:
+        async with service((200, {"id": "1"})) as crm:
+            crm.extra = "Set-Cookie: session=first; Path=/\r\n"
+            async with running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
+                for uid in ("1", "2", "3"):
+                    await ask(values, "ID", uid=uid)
+            assert [asked.headers.get("cookie") for asked in crm.asked] == [None, None, None]
+            assert crm.connections == 1
+
+    asyncio.run(scenario())
+
+
+def test_nothing_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a proxy nor a password file."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    async def scenario() -> None:
+        async with service((200, {"id": "1"})) as crm:
+            async with running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
+                assert values_of(await ask(values, "ID")) == {"ID": "1"}
+            assert "authorization" not in crm.asked[0].headers
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("options", "header", "value"),
+    [
+        ('bearer = { file = "token" }', "authorization", "Bearer canary-secret"),
+        (
+            'basic = { username = "me", password = { file = "token" } }',
+            "authorization",
+            "Basic bWU6Y2FuYXJ5LXNlY3JldA==",
+        ),
+        ('secret_headers = { X-Api-Key = { file = "token" } }', "x-api-key", "canary-secret"),
+        ('headers = { X-Client = "gateway" }', "x-client", "gateway"),
+    ],
+)
+def test_credentials_come_from_secrets(
+    tmp_path: Path, options: str, header: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They reach the service, and neither a log nor a repr."""
+    caplog.set_level(logging.DEBUG)
+    (tmp_path / "token").write_text("canary-secret\n")
+
+    async def scenario() -> None:
+        async with service((200, {"id": "1"})) as crm:
+            async with running(tmp_path, configured(crm.port, BY_UID, options=options)) as (values, [plugin]):
+                assert values_of(await ask(values, "ID", uid="canary-7001")) == {"ID": "1"}
+                assert "canary" not in repr(plugin.instance._config)
+            assert crm.asked[0].headers[header] == value
+
+    asyncio.run(scenario())
+    assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("option", ["bearer", "secret_headers.X-Api-Key"])
+def test_a_secret_that_cannot_stand_in_a_header_stops_the_start(tmp_path: Path, option: str) -> None:
+    """A key file with two lines is found at once, and not shown."""
+    (tmp_path / "token").write_text("canary\nsecond")
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(80, BY_UID, options=f'{option} = {{ file = "token" }}')):
+            raise AssertionError("started")
+
+    with pytest.raises(PluginFault) as raised:
+        asyncio.run(scenario())
+    assert str(raised.value) == "ValueError: the secret in file token has characters that cannot stand in a header"
+
+
+def test_a_slow_service_costs_the_deadline_at_most(tmp_path: Path) -> None:
+    """Whether it does not answer, or drips its answer byte by byte; the next request is answered."""
+
+    async def hang(asked: Asked) -> Any:
+        await asyncio.sleep(5)
+
+    async def scenario() -> None:
+        replies = iter([hang, hang])
+
+        def reply(asked: Asked) -> Any:
+            return next(replies, lambda asked: (200, {"id": "1"}))(asked)
+
+        async with service(reply) as crm:
+            text = configured(crm.port, BY_UID, values='[values]\ndeadline = "200ms"\n')
+            async with running(tmp_path, text) as (values, _):
+                for uid in ("1", "2"):
+                    with Grace() as grace:
+                        started = time.perf_counter()
+                        assert problem_of(await ask(values, "ID", uid=uid)) == (504, ["ID"])
+                        assert time.perf_counter() - started < 0.2 + grace.seconds
+                assert values_of(await ask(values, "ID", uid="3")) == {"ID": "1"}
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_the_service_closed_is_not_noticed(tmp_path: Path) -> None:
+    """A GET is repeated once over a new connection; a service that is gone is a failure."""
+
+    async def scenario() -> None:
+        count = 0
+
+        def reply(asked: Asked) -> Any:
+            nonlocal count
+            count += 1
+            return b"" if count == 2 else (200, {"id": str(count)})
+
+        async with service(reply) as crm, running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
+            assert values_of(await ask(values, "ID", uid="1")) == {"ID": "1"}
+            assert values_of(await ask(values, "ID", uid="2")) == {"ID": "3"}
+        async with running(tmp_path, configured(1, BY_UID)) as (values, _):
+            assert problem_of(await ask(values, "ID")) == (502, ["ID"])
+
+    asyncio.run(scenario())
+
+
+def test_many_customers_at_once_get_their_own(tmp_path: Path) -> None:
+    """Three hundred requests over ten connections."""
+
+    async def scenario() -> None:
+        def reply(asked: Asked) -> Any:
+            return 200, {"id": f"of {asked.line.rpartition('/')[2]}"}
+
+        async with service(reply) as crm:
+            async with running(
+                tmp_path,
+                configured(crm.port, BY_UID, options="connections = 10", values='[values]\ndeadline = "30s"\n'),
+            ) as (values, _):
+                answers = await asyncio.gather(*(ask(values, "ID", uid=str(n)) for n in range(300)))
+                assert [values_of(answer)["ID"] for answer in answers] == [f"of {n}" for n in range(300)]
+            assert crm.connections <= 10
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate authority, a server certificate for 127.0.0.1 and a client certificate."""
+    folder = tmp_path_factory.mktemp("tls")
+    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    openssl(
+        "req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test authority"
+    )
+    for name, extension in (("server", "subjectAltName=IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")):
+        (folder / "extension").write_text(extension)
+        openssl("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl(
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
+            *("-days", "2", "-extfile", "extension", "-out", f"{name}.pem"),
+        )
+    return folder
+
+
+def test_a_client_certificate_is_shown_and_the_servers_is_checked(tmp_path: Path, certificates: Path) -> None:
+    """With the internal authority both sides agree; without it, or without the client's, there is no answer."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.pem"))
+    tls.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    tls.verify_mode = ssl.CERT_REQUIRED
+    ours = f"certificate = '{certificates}/client.pem'\nkey = '{certificates}/client.key'\n"
+    theirs = f"ca = '{certificates}/ca.pem'\n"
+
+    async def scenario() -> None:
+        async with service((200, {"id": "1"}), tls=tls) as crm:
+            for options, works in ((ours + theirs, True), (ours, False), (theirs, False)):
+                text = configured(crm.port, BY_UID, options=options, scheme="https")
+                async with running(tmp_path, text) as (values, _):
+                    answer = await ask(values, "ID")
+                    if works:
+                        assert values_of(answer) == {"ID": "1"}
+                    else:
+                        assert problem_of(answer) == (502, ["ID"])
+
+    asyncio.run(scenario())
+
+
+def check(directory: Path, text: str) -> Any:
+    """What the plugin's `check` returns, or the sentence it raises."""
+
+    async def run() -> Any:
+        [plugin] = load_plugins(read_config(directory, text))
+        try:
+            return await plugin.caller.call(plugin.hooks["check"], timeout=10)
+        except PluginFault as fault:
+            return str(fault.cause)
+
+    return asyncio.run(run())
+
+
+def test_check_reaches_the_service_without_asking_it(tmp_path: Path) -> None:
+    """A port where nobody listens is an error, credentials over plain HTTP are a warning."""
+    (tmp_path / "token").write_text("secret")
+
+    async def scenario() -> tuple[Any, list[Asked], int]:
+        async with service((200, {})) as crm:
+            text = configured(crm.port, BY_UID, options='bearer = { file = "token" }')
+            return await asyncio.to_thread(check, tmp_path, text), crm.asked, crm.port
+
+    found, asked, port = asyncio.run(scenario())
+    assert found == [f"http://127.0.0.1:{port} gets its credentials unencrypted"]
+    assert asked == []
+    assert check(tmp_path, configured(1, BY_UID)).startswith("http://127.0.0.1:1 cannot be reached: ")
+    missing = check(tmp_path, configured(1, BY_UID, options='ca = "missing.pem"'))
+    assert missing.startswith("the certificates cannot be used: ")
+
+
+@pytest.mark.parametrize(
+    ("request_", "options", "message"),
+    [
+        ('url = "BASE/{name}"\nfields = { a = "/a" }', "", "unknown parameter {name}; known: {customer_uid}"),
+        ('url = "http://{customer_uid}/x"\nfields = { a = "/a" }', "", "expected a URL such as"),
+        ('url = "http://crm{customer_uid}/x"\nfields = { a = "/a" }', "", "expected a URL such as"),
+        ('url = "ftp://crm/x"\nfields = { a = "/a" }', "", "expected a URL such as"),
+        ('url = "/x"\nfields = { a = "/a" }', "", "expected a URL such as"),
+        ('url = "http://me:hunter2@crm/x"\nfields = { a = "/a" }', "", "a user or password must not stand in the URL"),
+        ('url = "http://crm/x#y"\nfields = { a = "/a" }', "", "a URL for a request has no part after #"),
+        ('url = "http://crm:port/x"\nfields = { a = "/a" }', "", "is no URL: "),
+        ('url = "BASE/x"\nfields = { a = "a" }', "", "expected a JSON pointer such as"),
+        ('url = "BASE/x"\nfields = { a = "/~2" }', "", "expected a JSON pointer such as"),
+        ('url = "BASE/x"\nfields = {}', "", "fields is empty"),
+        ('url = "BASE/x"\nfields = { a = "/a" }\nbody = { a = "b" }', "", 'a body needs method = "POST"'),
+        ('url = "BASE/x"\nfields = { a = "/a" }\nmethod = "DELETE"', "", 'expected one of "GET", "POST"'),
+        (
+            'url = "BASE/x"\nmethod = "POST"\nfields = { a = "/a" }\nbody = { a = ["{uid}"] }',
+            "",
+            "unknown parameter {uid}; known",
+        ),
+        ('url = "BASE/x"\nfields = { a = "/a" }', 'bearer = "hunter2"', "a secret must not stand in the config file"),
+        (
+            'url = "BASE/x"\nfields = { a = "/a" }',
+            'headers = { X-Api-Key = "hunter2" }',
+            "headers.X-Api-Key may be a secret",
+        ),
+        ('url = "BASE/x"\nfields = { a = "/a" }', 'key = "x"', "key needs a certificate"),
+    ],
+)
+def test_a_faulty_request_is_an_error_at_start(tmp_path: Path, request_: str, options: str, message: str) -> None:
+    """With its path and a sentence, and without a secret."""
+    with pytest.raises(ConfigError) as raised:
+        load_plugins(read_config(tmp_path, configured(80, request_, options=options)))
+    [problem] = raised.value.problems
+    assert problem.path.startswith("plugins.http_values")
+    assert problem.message.startswith(message)
+    assert "hunter2" not in str(raised.value)

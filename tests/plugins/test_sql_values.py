@@ -1,0 +1,549 @@
+"""sql_values: custom values from a database, on SQLite, PostgreSQL and MariaDB alike."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asking import ask, problem_of, read_config, running, values_of
+from databases import KINDS, SERVERS, Database, open_database, statement_log
+from gateway_sql_values.database_url import DatabaseUrl
+from gateway_sql_values.engine import Database as SqlDatabase
+from gateway_sql_values.engine import Prepared
+from gateway_sql_values.failures import DatabaseFailed
+
+from gateway.invoke import PluginFault
+from gateway.loader import load_plugins
+from gateway.sample import init
+from gateway.typed_table import ConfigError
+
+COLUMNS = "customer_uid VARCHAR(50), phone VARCHAR(50), balance NUMERIC(12,2), due DATE, name VARCHAR(100)"
+ROWS: list[dict[str, Any]] = [
+    {
+        "uid": "123456",
+        "phone": "44777777777",
+        "balance": "120.50",
+        "due": "2026-09-01",
+        "name": "Siobhán Ní Ghallchóir",
+    },
+    {"uid": "123457", "phone": "447700900101", "balance": "0.00", "due": None, "name": "Tom"},
+    {"uid": "200001", "phone": "447700900200", "balance": "45.10", "due": "2026-09-20", "name": "Mary"},
+    {"uid": "200002", "phone": "447700900200", "balance": "310.00", "due": "2026-10-05", "name": "John"},
+]
+BY_UID = "SELECT balance, due, name FROM {table} WHERE customer_uid = :customer_uid"
+BY_PHONE = "SELECT balance, due, name FROM {table} WHERE phone = :address_digits"
+
+
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database of each kind with the customers in its table."""
+    with open_database(request.param, tmp_path) as database:
+        types = (
+            COLUMNS.replace("NUMERIC(12,2)", "TEXT").replace("DATE", "TEXT") if request.param == "sqlite" else COLUMNS
+        )
+        database.execute(f"CREATE TABLE {database.table} ({types})")
+        cast = {
+            "sqlite": (":balance", ":due"),
+            "postgresql": ("CAST(CAST(:balance AS text) AS numeric)", "CAST(CAST(:due AS text) AS date)"),
+        }
+        balance, due = cast.get(request.param, (":balance", ":due"))
+        database.execute(f"INSERT INTO {database.table} VALUES (:uid, :phone, {balance}, {due}, :name)", *ROWS)
+        yield database
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Database]:
+    with open_database("sqlite", tmp_path) as database:
+        yield database
+
+
+def configured(database: Database, *queries: str, options: str = "", values: str = "") -> str:
+    """The config's text for statements on the database's table."""
+    text = f"{values}\n[plugins.sql_values]\nurl = {database.config}\n{options}\n"
+    for query in queries:
+        sql, more, rest = query.partition("\nfields")
+        text += f'[[plugins.sql_values.queries]]\nsql = """{sql.format(table=database.table)}"""{more}{rest}\n'
+    return text
+
+
+def test_the_founding_example_answers_from_the_sample_database(tmp_path: Path) -> None:
+    """What `gateway init` writes answers the founding document's own request."""
+    init(tmp_path / "config.toml")
+
+    async def scenario() -> None:
+        text = (tmp_path / "config.toml").read_text().partition("[plugins.sql_values]")[2]
+        async with running(tmp_path, f"[plugins.sql_values]{text}") as (values, _):
+            answer = await values.answer(
+                "acme", b"customerUID=123456&outboundChannelAddress=44777777777&param1=balance&param2=ID"
+            )
+            assert values_of(answer) == {"balance": "120.50", "ID": "ID-4711"}
+
+    asyncio.run(scenario())
+
+
+def test_a_row_is_its_columns_as_text(database: Database, tmp_path: Path) -> None:
+    """Decimals keep their scale, dates are ISO 8601, names keep their letters; one statement for all fields."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(database, BY_UID)) as (values, _):
+            with statement_log() as log:
+                answer = await ask(values, "name", "balance", "due")
+            assert values_of(answer) == {"name": "Siobhán Ní Ghallchóir", "balance": "120.50", "due": "2026-09-01"}
+            assert [statement.split(None, 1)[0] for statement, _ in log] == ["SELECT"]
+
+    asyncio.run(scenario())
+
+
+def test_no_row_is_not_known_and_two_are_a_conflict(database: Database, tmp_path: Path) -> None:
+    """Two customers with one phone number: nothing of either."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(database, BY_UID, BY_PHONE)) as (values, _):
+            assert problem_of(await ask(values, "balance", uid="999")) == (404, ["balance"])
+            shared = await ask(values, "balance", "name", uid=None, address="447700900200")
+            assert problem_of(shared) == (409, ["balance", "name"])
+            assert not any(text in shared.body for text in (b"45.10", b"310", b"Mary", b"John"))
+
+    asyncio.run(scenario())
+
+
+def test_sql_null_is_null_for_nullable_fields_only(database: Database, tmp_path: Path) -> None:
+    """For all others the column is not found."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(database, BY_UID)) as (values, _):
+            assert problem_of(await ask(values, "balance", "due", uid="123457")) == (404, ["due"])
+        text = configured(database, BY_UID, values='[values]\nnullable = ["due"]\n')
+        async with running(tmp_path, text) as (values, _):
+            assert values_of(await ask(values, "balance", "due", uid="123457")) == {"balance": "0.00", "due": None}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("address", ["44777777777", "+44 777 777-777", "(44) 777/777.777"])
+def test_a_customer_is_found_by_the_digits_of_the_address(database: Database, tmp_path: Path, address: str) -> None:
+    """However the address is written; a statement that needs the customer UID is skipped when there is none."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(database, BY_UID, BY_PHONE)) as (values, _):
+            with statement_log() as log:
+                answer = await ask(values, "balance", uid=None, address=address)
+            assert values_of(answer) == {"balance": "120.50"}
+            assert [statement.partition("WHERE ")[2].partition(" ")[0] for statement, _ in log] == ["phone"]
+            assert problem_of(await ask(values, "balance", uid=None, address="no digits")) == (404, ["balance"])
+            assert problem_of(await ask(values, "balance", uid=None)) == (404, ["balance"])
+
+    asyncio.run(scenario())
+
+
+def test_the_phone_does_not_answer_for_a_customer_who_was_named(database: Database, tmp_path: Path) -> None:
+    """The UID that the customer typed is nobody's; whose phone it is must not fill the gap."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(database, BY_UID, BY_PHONE)) as (values, _):
+            assert problem_of(await ask(values, "balance", uid="999", address="44777777777")) == (404, ["balance"])
+            answer = await ask(values, "name", uid="123457", address="44777777777")
+            assert values_of(answer) == {"name": "Tom"}
+
+    asyncio.run(scenario())
+
+
+def test_only_the_statements_whose_fields_are_asked_for_run(database: Database, tmp_path: Path) -> None:
+    """Declared `fields` narrow what a statement is run for; a field that none gives costs no statement."""
+
+    async def scenario() -> None:
+        text = configured(
+            database,
+            BY_UID + '\nfields = ["balance"]',
+            "SELECT name AS {table}_name FROM {table} WHERE customer_uid = :customer_uid",
+            "SELECT :organisation AS org, '+' AS plus",
+        )
+        async with running(tmp_path, text) as (values, _):
+            with statement_log() as log:
+                assert values_of(await ask(values, "balance")) == {"balance": "120.50"}
+                assert len(log) == 1
+                assert values_of(await ask(values, "org", uid=None)) == {"org": "acme"}
+                assert len(log) == 2
+                assert problem_of(await ask(values, "name", "due", "nonsense")) == (404, ["name", "due", "nonsense"])
+                assert len(log) == 2
+            answer = await ask(values, "org", "balance", f"{database.table}_name")
+            assert list(values_of(answer).values()) == ["acme", "120.50", "Siobhán Ní Ghallchóir"]
+
+    asyncio.run(scenario())
+
+
+def test_a_value_comes_before_a_null_of_an_earlier_statement(database: Database, tmp_path: Path) -> None:
+    """A column without a value does not know the field."""
+
+    async def scenario() -> None:
+        later = "SELECT customer_uid AS due FROM {table} WHERE customer_uid = :customer_uid"
+        async with running(tmp_path, configured(database, BY_UID, later)) as (values, _):
+            assert values_of(await ask(values, "due", uid="123457")) == {"due": "123457"}
+            assert values_of(await ask(values, "due", uid="123456")) == {"due": "2026-09-01"}
+
+    asyncio.run(scenario())
+
+
+def test_statements_of_one_request_run_together(tmp_path: Path) -> None:
+    """Three that take 0.3 seconds each take less than their sum."""
+    with open_database("postgresql", tmp_path) as database:
+
+        async def scenario() -> None:
+            queries = [f"SELECT 1 AS {name}, CAST(pg_sleep(0.3) AS text) AS s{name}" for name in "abc"]
+            async with running(tmp_path, configured(database, *queries)) as (values, _):
+                started = time.perf_counter()
+                assert values_of(await ask(values, "a", "b", "c")) == {"a": "1", "b": "1", "c": "1"}
+                assert time.perf_counter() - started < 0.8
+
+        asyncio.run(scenario())
+
+
+def test_a_uuid_and_a_truth_are_texts_too(tmp_path: Path) -> None:
+    """PostgreSQL's own types; what has no text, such as an array, is a failure."""
+    with open_database("postgresql", tmp_path) as database:
+
+        async def scenario() -> None:
+            sql = (
+                "SELECT CAST('7d444840-9dc0-11d1-b245-5ffdce74fad2' AS uuid) AS id, true AS active, "
+                "CAST('2026-09-01 10:00+02' AS timestamptz) AS at, ARRAY[1,2] AS list, 'NaN'::numeric AS nan"
+            )
+            async with running(tmp_path, configured(database, sql)) as (values, _):
+                assert values_of(await ask(values, "id", "active", "at")) == {
+                    "id": "7d444840-9dc0-11d1-b245-5ffdce74fad2",
+                    "active": "true",
+                    "at": "2026-09-01T08:00:00+00:00",
+                }
+                assert problem_of(await ask(values, "list", "nan")) == (502, ["list", "nan"])
+
+        asyncio.run(scenario())
+
+
+def test_a_text_that_is_no_number_finds_no_number(tmp_path: Path) -> None:
+    """MariaDB reads '123abc' as 123 and 'abc' as 0: such a match fails, is logged by nobody, and hurts nobody else."""
+    with open_database("mariadb", tmp_path) as database:
+        database.execute(f"CREATE TABLE {database.table} (id INT PRIMARY KEY, name VARCHAR(20))")
+        database.execute(f"INSERT INTO {database.table} VALUES (0, 'zero'), (123, 'right')")
+
+        async def scenario() -> None:
+            sql = "SELECT name FROM {table} WHERE id = :customer_uid"
+            async with running(tmp_path, configured(database, sql)) as (values, _):
+                for uid in ["123abc", "abc", "' OR 1=1 -- ", "123 OR 1"] * 3:
+                    answer = await ask(values, "name", uid=uid)
+                    assert problem_of(answer) == (502, ["name"])
+                assert values_of(await ask(values, "name", uid="123")) == {"name": "right"}
+                assert problem_of(await ask(values, "name", uid="124")) == (404, ["name"])
+
+        asyncio.run(scenario())
+
+
+def test_a_uid_of_the_wrong_kind_is_that_requests_fault(tmp_path: Path) -> None:
+    """PostgreSQL refuses to cast it: a failure, but the provider stays on for everybody else."""
+    with open_database("postgresql", tmp_path) as database:
+        database.execute(f"CREATE TABLE {database.table} (id INT PRIMARY KEY, name VARCHAR(20))")
+        database.execute(f"INSERT INTO {database.table} VALUES (123, 'right')")
+
+        async def scenario() -> None:
+            sql = "SELECT name FROM {table} WHERE id = CAST(:customer_uid AS integer)"
+            async with running(tmp_path, configured(database, sql)) as (values, _):
+                for _ in range(8):
+                    assert problem_of(await ask(values, "name", uid="abc")) == (502, ["name"])
+                assert values_of(await ask(values, "name", uid="123")) == {"name": "right"}
+
+        asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("DELETE FROM customers", "expected one SELECT statement"),
+        ("UPDATE customers SET balance = 0", "expected one SELECT statement"),
+        ("PRAGMA table_info(customers)", "expected one SELECT statement"),
+        ("", "expected one SELECT statement"),
+        ("SELECT 1; DROP TABLE customers", "expected one SELECT statement, found several"),
+        (
+            "WITH gone AS (DELETE FROM c RETURNING *) SELECT * FROM gone",
+            "expected a SELECT that only reads, found DELETE",
+        ),
+        ("SELECT * INTO copy FROM customers", "expected a SELECT that only reads, found INTO"),
+        ("SELECT * FROM c FOR UPDATE", "expected a SELECT that only reads, found UPDATE"),
+        ("SELECT :name AS x", "unknown parameter :name; known: :customer_uid"),
+        ("SELECT ';--' AS a FROM c WHERE d = :customer", "unknown parameter :customer; known"),
+    ],
+)
+def test_only_one_select_is_taken(sqlite: Database, tmp_path: Path, sql: str, message: str) -> None:
+    """What else stands in the config is an error at start, with its path."""
+    with pytest.raises(ConfigError) as raised:
+        load_plugins(read_config(tmp_path, configured(sqlite, sql)))
+    [problem] = raised.value.problems
+    assert problem.path == "plugins.sql_values.queries[0].sql"
+    assert problem.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "  select 'DELETE; it''s' AS a  ;\n",
+        "-- DROP it\nSELECT /* ; */ replace('a', 'b', 'c') AS a",
+        "(SELECT 1 AS a)",
+        "WITH one AS (SELECT 1 AS a) SELECT a FROM one",
+        "SELECT last_update AS a FROM (SELECT 1 AS last_update) AS q",
+        "SELECT '12:30' AS a, CAST(1 AS text) AS b",
+    ],
+)
+def test_a_select_may_be_written_in_any_way(sqlite: Database, tmp_path: Path, sql: str) -> None:
+    """Words in texts, names and comments are no statements."""
+    load_plugins(read_config(tmp_path, configured(sqlite, sql)))
+
+
+@pytest.mark.parametrize("database", SERVERS, indirect=True)
+def test_the_database_itself_refuses_to_write(database: Database, tmp_path: Path) -> None:
+    """A SELECT can call what writes: the session is read-only, and nothing has changed."""
+    function = f"f{database.table}"
+    insert = f"INSERT INTO {database.table} (customer_uid) VALUES ('written')"
+    if database.kind == "postgresql":
+        database.execute(
+            f"CREATE FUNCTION {function}() RETURNS integer LANGUAGE sql VOLATILE AS $$ {insert} RETURNING 1 $$"
+        )
+    else:
+        database.execute(f"CREATE FUNCTION {function}() RETURNS INT MODIFIES SQL DATA BEGIN {insert}; RETURN 1; END")
+
+    async def scenario() -> None:
+        text = configured(database, f"SELECT {function}() AS a" + '\nfields = ["a"]')
+        async with running(tmp_path, text) as (values, _):
+            assert problem_of(await ask(values, "a")) == (502, ["a"])
+
+    try:
+        asyncio.run(scenario())
+        assert database.execute(f"SELECT count(*) FROM {database.table}") == [(len(ROWS),)]
+    finally:
+        database.execute(f"DROP FUNCTION {function}")
+
+
+def test_a_sqlite_file_is_opened_read_only(tmp_path: Path) -> None:
+    """Neither made when it is missing, nor written when it is there, whatever is sent to it."""
+
+    async def send(sql: str) -> str:
+        url = DatabaseUrl.from_config("sqlite:///customers.db", tmp_path).url
+        options: dict[str, float] = {"pool_timeout": 1, "statement_timeout": 1, "ping_after": 1, "recycle": 60}
+        database = SqlDatabase(url, pool_size=1, **options)
+        try:
+            return str((await database.fetch(Prepared(sql, ()), {})).rows)
+        except DatabaseFailed as error:
+            return error.told
+        finally:
+            await database.close()
+
+    async def scenario() -> None:
+        assert await send("CREATE TABLE x (a)") == "unable to open database file"
+        with sqlite3.connect(tmp_path / "customers.db") as connection:
+            connection.execute("CREATE TABLE x (a)")
+        connection.close()
+        for sql in ("INSERT INTO x VALUES (1)", "DROP TABLE x", "CREATE TABLE y (a)", "PRAGMA user_version = 5"):
+            assert await send(sql) == "attempt to write a readonly database"
+        assert await send("SELECT count(*) FROM x") == "[(0,)]"
+
+    asyncio.run(scenario())
+
+
+def test_the_database_is_missing_at_start_and_found_later(sqlite: Database, tmp_path: Path) -> None:
+    """The gateway starts, requests fail as a failed provider, and the first after its return is answered."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(sqlite, BY_UID)) as (values, _):
+            assert problem_of(await ask(values, "balance")) == (502, ["balance"])
+            assert not (tmp_path / "customers.db").exists()
+            with sqlite3.connect(tmp_path / "customers.db") as connection:
+                connection.execute(f"CREATE TABLE {sqlite.table} ({COLUMNS})")
+                connection.execute(f"INSERT INTO {sqlite.table} VALUES ('123456', '', '1', '', '')")
+            connection.close()
+            assert values_of(await ask(values, "balance")) == {"balance": "1"}
+
+    asyncio.run(scenario())
+
+
+def test_a_statement_that_takes_too_long_is_ended_in_the_database(database: Database, tmp_path: Path) -> None:
+    """504 after the statement's own timeout, well before the deadline, and the connection is good again."""
+    slow = {
+        "sqlite": "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) AS slow FROM n",
+        "postgresql": "SELECT CAST(pg_sleep(60) AS text) AS slow",
+        "mariadb": "SELECT SLEEP(60) AS slow",
+    }[database.kind]
+
+    async def scenario() -> None:
+        text = configured(
+            database, slow + '\nfields = ["slow"]', BY_UID, options='statement_timeout = "200ms"\npool_size = 1'
+        )
+        async with running(tmp_path, text) as (values, _):
+            started = time.perf_counter()
+            assert problem_of(await ask(values, "slow")) == (504, ["slow"])
+            assert time.perf_counter() - started < 1
+            assert values_of(await ask(values, "balance")) == {"balance": "120.50"}
+
+    asyncio.run(scenario())
+
+
+def test_more_requests_than_connections_wait_their_turn(database: Database, tmp_path: Path) -> None:
+    """Two connections answer a hundred customers at once, each with their own row."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(database, BY_UID, options="pool_size = 2")) as (values, _):
+            uids = [row["uid"] for row in ROWS] * 25
+            answers = await asyncio.gather(
+                *(ask(values, "name", uid=uid, address=str(n)) for n, uid in enumerate(uids))
+            )
+            names = {row["uid"]: row["name"] for row in ROWS}
+            assert [values_of(answer)["name"] for answer in answers] == [names[uid] for uid in uids]
+
+    asyncio.run(scenario())
+
+
+def check(directory: Path, text: str) -> Any:
+    """What the plugin's `check` returns, or the sentence it raises."""
+
+    async def run() -> Any:
+        [plugin] = load_plugins(read_config(directory, text))
+        try:
+            return await plugin.caller.call(plugin.hooks["check"], timeout=10)
+        except PluginFault as fault:
+            return str(fault.cause)
+
+    return asyncio.run(run())
+
+
+def test_check_is_content_with_what_works(database: Database, tmp_path: Path) -> None:
+    """Every statement is tried; a role that may write is warned of, where the database can tell."""
+    found = check(tmp_path, configured(database, BY_UID, BY_PHONE))
+    warning = "its role may write; give the gateway one that may only SELECT"
+    assert found == ([] if database.kind == "sqlite" else [warning])
+
+
+def test_check_does_not_warn_of_a_role_that_only_reads(tmp_path: Path) -> None:
+    """A role of PostgreSQL that may SELECT from one table and nothing else."""
+    with open_database("postgresql", tmp_path) as database:
+        role = f"r{database.table}"
+        database.execute(f"CREATE TABLE {database.table} ({COLUMNS})")
+        database.execute(f"CREATE ROLE {role} LOGIN")
+        database.execute(f"GRANT SELECT ON {database.table} TO {role}")
+        try:
+            url = database.url.set(username=role, password=None).render_as_string()
+            database.config = f'"{url}"'
+            assert check(tmp_path, configured(database, BY_UID)) == []
+        finally:
+            database.execute(f"DROP OWNED BY {role}")
+            database.execute(f"DROP ROLE {role}")
+
+
+def test_check_says_which_column_table_or_name_is_wrong(database: Database, tmp_path: Path) -> None:
+    """All statements in one run, each by its place in the config, in the database's own words."""
+    found = check(
+        tmp_path,
+        configured(
+            database,
+            "SELECT balanc FROM {table} WHERE customer_uid = :customer_uid",
+            "SELECT a FROM no_such_table WHERE b = :customer_uid",
+            BY_UID + '\nfields = ["balance", "DUE"]',
+            "SELECT name, balance AS name FROM {table} WHERE customer_uid = :customer_uid",
+            "SELECT name FROM {table}",
+            BY_UID,
+        ),
+    )
+    column, table, fields, twice, several = found.split("; ")
+    assert column.startswith("queries[0].sql: ")
+    assert "balanc" in column
+    assert table.startswith("queries[1].sql: ")
+    assert "no_such_table" in table
+    assert fields == (
+        "queries[2].fields: no column DUE, there are balance, due, name (upper case needs quotes in the statement)"
+    )
+    assert twice == "queries[3].sql gives two columns of one name: name, name"
+    assert several == "queries[4].sql gives several rows whoever the customer is"
+
+
+def test_check_says_when_there_is_no_database(sqlite: Database, tmp_path: Path) -> None:
+    """A file that is not there, a port where nobody listens."""
+    assert check(tmp_path, configured(sqlite, BY_UID)) == f"the database file {tmp_path}/customers.db does not exist"
+    for url in ("postgresql+asyncpg://root@127.0.0.1:1/test", "mariadb+asyncmy://root@127.0.0.1:1/test"):
+        sqlite.config = f'"{url}"'
+        found = check(tmp_path, configured(sqlite, BY_UID))
+        assert found.startswith("the database cannot be asked: ")
+        assert "connect" in found.lower()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ('"postgresql://gateway:hunter2@db/crm"', "a password must not stand in the config file"),
+        ('"postgresql://gateway@db/crm?password=hunter2"', "a password must not stand in the config file"),
+        ('"mssql+aioodbc:///?odbc_connect=Driver%3DX%3BPWD%3Dhunter2"', "a password must not stand in the config file"),
+        ('"hunter2"', 'expected a database URL such as "postgresql+asyncpg://user@host/database"'),
+        ("7", 'expected a database URL such as "sqlite+aiosqlite:///var/customers.db"'),
+        ('"sqlite+pysqlite:///x.db"', "the driver of 'sqlite+pysqlite' is not async; use 'sqlite+aiosqlite'"),
+        ('"sqlite://"', "expected the path of a SQLite file"),
+        ('"nosuch://host/x"', "SQLAlchemy knows no database 'nosuch'"),
+        ('"oracle://gateway@db/crm"', 'the driver oracledb is not installed; pip install "webio-gateway[oracle]"'),
+        ('{ env = "NO_SUCH_VARIABLE" }', "the environment variable NO_SUCH_VARIABLE is not set"),
+        ('{ env = "BAD_URL" }', "expected a database URL in environment variable BAD_URL such as"),
+    ],
+)
+def test_a_url_that_will_not_do_is_an_error_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, message: str
+) -> None:
+    """With a sentence that says what to write instead, and without the password."""
+    monkeypatch.setenv("BAD_URL", "hunter2")
+    text = f"[plugins.sql_values]\nurl = {url}\n[[plugins.sql_values.queries]]\nsql = 'SELECT 1 AS a'\n"
+    with pytest.raises(ConfigError) as raised:
+        load_plugins(read_config(tmp_path, text))
+    [problem] = raised.value.problems
+    assert problem.path == "plugins.sql_values.url"
+    assert problem.message.startswith(message)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_password_comes_from_a_file_and_shows_nowhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in a repr, nor in the log, nor in an answer or a check, whatever the database says."""
+    caplog.set_level(logging.DEBUG)
+    (tmp_path / "db.password").write_text("canary-pa55word\n")
+    monkeypatch.setenv("CRM_URL", "postgresql://gateway:canary-url-pa55word@127.0.0.1:1/crm")
+    tables = (
+        '[plugins.sql_values]\nurl = "postgresql://gateway@127.0.0.1:1/crm"\npassword = { file = "db.password" }\n',
+        '[plugins.sql_values]\nurl = { env = "CRM_URL" }\n',
+    )
+    query = "[[plugins.sql_values.queries]]\nsql = 'SELECT a FROM b WHERE c = :customer_uid'\n"
+
+    async def scenario(text: str) -> None:
+        async with running(tmp_path, text) as (values, [plugin]):
+            answer = await ask(values, "a")
+            assert problem_of(answer) == (502, ["a"])
+            assert "canary" not in f"{answer}{plugin.instance._config!r}{values.health()}"
+
+    for table in tables:
+        asyncio.run(scenario(table + query))
+        assert "canary" not in check(tmp_path, table + query)
+    assert "canary" not in caplog.text
+    assert "the statements' columns are not known yet" in caplog.text
+
+
+def test_no_customer_shows_in_the_log(database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even when everything logs all it can, and the database complains."""
+    caplog.set_level(logging.DEBUG)
+    broken = "SELECT CAST(name AS DECIMAL(1,1)) + 1/0 AS a FROM {table} WHERE customer_uid = :customer_uid"
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(database, BY_UID, broken + '\nfields = ["a"]')) as (values, _):
+            for name in ("sqlalchemy", "asyncpg", "gateway"):
+                logging.getLogger(name).setLevel(logging.DEBUG)
+            for field in ("balance", "a"):
+                await ask(values, field, uid="123456")
+                await ask(values, field, uid="canary'7001", address="44777777777")
+
+    asyncio.run(scenario())
+    for secret in ("123456", "canary", "44777777777", "Siobhán", "120.50"):
+        assert secret not in caplog.text

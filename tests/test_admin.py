@@ -1,0 +1,496 @@
+"""The admin listener: health, metrics, and what operators' commands ask of a running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import re
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from asgi import InProcess, in_process, run
+from prometheus_client.parser import text_string_to_metric_families
+from raw_http import EVENT, Requests, talk
+from running import RunningGateway, running, write_plugin
+
+from gateway.journal import JournalError
+
+PICKY = """
+    from gateway import Reject, hookimpl
+
+    rejecting = [True]
+
+    class Plugin:
+        @hookimpl
+        async def on_event(self, event):
+            if rejecting[0]:
+                raise Reject("not today, 447700900123")
+"""
+HOST = (b"host", b"127.0.0.1")
+JSON = (b"content-type", b"application/json")
+
+
+def scenario(directory: Path, text: str = "") -> Callable[[Callable[[InProcess], Awaitable[None]]], None]:
+    """Run an async function with a gateway in this process."""
+
+    def decorate(function: Callable[[InProcess], Awaitable[None]]) -> None:
+        async def inner() -> None:
+            async with in_process(directory, text) as gateway:
+                await function(gateway)
+
+        run(inner())
+
+    return decorate
+
+
+@pytest.fixture
+def picky(site: Path) -> Iterator[list[bool]]:
+    """A plugin of this name that rejects every event, until the one entry of the list is False."""
+    write_plugin(site, "picky", PICKY)
+    yield importlib.import_module("plugin_picky").rejecting
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0.005)
+
+
+def dead(gateway: InProcess) -> int:
+    return sum(row.deliveries.get("picky") == "dead" for row in gateway.events())
+
+
+# Health
+
+
+def test_live(tmp_path: Path) -> None:
+    """The process answers; nothing else is looked at."""
+
+    @scenario(tmp_path, '[journal]\nmin_free = "1000 TiB"\n')
+    async def _(gateway: InProcess) -> None:
+        answer = await gateway.manage("GET", "/health/live")
+        assert (answer.status, answer.document) == (200, {"live": True})
+
+
+def test_ready_writes_and_reads(tmp_path: Path, picky: list[bool]) -> None:
+    """200 after a real commit, with how each plugin and provider is doing."""
+
+    @scenario(tmp_path, "[plugins.picky]\n")
+    async def _(gateway: InProcess) -> None:
+        values: list[float] = []
+        probe = gateway.gateway.journal.probe
+
+        async def watched() -> None:
+            await probe()
+            sql = "SELECT value FROM meta WHERE key = 'probe'"
+            [(value,)] = await gateway.gateway.journal.query(lambda connection: list(connection.execute(sql)))
+            values.append(value)
+
+        gateway.gateway.journal.probe = watched  # type: ignore[method-assign]
+        for _ in range(2):
+            answer = await gateway.manage("GET", "/health/ready")
+            assert answer.status == 200
+            assert answer.document["ready"] is True
+            assert answer.document["journal"] == "ok"
+            assert [(plugin["name"], plugin["healthy"]) for plugin in answer.document["plugins"]] == [("picky", True)]
+            assert answer.document["providers"] == []
+        assert values[0] < values[1]
+
+
+def test_not_ready_when_nothing_can_be_kept(tmp_path: Path) -> None:
+    """503 with the reason, at once after the start."""
+
+    @scenario(tmp_path, '[journal]\nmin_free = "1000 TiB"\n')
+    async def _(gateway: InProcess) -> None:
+        answer = await gateway.manage("GET", "/health/ready")
+        assert (answer.status, answer.document["ready"]) == (503, False)
+        assert re.fullmatch(r"\d+ MiB are free .*, less than journal.min_free", reason(answer))
+
+
+def reason(answer: Any) -> str:
+    return str(answer.document["journal"])
+
+
+def test_not_ready_when_the_journal_fails_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with the reason, and in time."""
+    from gateway import admin
+
+    async def fails() -> None:
+        raise JournalError("the journal does not read back what was written")
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(admin, "PROBE_SECONDS", 0.05)
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        gateway.gateway.journal.probe = fails  # type: ignore[method-assign]
+        answer = await gateway.manage("GET", "/health/ready")
+        assert (answer.status, reason(answer)) == (503, "the journal does not read back what was written")
+        gateway.gateway.journal.probe = hangs  # type: ignore[method-assign]
+        answer = await gateway.manage("GET", "/health/ready")
+        assert (answer.status, reason(answer)) == (503, "the journal did not write and read within 0.05 s")
+
+
+def test_a_sick_plugin_is_named_and_is_no_reason_to_refuse_events(tmp_path: Path, site: Path) -> None:
+    """Still 200: Webio's events are kept. What the plugin raised is there without numbers of customers."""
+    source = """
+        from gateway import hookimpl
+
+        class Plugin:
+            @hookimpl
+            async def on_event(self, event):
+                raise RuntimeError("no 447700900123 here")
+    """
+    write_plugin(site, "sick", source)
+
+    @scenario(tmp_path, '[plugins.sick]\nbackoff = "1ms"\nbackoff_max = "1ms"\nmax_attempts = 1000\n')
+    async def _(gateway: InProcess) -> None:
+        await gateway.post(EVENT)
+
+        async def sick() -> bool:
+            answer = await gateway.manage("GET", "/health/ready")
+            assert answer.status == 200
+            assert b"447700900123" not in answer.body
+            [plugin] = answer.document["plugins"]
+            return plugin["healthy"] is False and "RuntimeError" in plugin["error"]
+
+        while not await sick():
+            await asyncio.sleep(0.005)
+
+
+# Metrics
+
+
+def test_metrics_are_prometheus_text(tmp_path: Path) -> None:
+    """Prometheus' own parser reads the page, and the numbers are right."""
+
+    @scenario(tmp_path, '[plugins.archive]\ndirectory = "archive"\n')
+    async def _(gateway: InProcess) -> None:
+        dated = b'{"type":"payment","dateCreated":"2021-01-28 12:21:28.373"}'
+        for body in (dated, dated, EVENT, b"{}", b'{"type":"inboundMessage"}', b"[]"):
+            await gateway.post(body)
+        await gateway.request("GET")
+        await gateway.request("GET", query=b"param1=nothing")
+        await gateway.request("POST", organisation=None)
+        await gateway.request("PUT")
+        answer = await gateway.manage("GET", "/metrics")
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
+        samples = {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in families.values()
+            for sample in family.samples
+        }
+        received, refused = "gateway_events_received_total", "gateway_requests_refused_total"
+        assert {key: value for key, value in samples.items() if key[0] in (received, refused)} == {
+            (received, "acme", "new", "payment"): 2,
+            (received, "acme", "duplicate", "payment"): 1,
+            (received, "acme", "new", "unknown"): 1,
+            (received, "acme", "inbound-message", "unreadable"): 1,
+            (refused, "400", "json"): 1,
+            (refused, "401", "missing"): 1,
+            (refused, "405", "method"): 1,
+        }
+        assert samples["gateway_custom_value_requests_total", "200", "acme"] == 1
+        assert samples["gateway_custom_value_requests_total", "404", "acme"] == 1
+        assert samples["gateway_answer_seconds_count", "event"] == 6
+        assert samples["gateway_answer_seconds_bucket", "+Inf", "event"] == 6
+        assert samples["gateway_answer_seconds_count", "custom_values"] == 2
+        assert samples["gateway_journal_position",] == 4
+        assert samples["gateway_journal_refusing",] == 0
+        assert all(family.documentation for family in families.values())
+        await until(lambda: gateway.metrics()['gateway_deliveries_total{plugin="archive"}'] == 4)
+
+
+def test_a_histogram_counts_each_time_where_it_belongs() -> None:
+    """A time at a bound counts as within it, as Prometheus defines `le`."""
+    from gateway.metrics import Metrics
+
+    metrics = Metrics()
+    for seconds in (0.0001, 0.0005, 0.00051, 5, 60):
+        metrics.seconds["event"].observe(seconds)
+    page = metrics.page().decode()
+    for bound, count in (("0.0005", 2), ("0.001", 3), ("5.0", 4), ("+Inf", 5)):
+        line = re.escape(f'gateway_answer_seconds_bucket{{le="{bound}",request="event"}} {count}.0')
+        assert re.search(line.replace('5\\.0"', '5(\\.0)?"'), page), page
+    assert re.search(r'gateway_answer_seconds_sum\{request="event"\} 65\.001', page)
+
+
+# Who may ask
+
+
+def basic(text: bytes, scheme: bytes = b"Basic") -> tuple[bytes, bytes]:
+    return b"authorization", scheme + b" " + b64encode(text)
+
+
+def test_a_password(tmp_path: Path) -> None:
+    """Where one is set, everything but health needs it, by basic authentication, whatever the user's name."""
+    (tmp_path / "password").write_text("correct: horse\n")
+
+    async def scenario() -> None:
+        async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
+            for path in ("/health/live", "/health/ready"):
+                assert (await gateway.manage("GET", path)).status == 200
+            good = [basic(user + b":correct: horse") for user in (b"gateway", b"", b"x")]
+            good.append(basic(b"x:correct: horse", scheme=b"basic"))
+            for header in good:
+                assert (await gateway.manage("GET", "/metrics", headers=[HOST, header])).status == 200
+            bad = [basic(text) for text in (b"gateway:", b"correct: horse", b"a:correct: hors", b"a:correct: horse\n")]
+            bad += [(b"authorization", value) for value in (b"Basic %%%", b"Basic", b"Bearer correct: horse", b"\xff")]
+            for header in (*bad, HOST):
+                answer = await gateway.manage("GET", "/metrics", headers=[header])
+                assert (answer.status, answer.problem) == (401, "a password is needed")
+                assert answer.headers["www-authenticate"] == 'Basic realm="gateway"'
+            for path in ("/api/dead/retry", "/api/dead/discard", "/api/replay"):
+                assert (await gateway.manage("POST", path, {})).status == 401
+            assert (await gateway.manage("GET", "/api/replay/1")).status == 401
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"127.0.0.1", 200),
+        (b"127.0.0.1:8081", 200),
+        (b"[::1]:8081", 200),
+        (b"[::1]", 200),
+        (b"localhost", 200),
+        (b"LocalHost:8081", 200),
+        (b"10.1.2.3:8081", 200),
+        (None, 200),
+        (b"gateway.example", 421),
+        (b"localhost.evil.example:8081", 421),
+        (b"127.0.0.1.evil.example", 421),
+        (b"evil.example:8081", 421),
+        (b"", 421),
+        (b"[evil.example]", 421),
+        (b"::1", 421),
+    ],
+)
+def test_a_name_is_no_way_in(tmp_path: Path, host: bytes | None, status: int) -> None:
+    """Without a password, a web page must not reach the listener by a name that it has made to mean this machine."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        headers = [] if host is None else [(b"host", host)]
+        answers = [await gateway.manage("GET", path, headers=headers) for path in ("/metrics", "/health/ready")]
+        answers.append(await gateway.manage("POST", "/api/dead/discard", {}, headers=headers))
+        assert [answer.status for answer in answers] == [status] * 3
+        if status == 421:
+            assert answers[0].problem == "use the address of this listener, or localhost"
+
+
+def test_with_a_password_any_name_will_do(tmp_path: Path) -> None:
+    """A browser gives no other site's page the password."""
+    (tmp_path / "password").write_text("correct horse")
+
+    async def scenario() -> None:
+        async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
+            headers = [(b"host", b"gateway.example"), basic(b"x:correct horse")]
+            assert (await gateway.manage("GET", "/metrics", headers=headers)).status == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        (b"application/json", 200),
+        (b"Application/JSON; charset=utf-8", 200),
+        (b"text/plain", 415),
+        (b"application/x-www-form-urlencoded", 415),
+        (b"multipart/form-data; boundary=application/json", 415),
+        (b"", 415),
+    ],
+)
+def test_commands_are_json(tmp_path: Path, content_type: bytes, status: int) -> None:
+    """What a form of another site can send is no command."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        answer = await gateway.manage("POST", "/api/dead/discard", b"{}", [HOST, (b"content-type", content_type)])
+        assert answer.status == status
+        if status == 415:
+            assert answer.problem == "send application/json"
+
+
+# Commands
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"", "this is no filter: "),
+        (b"[]", "this is no filter: Expected `object`, got `array`"),
+        (b"{", "this is no filter: "),
+        (b'{"hook":"\xff"}', "this is no filter: "),
+        (b"[" * 100_000, "this is no filter: "),
+        (b'{"hooks":"payment"}', "this is no filter: Object contains unknown field `hooks`"),
+        (b'{"hook":5}', "this is no filter: Expected `str | null`, got `int` - at `$.hook`"),
+        (b'{"since":"yesterday"}', "this is no filter: Invalid RFC3339 encoded datetime - at `$.since`"),
+        (b'{"since":"2026-01-31T12:00:00"}', "since and until need a time zone, such as the Z of "),
+        (b'{"state":"ded"}', "there is no such state; those that there are: dead, retrying, waiting, delivered"),
+        (b'{"ids":[' + b'"a",' * 10_000 + b'"a"]}', "at most 10000 ids in one filter"),
+    ],
+)
+def test_a_filter_that_is_none(tmp_path: Path, picky: list[bool], body: bytes, detail: str) -> None:
+    """400 that says what is wrong, and nothing is done: a misspelt filter must not mean everything."""
+
+    @scenario(tmp_path, "[plugins.picky]\n")
+    async def _(gateway: InProcess) -> None:
+        await gateway.post(EVENT)
+        await until(lambda: dead(gateway) == 1)
+        for path in ("/api/dead/retry", "/api/dead/discard", "/api/replay"):
+            answer = await gateway.manage("POST", path, body)
+            assert answer.status == 400
+            assert answer.problem.startswith(detail)
+        assert dead(gateway) == 1
+
+
+def test_dead_letters_are_retried(tmp_path: Path, picky: list[bool]) -> None:
+    """Those that the filter means are delivered again; the answer says how many that were."""
+
+    @scenario(tmp_path, "[plugins.picky]\n")
+    async def _(gateway: InProcess) -> None:
+        for _ in range(3):
+            await gateway.post(EVENT)
+        ids = [row.id for row in gateway.events()]
+        await until(lambda: dead(gateway) == 3)
+        picky[0] = False
+        answer = await gateway.manage("POST", "/api/dead/retry", {"ids": ids[:2], "plugin": "picky"})
+        assert (answer.status, answer.document) == (200, {"matched": 2, "done": 2})
+        await until(lambda: [row.deliveries["picky"] for row in gateway.events()] == ["delivered", "delivered", "dead"])
+        answer = await gateway.manage("POST", "/api/dead/retry", {})
+        assert answer.document == {"matched": 1, "done": 1}
+        await until(lambda: {row.deliveries["picky"] for row in gateway.events()} == {"delivered"})
+        assert (await gateway.manage("POST", "/api/dead/retry", {})).document == {"matched": 0, "done": 0}
+
+
+def test_dead_letters_are_discarded(tmp_path: Path, picky: list[bool]) -> None:
+    """They are dead letters no more; the events stay."""
+
+    @scenario(tmp_path, "[plugins.picky]\n")
+    async def _(gateway: InProcess) -> None:
+        await gateway.post(EVENT)
+        await gateway.post(b'{"type":"setStatus"}')
+        await until(lambda: dead(gateway) == 2)
+        answer = await gateway.manage("POST", "/api/dead/discard", {"hook": "payment"})
+        assert (answer.status, answer.document) == (200, {"matched": 1, "done": 1})
+        assert [(row.hook, row.deliveries.get("picky") == "dead") for row in gateway.events()] == [
+            ("payment", False),
+            ("set-status", True),
+        ]
+
+
+def test_a_replay(tmp_path: Path, picky: list[bool]) -> None:
+    """Taken up with a number, under which its progress is found until it is over."""
+
+    @scenario(tmp_path, "[plugins.picky]\n")
+    async def _(gateway: InProcess) -> None:
+        picky[0] = False
+        for _ in range(3):
+            await gateway.post(EVENT)
+        await gateway.post(b'{"type":"setStatus"}')
+        await until(lambda: gateway.metrics()['gateway_deliveries_total{plugin="picky"}'] == 4)
+        answer = await gateway.manage("POST", "/api/replay", {"plugin": "picky", "hook": "payment"})
+        assert answer.status == 202
+        assert answer.document == {"number": 1, "matched": 3}
+        while not (state := (await gateway.manage("GET", "/api/replay/1")).document)["finished"]:
+            await asyncio.sleep(0.005)
+        assert state == {"done": 3, "finished": True}
+        assert gateway.metrics()['gateway_deliveries_total{plugin="picky"}'] == 7
+
+
+def test_a_replay_to_nobody(tmp_path: Path, picky: list[bool]) -> None:
+    """409 that says who takes events here."""
+
+    @scenario(tmp_path, "[plugins.picky]\n")
+    async def _(gateway: InProcess) -> None:
+        for document, name in (({"plugin": "picki"}, "picki"), ({}, "None")):
+            answer = await gateway.manage("POST", "/api/replay", document)
+            assert answer.status == 409
+            assert answer.problem == f"no plugin {name} takes events here; those that do: picky"
+
+
+@pytest.mark.parametrize("number", ["0", "7", "9999999999999999999999", "-1", "x"])
+def test_a_replay_that_there_is_not(tmp_path: Path, number: str) -> None:
+    """404."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        answer = await gateway.manage("GET", f"/api/replay/{number}")
+        assert answer.status == 404
+        assert answer.problem
+
+
+def test_what_there_is_not(tmp_path: Path) -> None:
+    """404 and 405 as problem documents, none of Litestar's own pages, and not the public listener's."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        for path in ("/schema", "/docs", "/webio", "/webio/payment", "/health", "/api", "/nope"):
+            assert (await gateway.manage("GET", path)).problem == "Not Found"
+        answer = await gateway.manage("POST", "/metrics", {})
+        assert (answer.status, answer.problem) == (405, "Method Not Allowed")
+        assert "GET" in answer.headers["allow"]
+
+
+def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """503 without a word of it; the log has its kind."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        def fails() -> None:
+            raise RuntimeError("a secret")
+
+        gateway.gateway.plugins_health = fails  # type: ignore[method-assign, assignment]
+        answer = await gateway.manage("GET", "/health/ready")
+        assert (answer.status, answer.problem) == (503, "Something went wrong here.")
+
+    assert caplog.messages == ["a request failed: RuntimeError"]
+
+
+# The real listener
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    with running(tmp_path_factory.mktemp("admin")) as gateway:
+        yield gateway
+
+
+def test_the_listeners_are_two(served: RunningGateway) -> None:
+    """Nothing of the admin listener is on the public one, nor the other way round."""
+    with httpx.Client() as client:
+        for path in ("/metrics", "/health/live", "/health/ready", "/api/dead/retry"):
+            public = served.url.removesuffix("/webio") + path
+            assert client.get(public).status_code == 404
+        assert client.get(f"{served.admin_url}/webio").status_code == 404
+        assert client.get(f"{served.admin_url}/health/ready").json()["ready"] is True
+
+
+def test_its_answers_name_no_version(served: RunningGateway) -> None:
+    """Nor does its log have a line for each request."""
+    port = served.config.admin.port
+    before = list(served.output)
+    head = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    answer = talk(port, head, wait=5)
+    assert answer.statuses == [200]
+    assert b"server:" not in answer.headers
+    assert talk(port, b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n").statuses == [421]
+    assert talk(port, b"\x16\x03\x01 nonsense\r\n\r\n", wait=5).statuses == [400]
+    assert [line for line in served.output[len(before) :] if "Invalid HTTP" not in line] == []
+
+
+def test_metrics_of_the_real_thing(served: RunningGateway) -> None:
+    """A request over the wire is in the next page of metrics."""
+    requests = Requests(served)
+    assert talk(requests.port, requests.post(EVENT, b"Connection: close"), wait=5).statuses == [200]
+    page = httpx.get(f"{served.admin_url}/metrics").text
+    assert 'gateway_events_received_total{hook="payment",kind="new",organisation="acme"} 1.0' in page

@@ -1,0 +1,130 @@
+"""The repository's `config.toml`: complete, commented, and what it says of a default is true."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import tomli
+
+from gateway.config import (
+    Admin,
+    Config,
+    Delivery,
+    FieldSettings,
+    HookSettings,
+    Journal,
+    Log,
+    Organisation,
+    PluginSettings,
+    Server,
+    Tls,
+    Values,
+    load_config,
+)
+from gateway.loader import load_plugins
+from gateway.sample import example, init
+
+EXAMPLE = example().decode()
+COMMENTED_KEY = re.compile(r"^#(\w+ = .*|\[.*)$", re.MULTILINE)
+# A value stands there as an example where leaving the key out is the default.
+EXAMPLES_ONLY = {
+    "server": {"tls"},
+    "admin": {"password"},
+    "values": {"fields"},
+    "organisations.acme": {"secrets", "issued_after"},
+    "hooks.payment": {"types"},
+}
+
+
+def uncommented() -> str:
+    """The example with every `#key = value` switched on."""
+    return COMMENTED_KEY.sub(r"\1", EXAMPLE)
+
+
+@pytest.fixture
+def complete(tmp_path: Path) -> Config:
+    """The example with all of its keys, and the files that these name."""
+    init(tmp_path / "config.toml")
+    (tmp_path / "config.toml").write_text(uncommented())
+    for name in ("admin.password", "database.password"):
+        (tmp_path / "var" / name).write_text("a password")
+    return load_config(tmp_path / "config.toml")
+
+
+def test_the_example_loads_with_its_plugins(tmp_path: Path) -> None:
+    """As `gateway init` leaves it: logging, archive and sql_values are on."""
+    init(tmp_path / "config.toml")
+
+    plugins = load_plugins(load_config(tmp_path / "config.toml"))
+
+    assert [plugin.name for plugin in plugins] == ["logging", "archive", "sql_values"]
+
+
+def test_the_example_loads_with_every_key_switched_on(complete: Config) -> None:
+    """Whoever takes a `#` away gets a config that is sound, also in the plugins' own tables."""
+    assert len(load_plugins(complete)) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("server", Server),
+        ("server.tls", Tls),
+        ("admin", Admin),
+        ("journal", Journal),
+        ("delivery", Delivery),
+        ("values", Values),
+        ("values.fields.balance", FieldSettings),
+        ("log", Log),
+        ("organisations.acme", Organisation),
+        ("hooks.payment", HookSettings),
+    ],
+)
+def test_every_key_is_in_the_example(path: str, kind: type[msgspec.Struct]) -> None:
+    """A key that nobody can read about does not exist."""
+    table: Any = tomli.loads(uncommented())
+    for name in path.split("."):
+        table = table[name]
+
+    assert table.keys() == {field.encode_name for field in msgspec.structs.fields(kind)}
+
+
+def test_every_key_of_a_plugins_table_is_explained() -> None:
+    """Those that are the gateway's own, beside the plugin's."""
+    comment = EXAMPLE.partition("# Plugins: a table")[2].partition("[plugins.logging]")[0]
+
+    for field in msgspec.structs.fields(PluginSettings):
+        assert re.search(rf"\b{field.encode_name}\b", comment), field.encode_name
+
+
+def test_what_the_example_calls_a_default_is_one(complete: Config) -> None:
+    """`#port = 8080` means that 8080 is what one gets without it."""
+    documented = {
+        "server": (complete.server, Server()),
+        "admin": (complete.admin, Admin()),
+        "journal": (complete.journal, Journal(path=complete.directory / "var/journal.db")),
+        "delivery": (complete.delivery, Delivery()),
+        "values": (complete.values, Values()),
+        "log": (complete.log, Log()),
+        "organisations.acme": (complete.organisations["acme"], Organisation(secrets=())),
+        "hooks.payment": (complete.hooks["payment"], HookSettings()),
+    }
+    for path, (found, default) in documented.items():
+        for name in found.__struct_fields__:
+            if name not in EXAMPLES_ONLY.get(path, set()):
+                assert getattr(found, name) == getattr(default, name), f"{path}.{name}"
+
+
+def test_the_example_date_is_read(complete: Config) -> None:
+    """TOML's own date and time, with its zone."""
+    assert complete.organisations["acme"].issued_after == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_no_line_is_too_wide() -> None:
+    """It is read in terminals."""
+    assert max(map(len, EXAMPLE.splitlines())) <= 120

@@ -1,0 +1,577 @@
+"""What the public listener refuses, and that one request never becomes two events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from asgi import NEVER, InProcess, chunks, in_process, run, scope_of
+from raw_http import CLOSE, EVENT, Part, Raw, Requests, talk
+from running import RunningGateway, eventually, running
+
+from gateway.events import HOOKS
+
+LIMIT = 65536
+BODY_TIMEOUT = 1.0
+
+
+class Served:
+    """The real server, and how many events it has kept."""
+
+    def __init__(self, gateway: RunningGateway) -> None:
+        self.gateway = gateway
+        self.requests = Requests(gateway)
+        self.admin = httpx.Client(base_url=gateway.admin_url)
+
+    def talk(self, *parts: Part, wait: float = 0.3) -> Raw:
+        return talk(self.requests.port, *parts, wait=wait)
+
+    def kept(self, hook: str = ".*") -> int:
+        text = self.admin.get("/metrics").text
+        counted = re.findall(rf'^gateway_events_received_total{{hook="{hook}",.*}} (.*)$', text, re.MULTILINE)
+        return sum(int(float(number)) for number in counted)
+
+    @contextlib.contextmanager
+    def keeps(self, count: int) -> Iterator[None]:
+        """What happens within adds exactly so many events."""
+        before = self.kept()
+        yield
+        assert self.talk(self.requests.post(EVENT, CLOSE), wait=5).statuses == [200]  # everything before it is through
+        assert self.kept() == before + count + 1
+
+    def worker(self) -> psutil.Process:
+        [worker] = psutil.Process(self.gateway.process.pid).children()
+        return worker
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    text = f'max_body = "{LIMIT} B"\nbody_timeout = "{BODY_TIMEOUT:g}s"\n'
+    with running(tmp_path_factory.mktemp("served"), text) as gateway:
+        served = Served(gateway)
+        with served.admin:
+            yield served
+
+
+# Paths, methods, addresses
+
+
+NOWHERE = [
+    "/",
+    "/webio/nope",
+    "/webio/payment/x",
+    "/webio/Payment",
+    "/webio/unknown",
+    "/WEBIO",
+    "/webi",
+    "/webio2",
+    "*",
+]
+NOWHERE += ["/schema", "/schema/openapi.json", "/docs", "/openapi.json", "/favicon.ico", "/metrics", "/health/live"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_there_is_nothing_elsewhere(tmp_path: Path, method: str) -> None:
+    """404 with a problem document on every other path, with a token or without, and none of Litestar's own pages."""
+
+    async def scenario() -> None:
+        async with in_process(tmp_path) as gateway:
+            for path in NOWHERE:
+                for organisation in ("acme", None):
+                    answer = await gateway.request(method, path, [NEVER], organisation=organisation)
+                    assert (answer.status, answer.problem) == (404, "There is nothing at this path."), path
+                    assert answer.headers["cache-control"] == "no-store"
+            counted = gateway.metrics()['gateway_requests_refused_total{reason="path",status="404"}']
+            assert counted == 2 * len(NOWHERE)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/webhook/payments", "/webhook/payments"),
+        ("/webio/447700900123", "/webio/…"),
+        ("/webio/eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpYXQiOjE3.QtZILCgKm3chs4", "/webio/…"),
+        ("/webio/No I don't", "a path with odd characters"),
+        ("/webio/a\nb", "a path with odd characters"),
+    ],
+)
+def test_a_wrong_path_leaves_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str, shown: str) -> None:
+    """An operator who mistyped the callback URL sees what is asked for; numbers, tokens and texts are not shown."""
+
+    async def scenario() -> None:
+        async with in_process(tmp_path) as gateway:
+            await gateway.request("POST", path)
+
+    run(scenario())
+    assert caplog.messages == [f"404 POST from 127.0.0.1: there is nothing at {shown}"]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PROPFIND", "get"])
+def test_other_methods(tmp_path: Path, method: str) -> None:
+    """405 with `Allow`, before the token is looked at."""
+    places = {"/webio": "GET, POST", "/webio/custom-values": "GET", **{f"/webio/{hook}": "POST" for hook in HOOKS}}
+
+    async def scenario() -> None:
+        async with in_process(tmp_path) as gateway:
+            for path, allowed in places.items():
+                for organisation in ("acme", None):
+                    answer = await gateway.request(method, path, [NEVER], organisation=organisation)
+                    assert (answer.status, answer.problem) == (405, "This method is not allowed here.")
+                    assert answer.headers["allow"] == allowed
+            for method_, path in (("POST", "/webio/custom-values"), ("GET", "/webio/payment")):
+                assert (await gateway.request(method_, path)).status == 405
+
+    run(scenario())
+
+
+NETWORKS = 'allowed_networks = ["203.0.113.0/24", "2001:db8::/32"]\n'
+PROXIES = 'trusted_proxies = ["10.0.0.0/8", "::1"]\n'
+
+
+@pytest.mark.parametrize("address", ["203.0.113.7", "2001:db8::7", "::ffff:203.0.113.7"])
+def test_allowed_networks_let_in(tmp_path: Path, address: str) -> None:
+    """An address of `allowed_networks` may call, as IPv4 in IPv6 too."""
+
+    async def scenario() -> None:
+        async with in_process(tmp_path, NETWORKS) as gateway:
+            assert (await gateway.request("GET", client=address)).status == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("address", ["203.0.114.7", "127.0.0.1", "2001:db9::1", "10.0.0.1", "", "nonsense"])
+def test_allowed_networks_keep_out(tmp_path: Path, address: str) -> None:
+    """Any other gets 403, whatever it says of itself, before its token is looked at."""
+
+    async def scenario() -> None:
+        async with in_process(tmp_path, NETWORKS) as gateway:
+            forwarded = [(b"x-forwarded-for", b"203.0.113.7"), (b"forwarded", b"for=203.0.113.7")]
+            for organisation in ("acme", None):
+                answer = await gateway.request(
+                    "POST", body=[NEVER], headers=forwarded, client=address, organisation=organisation
+                )
+                assert (answer.status, answer.problem) == (403, "This address is not allowed.")
+            assert gateway.events() == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "status"),
+    [
+        (["203.0.113.7"], 200),
+        (["203.0.113.7, 10.1.1.1"], 200),
+        (["203.0.113.7", "10.1.1.1"], 200),
+        (["198.51.100.1, 203.0.113.7"], 200),
+        (["nonsense, 203.0.113.7"], 200),
+        (["203.0.113.7:51234"], 200),
+        (["[2001:db8::7]:443, 10.1.1.1:80"], 200),
+        (["2001:db8::7"], 200),
+        (["203.0.113.7, 198.51.100.1"], 403),
+        (["203.0.113.7, 198.51.100.1, 10.1.1.1"], 403),
+        (["203.0.113.7, nonsense"], 403),
+        (["203.0.113.7, "], 403),
+        (["2001:db8::7%evil"], 403),
+        (["203.0.113.7.5"], 403),
+        ([], 403),
+    ],
+)
+def test_behind_a_trusted_proxy(tmp_path: Path, forwarded: list[str], status: int) -> None:
+    """There the caller is the last one of `X-Forwarded-For` that is no proxy of ours: what stands before it, anybody
+    can write. What cannot be read is not skipped."""
+
+    async def scenario() -> None:
+        async with in_process(tmp_path, NETWORKS + PROXIES) as gateway:
+            headers = [(b"x-forwarded-for", value.encode()) for value in forwarded]
+            answer = await gateway.request("GET", headers=headers, client="10.0.0.1")
+            assert answer.status == status
+
+    run(scenario())
+
+
+def test_a_host_header_that_is_none(tmp_path: Path) -> None:
+    """400 with a problem document that does not repeat it."""
+
+    async def scenario() -> None:
+        async with in_process(tmp_path) as gateway:
+            answer = await gateway.request("GET", "/elsewhere", headers=[(b"host", b'"><script>')])
+            assert (answer.status, answer.problem) == (400, "This request is not understood.")
+
+    run(scenario())
+
+
+# Bodies: how large, how slow
+
+
+def small(directory: Path) -> contextlib.AbstractAsyncContextManager[InProcess]:
+    return in_process(directory, f'max_body = "{LIMIT} B"\nbody_timeout = "200ms"\n')
+
+
+def test_a_body_of_the_limit_and_one_more(tmp_path: Path) -> None:
+    """Exactly `max_body` bytes are accepted, one more is 413 and the end of the connection; in one piece, in many,
+    and whatever Content-Length says."""
+
+    async def scenario() -> None:
+        async with small(tmp_path) as gateway:
+            for size, status in ((LIMIT, 200), (LIMIT + 1, 413)):
+                body = EVENT + b" " * (size - len(EVENT))
+                for headers in ([], [(b"content-length", b"%d" % size)], [(b"content-length", b"5")]):
+                    for parts in (body, chunks(body, 4096), chunks(body, LIMIT)):
+                        answer = await gateway.request("POST", body=parts, headers=headers)
+                        assert answer.status == status
+                        if status == 413:
+                            assert answer.problem == f"The body is larger than {LIMIT} bytes."
+                            assert answer.headers["connection"] == "close"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("length", [b"65537", b"9" * 19, b"9" * 400])
+def test_a_body_announced_as_too_large_is_not_waited_for(tmp_path: Path, length: bytes) -> None:
+    """Content-Length alone is enough for a 413."""
+
+    async def scenario() -> None:
+        async with small(tmp_path) as gateway:
+            answer = await gateway.request("POST", body=[NEVER], headers=[(b"content-length", length)])
+            assert answer.status == 413
+
+    run(scenario())
+
+
+def test_a_slow_body(tmp_path: Path) -> None:
+    """408 and the end of the connection, when nothing comes, when it stops, and when it never ends; others are not
+    delayed meanwhile, and nothing is kept."""
+
+    async def dripping(gateway: InProcess) -> None:
+        async def receive() -> dict[str, object]:
+            await asyncio.sleep(0.01)
+            return {"type": "http.request", "body": b" ", "more_body": True}
+
+        sent: list[dict[str, object]] = []
+
+        async def send(message: dict[str, object]) -> None:
+            sent.append(message)
+
+        headers = [(b"x-webio-token", gateway.tokens["acme"])]
+        await gateway.app(scope_of("POST", "/webio", b"", headers, "127.0.0.1"), receive, send)
+        assert sent[0]["status"] == 408
+
+    async def stalled(gateway: InProcess, parts: list[bytes | str]) -> None:
+        answer = await gateway.request("POST", body=parts)
+        assert (answer.status, answer.problem) == (408, "The body did not arrive in time.")
+        assert answer.headers["connection"] == "close"
+
+    async def scenario() -> None:
+        async with small(tmp_path) as gateway:
+            slow = asyncio.gather(
+                dripping(gateway), stalled(gateway, [NEVER]), *(stalled(gateway, [EVENT, NEVER]) for _ in range(50))
+            )
+            await asyncio.sleep(0)
+            assert (await gateway.post(EVENT)).status == 200
+            assert not slow.done()
+            began = time.monotonic()
+            await slow
+            assert time.monotonic() - began < 1
+            assert gateway.metrics()['gateway_requests_refused_total{reason="slow",status="408"}'] == 52
+            assert len(gateway.events()) == 1
+
+    run(scenario())
+
+
+def test_a_request_that_is_cancelled_is_not_called_slow(tmp_path: Path) -> None:
+    """Whoever cancels a request from outside gets their cancellation."""
+
+    async def scenario() -> None:
+        async with small(tmp_path) as gateway:
+            request = asyncio.ensure_future(gateway.request("POST", body=[NEVER]))
+            await asyncio.sleep(0.01)
+            request.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await request
+
+    run(scenario())
+
+
+# The real server
+
+
+@pytest.mark.parametrize("drip", [False, True], ids=["no bytes", "dripping"])
+def test_served_slow_bodies_end(served: Served, drip: bool) -> None:
+    """A body that does not come, or comes byte by byte, is answered 408 in time, and the connection is closed."""
+    pieces: list[Part] = [x for _ in range(60 if drip else 0) for x in (b" ", 0.05)]
+    with served.keeps(0):
+        answer = served.talk(served.requests.head(b"Content-Length: 1000"), *pieces, wait=BODY_TIMEOUT * 3)
+    assert answer.statuses == [408]
+    assert answer.closed
+    assert BODY_TIMEOUT * 0.9 < answer.seconds < BODY_TIMEOUT * 4
+
+
+def test_served_large_bodies_end(served: Served) -> None:
+    """Too large by Content-Length or in chunks: 413, and the connection is closed."""
+    with served.keeps(0):
+        announced = served.talk(served.requests.head(b"Content-Length: %d" % (LIMIT + 1)), wait=5)
+        head = served.requests.head(b"Transfer-Encoding: chunked")
+        chunk = b"1000\r\n" + b" " * 4096 + b"\r\n"
+        chunked = served.talk(head, chunk * 17, wait=5)
+    for answer in (announced, chunked):
+        assert answer.statuses == [413]
+        assert answer.closed
+        assert json.loads(answer.body)["detail"] == f"The body is larger than {LIMIT} bytes."
+
+
+def test_served_large_bodies_take_no_memory(served: Served) -> None:
+    """200 clients at the same time that send 2 MB each, in chunks or announced: the worker stays as it is."""
+    heads = (served.requests.head(b"Transfer-Encoding: chunked"), served.requests.head(b"Content-Length: 2000000"))
+    chunk = b"8000\r\n" + b" " * 32768 + b"\r\n"
+
+    def send(number: int) -> None:
+        head = heads[number % 2]
+        answer = served.talk(head, *([chunk] * 64), wait=5)
+        assert set(answer.statuses) <= {413}
+
+    memory = served.worker().memory_info().rss
+    with served.keeps(0):
+        threads = [threading.Thread(target=send, args=(number,)) for number in range(200)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    grown = (served.worker().memory_info().rss - memory) / 2**20
+    print(f"200 oversize bodies of 2 MB: {grown:.1f} MiB more")
+    assert grown < 40
+
+
+FRAMES: dict[str, tuple[bytes, bytes]] = {
+    "Content-Length and chunked": (
+        b"Content-Length: %d\r\nTransfer-Encoding: chunked" % len(EVENT),
+        b"0\r\n\r\n" + EVENT,
+    ),
+    "chunked and Content-Length": (
+        b"Transfer-Encoding: chunked\r\nContent-Length: %d" % len(EVENT),
+        b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT),
+    ),
+    "Content-Length twice": (b"Content-Length: %d\r\nContent-Length: %d" % (len(EVENT), len(EVENT)), EVENT),
+    "two Content-Lengths": (b"Content-Length: %d\r\nContent-Length: 5" % len(EVENT), EVENT),
+    "Content-Length as a list": (b"Content-Length: %d, %d" % (len(EVENT), len(EVENT)), EVENT),
+    "Content-Length with a sign": (b"Content-Length: +%d" % len(EVENT), EVENT),
+    "Content-Length with a minus": (b"Content-Length: -%d" % len(EVENT), EVENT),
+    "Content-Length in hexadecimal": (b"Content-Length: 0x%x" % len(EVENT), EVENT),
+    "Content-Length with an underscore": (b"Content-Length: 1_8", EVENT),
+    "Content-Length beyond all numbers": (b"Content-Length: 99999999999999999999999", EVENT),
+    "a folded header": (b"X-A: b\r\n c\r\nContent-Length: %d" % len(EVENT), EVENT),
+    "a folded Content-Length": (b"Content-Length:\r\n %d" % len(EVENT), EVENT),
+    "a space before the colon": (b"Content-Length : %d" % len(EVENT), EVENT),
+    "chunked, a space before the colon": (b"Transfer-Encoding : chunked", b"0\r\n\r\n" + EVENT),
+    "xchunked": (b"Transfer-Encoding: xchunked", b"0\r\n\r\n" + EVENT),
+    "chunked in quotes": (b'Transfer-Encoding: "chunked"', b"0\r\n\r\n" + EVENT),
+    "chunked after a tab": (b"Transfer-Encoding:\tchunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)),
+    "chunked after a vertical tab": (b"Transfer-Encoding: \x0bchunked", b"0\r\n\r\n" + EVENT),
+    "chunked twice": (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", b"0\r\n\r\n" + EVENT),
+    "chunked, then identity": (b"Transfer-Encoding: chunked, identity", b"0\r\n\r\n" + EVENT),
+    "identity, then chunked": (b"Transfer-Encoding: identity, chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)),
+    "a minus before a chunk's size": (b"Transfer-Encoding: chunked", b"-1\r\n" + EVENT + b"\r\n0\r\n\r\n"),
+    "0x before a chunk's size": (b"Transfer-Encoding: chunked", b"0x%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)),
+    "a chunk beyond all numbers": (b"Transfer-Encoding: chunked", b"F" * 17 + b"\r\n" + EVENT + b"\r\n0\r\n\r\n"),
+    "an empty chunk's size": (b"Transfer-Encoding: chunked", b"\r\n" + EVENT + b"\r\n0\r\n\r\n"),
+    "a chunk longer than it says": (b"Transfer-Encoding: chunked", b"2\r\n" + EVENT + b"\r\n0\r\n\r\n"),
+    "a chunk with an extension": (
+        b"Transfer-Encoding: chunked",
+        b"%x;a=b\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT),
+    ),
+    "a line break in an extension": (
+        b"Transfer-Encoding: chunked",
+        b"%x;a=\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT),
+    ),
+    "chunks with bare line feeds": (b"Transfer-Encoding: chunked", b"%x\n%b\n0\n\n" % (len(EVENT), EVENT)),
+    "a trailer": (b"Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\nX-A: b\r\n\r\n" % (len(EVENT), EVENT)),
+    "a bare carriage return in a header": (b"X-A: b\rContent-Length: %d" % len(EVENT), EVENT),
+    "NUL in a header": (b"X-A: \0\r\nContent-Length: %d" % len(EVENT), EVENT),
+    "an empty header name": (b": b\r\nContent-Length: %d" % len(EVENT), EVENT),
+    "a header without a colon": (b"Content-Length %d" % len(EVENT), EVENT),
+    "no length": (b"X-A: b", EVENT),
+    "upgrade to HTTP/2": (
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nContent-Length: %d"
+        % len(EVENT),
+        EVENT,
+    ),
+}
+
+
+GOOD_FRAMES = {
+    "chunked and Content-Length",
+    "Content-Length twice",
+    "chunked after a tab",
+    "identity, then chunked",
+    "a chunk with an extension",
+    "a trailer",
+    "upgrade to HTTP/2",
+}
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_never_two_events_out_of_one_request(served: Served, frame: str) -> None:
+    """Whatever a request says of its length: it is one event, or it is refused, and then nothing that follows it on
+    its connection is served; no reader can differ from another on where it ends."""
+    headers, body = FRAMES[frame]
+    following = served.requests.post(b'{"type":"setStatus"}', CLOSE)
+    first, second = served.kept("payment"), served.kept("set-status")
+    answer = served.talk(served.requests.head(headers) + body + following, wait=5)
+    assert answer.closed
+    kept = served.kept("payment") - first, served.kept("set-status") - second
+    if frame in GOOD_FRAMES:
+        assert (answer.statuses, kept) in (([200, 200], (1, 1)), ([200], (1, 0)))
+    else:
+        assert set(answer.statuses) == {400}
+        assert kept == (0, 0)
+
+
+def test_content_length_with_chunks_ends_the_connection(served: Served) -> None:
+    """The classic of request smuggling: with both, the body is read as chunks, and nothing after it is served."""
+    headers = b"Content-Length: 4\r\nTransfer-Encoding: chunked"
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)
+    with served.keeps(1):
+        answer = served.talk(served.requests.head(headers) + body + served.requests.post())
+    assert answer.statuses == [200]
+    assert answer.closed
+
+
+@pytest.mark.parametrize("first", ["Content-Length", "Transfer-Encoding"])
+def test_with_both_the_chunks_are_the_body(served: Served, first: str) -> None:
+    """All of them: a Content-Length that ends after the first one does not make that one an event."""
+    lengths = [b"Content-Length: %d" % len(EVENT), b"Transfer-Encoding: chunked"]
+    head = served.requests.head(*(lengths if first == "Content-Length" else reversed(lengths)))
+    chunk = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
+    with served.keeps(0):
+        answer = served.talk(head, 0.05, chunk, 0.05, b"3\r\nxxx\r\n0\r\n\r\n", wait=5)
+    assert answer.statuses == [400]
+    assert answer.closed
+
+
+def test_pipelining_keeps_its_order(served: Served) -> None:
+    """Ten requests in one packet: ten answers in order, ten events; a bad one among them is one 400."""
+    bodies = [b'{"type":"payment","n":%d}' % n for n in range(9)]
+    bodies[4] = b"[]"
+    with served.keeps(8):
+        answer = served.talk(b"".join(map(served.requests.post, bodies)))
+    assert answer.statuses == [200, 200, 200, 200, 400, 200, 200, 200, 200]
+    ids = re.findall(rb'"id":"([0-9a-f-]+)"', answer.data)
+    assert len(set(ids)) == 8
+
+
+@pytest.mark.parametrize(
+    ("data", "statuses"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", [400]),
+        (b"GET /webio\r\n\r\n", [400]),
+        (b"GET /webio HTTP/9.9\r\n\r\n", [400]),
+        (b"GET  /webio HTTP/1.1\r\n\r\n", [400]),
+        (b"GET /webio HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", [401]),
+        (b"GET /\xff HTTP/1.1\r\n\r\n", [400]),
+        (b"\r\n\r\n\0\0\0", [400]),
+    ],
+)
+def test_what_is_not_http(served: Served, data: bytes, statuses: list[int]) -> None:
+    """HTTP/2's preface, TLS and noise are refused at once."""
+    answer = served.talk(data, wait=2)
+    assert answer.statuses == statuses
+    assert answer.closed
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("many headers", 431), ("a long header", 431), ("a long address", 414), ("long headers", 431)],
+)
+def test_header_bombs(served: Served, name: str, status: int) -> None:
+    """Too many or too long headers are refused by the server, and the connection is closed."""
+    heads = {
+        "many headers": served.requests.head(*(b"X-%d: a" % n for n in range(200))),
+        "a long header": served.requests.head(b"X-A: " + b"a" * 100_000),
+        "long headers": served.requests.head(*(b"X-%d: %b" % (n, b"a" * 4000) for n in range(50))),
+        "a long address": served.requests.head(path=b"/webio?" + b"a" * 100_000, method=b"GET"),
+    }
+    answer = served.talk(heads[name], wait=2)
+    assert answer.statuses == [status] or (name == "a long address" and answer.statuses == [431])
+    assert answer.closed
+
+
+def test_slow_headers_end(served: Served) -> None:
+    """A client that does not finish its headers, or sends none at all, is hung up on after five seconds."""
+    ends: list[Raw] = []
+
+    def wait(*parts: Part) -> None:
+        ends.append(served.talk(*parts, wait=8))
+
+    drip: list[Part] = [x for n in range(100) for x in (b"X-%d: a\r\n" % n, 0.1)]
+    beginnings: list[list[Part]] = [[], [b"POST /we"], [served.requests.head()[:-2]], [b"GET / HTTP/1.1\r\n", *drip]]
+    threads = [threading.Thread(target=wait, args=parts) for parts in beginnings]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [end.statuses for end in ends] == [[]] * 4
+    assert all(end.closed and 4 < end.seconds < 8 for end in ends), ends
+
+
+def test_a_thousand_idle_connections(served: Served) -> None:
+    """1,000 connections that say nothing, or half a head, do not keep a good client waiting."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    try:
+        with contextlib.ExitStack() as stack:
+            for number in range(1000):
+                idle = stack.enter_context(socket.create_connection(("127.0.0.1", served.requests.port)))
+                idle.sendall(b"POST /webio HTTP/1.1\r\nHost: a\r\n" if number % 2 else b"")
+            times = []
+            with httpx.Client(headers={"x-webio-token": served.requests.token.decode()}) as client:
+                for _ in range(20):
+                    began = time.monotonic()
+                    assert client.post(served.gateway.url, content=EVENT).status_code == 200
+                    times.append(time.monotonic() - began)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    print(f"the slowest of 20 answers beside 1,000 idle connections: {max(times) * 1000:.1f} ms")
+    assert max(times) < 1
+
+
+def test_a_client_that_hangs_up_is_no_fault(served: Served) -> None:
+    """Hanging up in the middle of anything is nobody's error: no 5xx, no traceback, and the next client is served."""
+    whole = served.requests.post(EVENT)
+    for cut in range(0, len(whole), 9):
+        with socket.create_connection(("127.0.0.1", served.requests.port)) as connection:
+            connection.sendall(whole[:cut])
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # a reset, not an end
+    with served.keeps(0):
+        pass
+    assert "Traceback" not in served.gateway.text
+
+
+def test_what_answers_say_of_the_server(served: Served) -> None:
+    """No answer names a version, and every one of ours is JSON."""
+    requests = served.requests
+    heads = (requests.head(CLOSE, path=b"/nope"), requests.head(CLOSE, token=False))
+    for data in (requests.post(EVENT, CLOSE), requests.post(b"[]", CLOSE), *heads):
+        answer = served.talk(data, wait=5)
+        assert not re.search(rb"^(server|x-powered-by|via):.*\d", answer.headers, re.MULTILINE)
+        assert re.search(rb"content-type: application/(problem\+)?json\r?$", answer.headers, re.MULTILINE)
+
+
+def test_the_log_of_all_this(served: Served) -> None:
+    """After all of the above: the same worker still serves, and no line of its log is a traceback or an error."""
+    eventually(lambda: "lines were left out" in served.gateway.text)
+    lines = [line for line in served.gateway.output if not line.startswith("gateway: ")]
+    assert [line for line in lines if " warning " not in line] == []
+    assert served.worker().is_running()

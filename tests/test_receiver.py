@@ -1,0 +1,409 @@
+"""The public endpoint, request by request: what is an event, and what its answer says."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgi import GONE, InProcess, chunks, in_process, run
+from click.testing import CliRunner
+from running import write_plugin
+
+from gateway import simulate
+from gateway.cli import cli
+from gateway.events import HOOKS
+
+ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+NO_EVENTS: dict[str, bytes] = {
+    "nothing": b"",
+    "spaces": b"  \n ",
+    "a list": b"[]",
+    "a list of events": b'[{"type":"payment"}]',
+    "a text": b'""',
+    "a number": b"1",
+    "null": b"null",
+    "true": b"true",
+    "NaN": b'{"type":"payment","amount":NaN}',
+    "Infinity": b'{"type":"payment","amount":-Infinity}',
+    "a number no float holds": b'{"type":"payment","amount":1e999}',
+    "a whole number of 5,000 digits": b'{"type":"payment","amount":' + b"9" * 5000 + b"}",
+    "invalid UTF-8": b'{"type":"payment","note":"\xff"}',
+    "half a character": b'{"type":"payment","note":"\xe2\x82"}',
+    "UTF-16": '{"type":"payment"}'.encode("utf-16"),
+    "lists, 100,000 deep": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "objects, 100,000 deep": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "open brackets": b"[" * 100_000,
+    "half an object": b'{"type":"payment"',
+    "two objects": b'{"type":"payment"}{"type":"payment"}',
+    "a comma too many": b'{"type":"payment",}',
+    "single quotes": b"{'type':'payment'}",
+    "a raw line break in a text": b'{"type":"pay\nment"}',
+    "NUL after it": b'{"type":"payment"}\0',
+    "two byte order marks": b'\xef\xbb\xbf\xef\xbb\xbf{"type":"payment"}',
+    "a form": b"type=payment&amount=1",
+    "XML": b"<type>payment</type>",
+}
+
+
+def scenario(directory: Path, text: str = "") -> Any:
+    """Run an async function with a gateway in this process."""
+
+    def decorate(function: Any) -> None:
+        async def inner() -> None:
+            async with in_process(directory, text) as gateway:
+                await function(gateway)
+
+        run(inner())
+
+    return decorate
+
+
+def test_the_type_in_the_body_names_the_hook(tmp_path: Path) -> None:
+    """POST to the base path: hook from `type`; the answer has these four fields and no other."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        for hook in HOOKS:
+            answer = await gateway.post(simulate.encode(simulate.body(hook)))
+            assert answer.status == 200
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.headers["cache-control"] == "no-store"
+            document = answer.document
+            assert list(document) == ["id", "hook", "duplicate", "readable"]
+            assert ID.fullmatch(document.pop("id"))
+            assert document == {"hook": hook, "duplicate": False, "readable": True}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_path_names_the_hook(tmp_path: Path, hook: str) -> None:
+    """POST to a hook's own path: the path decides, whatever `type` says, and without any."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        fields = simulate.body(hook)
+        for kind in ("somethingElse", "inboundMessage", 7, None):
+            answer = await gateway.post(simulate.encode({**fields, "type": kind, "n": str(kind)}), hook)
+            assert (answer.status, answer.document["hook"]) == (200, hook)
+        del fields["type"]
+        slash = await gateway.request("POST", f"/webio/{hook}/", simulate.encode(fields))
+        assert (slash.status, slash.document["hook"], slash.document["readable"]) == (200, hook, True)
+        assert {row.hook for row in gateway.events()} == {hook}
+
+
+def test_the_answer_comes_after_the_commit(tmp_path: Path) -> None:
+    """Whoever has a 200 finds the event in the journal file, under the id of the answer, as received."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        body = b'{"type": "payment",\n "amount": 12.50, "n": 123456789012345678901234567890}'
+        answer = await gateway.post(body)
+        [row] = gateway.events()
+        assert (row.id, row.organisation, row.hook) == (answer.document["id"], "acme", "payment")
+        assert bytes(row.body) == body.replace(b"\n", b" ")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/json; charset=utf-8", "text/plain", "text/xml", "application/octet-stream", ""],
+)
+def test_any_content_type_will_do(tmp_path: Path, content_type: str) -> None:
+    """What the body is called does not matter, what it is does; nor does it matter when nothing is said."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        headers = [(b"content-type", content_type.encode())] if content_type else []
+        answer = await gateway.request("POST", "/webio", b'{"type":"payment"}', headers=headers)
+        assert (answer.status, answer.document["hook"]) == (200, "payment")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_body_may_come_in_pieces(tmp_path: Path, size: int) -> None:
+    """However a body is cut on its way, it is one event with all of its bytes."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        body = simulate.encode({**simulate.body("inbound-message"), "body": "déjà vu " * 20})
+        answer = await gateway.post(chunks(body, size))
+        assert (answer.status, answer.document["readable"]) == (200, True)
+        [row] = gateway.events()
+        assert bytes(row.body) == body
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    """A UTF-8 BOM before the object is accepted."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        answer = await gateway.post(b"\xef\xbb\xbf" + simulate.encode(simulate.body("payment")))
+        assert (answer.status, answer.document["hook"], answer.document["readable"]) == (200, "payment", True)
+
+
+@pytest.mark.parametrize("hook", [None, "payment"])
+def test_what_is_no_json_object_is_no_event(tmp_path: Path, hook: str | None) -> None:
+    """400 with a problem document, the same with a hook in the path; nothing is kept, nothing of it is echoed."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        for name, body in NO_EVENTS.items():
+            answer = await gateway.post(body, hook)
+            assert answer.status == 400, name
+            assert answer.problem.startswith("This is no event: the body ")
+            assert len(answer.body) < 250
+        assert gateway.events() == []
+        assert gateway.metrics()['gateway_requests_refused_total{reason="json",status="400"}'] == len(NO_EVENTS)
+
+
+def test_a_body_that_breaks_off_is_no_event(tmp_path: Path) -> None:
+    """The client hangs up, or its chunks cannot be read: 400, for whoever may still read it, and nothing is kept."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        for parts in ([GONE], [b'{"type":"payment"}', GONE]):
+            answer = await gateway.post(parts)
+            assert answer.status == 400
+            assert answer.problem == "The body broke off, or its chunks cannot be read."
+            assert answer.headers["connection"] == "close"
+        assert gateway.events() == []
+
+
+@pytest.mark.parametrize("kind", ["", "webioNews", "pay", "custom-values", None, 5, ["payment"], {"payment": 1}, True])
+def test_an_unknown_type_is_kept(tmp_path: Path, kind: Any) -> None:
+    """An authentic object of a type nobody knows, or of none, is an event: 200, hook `unknown`."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        answer = await gateway.post(simulate.encode({"type": kind, "n": 1}))
+        assert answer.status == 200
+        assert (answer.document["hook"], answer.document["readable"]) == ("unknown", True)
+        answer = await gateway.post(b"{}")
+        assert (answer.status, answer.document["hook"]) == (200, "unknown")
+        assert len(gateway.events()) == 2
+
+
+def test_an_object_that_does_not_fit_its_hook_is_kept(tmp_path: Path) -> None:
+    """200 with `readable: false`, the body as received."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        body = b'{"type":"inboundMessage","conversationId":{"not":"a text"}}'
+        answer = await gateway.post(body)
+        assert answer.status == 200
+        assert (answer.document["hook"], answer.document["readable"]) == ("inbound-message", False)
+        [row] = gateway.events()
+        assert (row.readable, bytes(row.body)) == (False, body)
+        key = 'gateway_events_received_total{hook="inbound-message",kind="unreadable",organisation="acme"}'
+        assert gateway.metrics()[key] == 1
+
+
+def test_a_further_spelling_from_the_config(tmp_path: Path) -> None:
+    """`[hooks.payment] types` adds to what `type` may be; case, spaces, `-` and `_` never matter."""
+
+    @scenario(tmp_path, '[hooks.payment]\ntypes = ["webioPayReceived"]\n')
+    async def _(gateway: InProcess) -> None:
+        for spelling in ("webioPayReceived", "WEBIO pay_received", "Payment", "pay-ment"):
+            answer = await gateway.post(simulate.encode({"type": spelling}))
+            assert (answer.status, answer.document["hook"]) == (200, "payment")
+
+
+def test_the_same_bytes_twice_are_one_event(tmp_path: Path) -> None:
+    """With `dateCreated`: the first one's id and `duplicate: true`, however often; in the journal it is once."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        body = simulate.encode(simulate.body("inbound-message"))
+        first = (await gateway.post(body)).document
+        for _ in range(3):
+            again = await gateway.post(body)
+            assert again.status == 200
+            assert again.document == {**first, "duplicate": True}
+        assert [row.id for row in gateway.events()] == [first["id"]]
+        received = 'gateway_events_received_total{hook="inbound-message",kind="%s",organisation="acme"}'
+        counted = gateway.metrics()
+        assert (counted[received % "new"], counted[received % "duplicate"]) == (1, 3)
+
+
+def test_a_duplicate_is_not_delivered_again(tmp_path: Path, site: Path) -> None:
+    """The plugins see the first one, and then the next other event."""
+    source = """
+        import asyncio
+        from gateway import hookimpl
+
+        seen = asyncio.Queue()
+
+        class Plugin:
+            @hookimpl
+            async def on_event(self, event):
+                seen.put_nowait(event.id)
+    """
+    write_plugin(site, "seeing", source)
+
+    @scenario(tmp_path, "[plugins.seeing]\n")
+    async def _(gateway: InProcess) -> None:
+        seen = importlib.import_module("plugin_seeing").seen
+        body = simulate.encode(simulate.body("payment"))
+        ids = [(await gateway.post(content)).document["id"] for content in (body, body, b"{}")]
+        assert [await seen.get(), await seen.get()] == [ids[0], ids[2]]
+
+
+def test_a_duplicate_is_one_of_the_same_hook_only(tmp_path: Path) -> None:
+    """The same bytes at another hook's path are another event; by path or by type, one hook is one hook."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        body = simulate.encode(simulate.body("payment"))
+        ids = [(await gateway.post(body, hook)).document["id"] for hook in (None, "payment", "set-status")]
+        assert ids[0] == ids[1] != ids[2]
+
+
+def test_without_a_date_nothing_is_a_duplicate(tmp_path: Path) -> None:
+    """Unsure means keep: no `dateCreated`, or none that can be read, and every body is an event of its own."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        fields = simulate.body("payment")
+        for date in (None, "", "yesterday", 20210128):
+            body = simulate.encode({**fields, "dateCreated": date})
+            answers = [(await gateway.post(body)).document for _ in range(2)]
+            assert answers[0]["id"] != answers[1]["id"]
+            assert not answers[1]["duplicate"]
+        assert len(gateway.events()) == 8
+
+
+OTHER = '[organisations.other]\nsecrets = [{ env = "OTHER_SECRET" }]\n'
+
+
+def test_a_duplicate_is_one_of_the_same_organisation_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token decides whose event it is; one organisation's body is never another's duplicate."""
+    monkeypatch.setenv("OTHER_SECRET", "another secret of thirty-two bytes or more")
+
+    @scenario(tmp_path, OTHER)
+    async def _(gateway: InProcess) -> None:
+        body = simulate.encode(simulate.body("payment"))
+        first = (await gateway.post(body)).document
+        other = (await gateway.post(body, organisation="other")).document
+        assert first["id"] != other["id"]
+        assert other["duplicate"] is False
+        assert (await gateway.post(body, organisation="other")).document == {**other, "duplicate": True}
+        assert [row.organisation for row in gateway.events()] == ["acme", "other"]
+
+
+def test_a_second_story_of_the_same_message_is_flagged(tmp_path: Path) -> None:
+    """The same message and status with another body is a second event, and `gateway events` shows the conflict."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        fields = simulate.body("delivery-report")
+        for note in ("one", "two"):
+            answer = (await gateway.post(simulate.encode({**fields, "note": note}))).document
+            assert answer["duplicate"] is False
+        shown = CliRunner().invoke(cli, ["events", "--json", "-c", str(gateway.config.source)])
+        assert shown.exit_code == 0, shown.output
+        assert [json.loads(line)["conflict"] for line in shown.output.splitlines()] == [False, True]
+
+
+class Providers:
+    """A distribution that answers custom values."""
+
+    SOURCE = """
+        import asyncio
+        from gateway import SeveralCustomers, hookimpl
+
+        class Plugin:
+            @hookimpl
+            async def custom_values(self, request):
+                if request.customer_uid == "two":
+                    raise SeveralCustomers
+                if request.customer_uid == "late":
+                    await asyncio.sleep(60)
+                if request.customer_uid == "fault":
+                    raise RuntimeError("447700900123 is broken")
+                known = {"balance": "120.50", "who": request.organisation, "uid": request.customer_uid or "-"}
+                return {field: known[field] for field in request.fields if field in known}
+    """
+
+
+def test_custom_values_over_http(tmp_path: Path, site: Path) -> None:
+    """GET at both of its paths: 200 and the values; nothing on the way may keep the answer."""
+    write_plugin(site, "providing", Providers.SOURCE)
+
+    @scenario(tmp_path, "[plugins.providing]\n")
+    async def _(gateway: InProcess) -> None:
+        query = b"customerUID=123456&outboundChannelAddress=44777777777&param1=balance&param2=who"
+        for path in ("/webio", "/webio/", "/webio/custom-values", "/webio/custom-values/"):
+            answer = await gateway.request("GET", path, query=query)
+            assert (answer.status, answer.document) == (200, {"balance": "120.50", "who": "acme"})
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.headers["cache-control"] == "no-store"
+        assert gateway.metrics()['gateway_custom_value_requests_total{organisation="acme",status="200"}'] == 4
+        assert gateway.metrics()['gateway_answer_seconds_count{request="custom_values"}'] == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "fields"),
+    [
+        (b"customerUID=1&param1=balance&param2=shoe", 404, ["shoe"]),
+        (b"customerUID=two&param1=balance", 409, ["balance"]),
+        (b"customerUID=fault&param1=balance", 502, ["balance"]),
+        (b"customerUID=late&param1=balance", 504, ["balance"]),
+    ],
+)
+def test_a_custom_value_that_is_missing_fails_the_request(
+    tmp_path: Path, site: Path, query: bytes, status: int, fields: list[str]
+) -> None:
+    """404, 409, 502 and 504 are problem documents that name the fields, and nothing else of request or fault."""
+    write_plugin(site, "providing", Providers.SOURCE)
+
+    @scenario(tmp_path, '[values]\ndeadline = "50ms"\n[plugins.providing]\n')
+    async def _(gateway: InProcess) -> None:
+        answer = await gateway.request("GET", query=query)
+        assert answer.status == status
+        assert answer.problem
+        assert answer.document["fields"] == fields
+        assert answer.headers["cache-control"] == "no-store"
+        assert b"447700900123" not in answer.body
+
+
+def test_a_request_without_a_field_tests_the_connection(tmp_path: Path) -> None:
+    """A good token and no `param`: 200 `{}`."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        for query in (b"", b"customerUID=&outboundChannelAddress="):
+            answer = await gateway.request("GET", query=query)
+            assert (answer.status, answer.body) == (200, b"{}")
+
+
+def test_when_nothing_can_be_kept_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """503 with `Retry-After` and no word of why to the caller; the log and the metric have it. GET goes on."""
+
+    @scenario(tmp_path, '[journal]\nmin_free = "1000 TiB"\n')
+    async def _(gateway: InProcess) -> None:
+        answer = await gateway.post(b'{"type":"payment"}')
+        assert answer.status == 503
+        assert answer.problem == "The event cannot be kept now; send it again later."
+        assert answer.headers["retry-after"] == "5"
+        assert gateway.metrics()['gateway_requests_refused_total{reason="journal",status="503"}'] == 1
+        assert (await gateway.request("GET")).status == 200
+        assert gateway.events() == []
+
+    assert "less than journal.min_free" in caplog.text
+
+
+def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """503 with a problem document and not a word of what went wrong; the log has its kind, and no traceback."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        async def fails(*_: Any) -> None:
+            raise RuntimeError("of 447700900123")
+
+        gateway.gateway.values.answer = fails  # type: ignore[method-assign, assignment]
+        answer = await gateway.request("GET")
+        assert (answer.status, answer.problem) == (503, "Something went wrong here.")
+        assert answer.headers["cache-control"] == "no-store"
+
+    assert caplog.messages == ["a request failed: RuntimeError"]

@@ -1,0 +1,439 @@
+"""`gateway run` as processes: how it starts, what it survives, how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from raw_http import CLOSE, EVENT, Raw, Requests, talk
+from running import GATEWAY, RunningGateway, eventually, run_cli, running, write_config, write_plugin
+
+from gateway.config import load_config
+from gateway.server import serve
+
+StartGateway = Callable[..., RunningGateway]
+
+SLOW_PROVIDER = """
+    import asyncio
+    from gateway import hookimpl
+
+    class Plugin:
+        @hookimpl
+        async def custom_values(self, request):
+            print("asked", flush=True)
+            await asyncio.sleep(1)
+            return {"balance": "120.50"}
+"""
+
+
+Refused = Callable[[Path], str]
+
+
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str]) -> Iterator[Refused]:
+    """Serve a config that cannot be served: exit code 1, and one sentence, which is returned."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+
+    def refused(config: Path) -> str:
+        assert serve(load_config(config)) == 1
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert err.startswith("gateway: ")
+        assert err.count("\n") == 1
+        return err.removeprefix("gateway: ").rstrip()
+
+    yield refused
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def keeps(gateway: RunningGateway) -> str:
+    """Send an event, which must be kept; its id."""
+    with gateway.client() as client:
+        answer = client.post(EVENT)
+    assert answer.status == 200
+    return str(answer.document["id"])
+
+
+def worker_of(gateway: RunningGateway) -> psutil.Process:
+    [worker] = psutil.Process(gateway.process.pid).children()
+    return worker
+
+
+def is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """A gateway that the tests which take it leave running."""
+    with running(tmp_path_factory.mktemp("idle")) as gateway:
+        yield gateway
+
+
+# Starting
+
+
+def test_a_line_per_listener_once_it_accepts(idle: RunningGateway) -> None:
+    """Those two lines are all that is said."""
+    assert idle.output == [f"gateway: webhooks at {idle.url}\n", f"gateway: admin at {idle.admin_url}/\n"]
+    assert httpx.get(f"{idle.admin_url}/health/ready").status_code == 200
+    keeps(idle)
+
+
+def test_what_an_idle_gateway_takes(start_gateway: StartGateway, tmp_path: Path) -> None:
+    """Time to ready and memory, with the three bundled plugins on: far under what was asked for."""
+    text = (
+        "[plugins.logging]\n"
+        '[plugins.archive]\ndirectory = "archive"\n'
+        '[plugins.sql_values]\nurl = "sqlite+aiosqlite:///customers.db"\n'
+        '[[plugins.sql_values.queries]]\nsql = "SELECT 1 AS one"\n'
+    )
+    (tmp_path / "customers.db").touch()
+    began = time.monotonic()
+    gateway = start_gateway(text)
+    seconds = time.monotonic() - began
+    processes = [psutil.Process(gateway.process.pid), worker_of(gateway)]
+    memory = sum(process.memory_full_info().pss for process in processes) / 2**20
+    print(f"ready after {seconds:.2f} s; {memory:.0f} MB in {len(processes)} processes")
+    assert seconds < 8
+    assert memory < 120
+
+
+@pytest.mark.parametrize("listener", ["server", "admin"])
+def test_a_port_in_use(tmp_path: Path, refused: Refused, listener: str) -> None:
+    """One sentence that names the address, exit 1."""
+    config = write_config(tmp_path)
+    port = getattr(load_config(config), listener).port
+    with socket.create_server(("127.0.0.1", port)):
+        assert refused(config) == f"127.0.0.1:{port} is in use by another process"
+
+
+def test_the_ports_of_a_running_gateway(idle: RunningGateway, tmp_path: Path, refused: Refused) -> None:
+    """Its public port is not shared, although its server would; the journal does not matter here."""
+    config = write_config(tmp_path)
+    config.write_text(re.sub(r"(\[server\]\nport = )\d+", rf"\g<1>{idle.config.server.port}", config.read_text()))
+    assert refused(config) == f"127.0.0.1:{idle.config.server.port} is in use by another process"
+
+
+def test_a_second_gateway_on_the_same_journal(idle: RunningGateway, tmp_path: Path, refused: Refused) -> None:
+    """Refused with a sentence that names the first one's process, also with the very same config, whose ports are
+    in use, too; the first one does not notice."""
+    journal, first = idle.config.journal.path, idle.process.pid
+    for config in (write_config(tmp_path, f'[journal]\npath = "{journal}"\n'), idle.config_path):
+        assert refused(config) == (
+            f"the journal {journal} is in use by the gateway with process id {first}; stop that one first"
+        )
+    keeps(idle)
+
+
+def test_a_host_may_be_a_name(start_gateway: StartGateway) -> None:
+    """`localhost` is one."""
+    gateway = start_gateway('host = "localhost"\n')
+    assert gateway.output[0] == f"gateway: webhooks at http://localhost:{gateway.config.server.port}/webio\n"
+    keeps(gateway)
+
+
+def test_a_host_that_is_not_here(tmp_path: Path, refused: Refused) -> None:
+    """A name that nobody knows, or an address of another machine: one sentence, exit 1."""
+    config = write_config(tmp_path, 'host = "nobody.invalid"\n')
+    assert refused(config) == "nobody.invalid is no name or address that this machine knows"
+    config = write_config(tmp_path, 'host = "203.0.113.1"\n')
+    assert re.fullmatch(r"203\.0\.113\.1:\d+ Cannot assign requested address", refused(config), re.IGNORECASE)
+
+
+FAILING = {
+    "first": """
+        from gateway import hookimpl
+
+        class Plugin:
+            @hookimpl
+            def startup(self, context):
+                print("first is up", flush=True)
+
+            @hookimpl
+            def shutdown(self):
+                print("first is down", flush=True)
+    """,
+    "second": """
+        from gateway import hookimpl
+
+        class Plugin:
+            @hookimpl
+            async def startup(self, context):
+                raise OSError("nothing answers at db.internal")
+
+            @hookimpl
+            async def shutdown(self):
+                print("second is down", flush=True)
+    """,
+}
+
+
+def test_a_plugin_that_does_not_start(tmp_path: Path) -> None:
+    """One sentence, exit 1; the plugins that had started are shut down, the others never start, nothing listens."""
+    for name, source in FAILING.items():
+        write_plugin(tmp_path / "site", name, source)
+    config = write_config(tmp_path, "[plugins.first]\n[plugins.second]\n[plugins.third]\nuse = 'first'\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    command = [GATEWAY, "run", "-c", str(config)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=20, check=False)
+    assert result.returncode == 1
+    assert result.stdout == "first is up\nfirst is down\n"
+    assert result.stderr == "gateway: plugin second did not start: OSError: nothing answers at db.internal\n"
+
+
+def test_a_fault_of_the_wiring_ends_with_78(tmp_path: Path) -> None:
+    """Every fault at once, before anything listens."""
+    config = write_config(tmp_path, '[plugins.nobody]\n[plugins.archive]\ndirectry = "x"\n')
+    result = run_cli(["run", "-c", config])
+    assert result.returncode == 78
+    assert "plugins.nobody: no plugin 'nobody' is installed" in result.stderr
+    assert "plugins.archive.directry: unknown key" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+# Ending
+
+
+def test_a_signal_answers_what_is_on_its_way(start_gateway: StartGateway) -> None:
+    """Requests in flight are answered, a body that stalls is given up soon, idle connections do not matter, and the
+    gateway exits 0 well within 10 s."""
+    gateway = start_gateway("[plugins.slow]\n", plugins={"slow": SLOW_PROVIDER})
+    requests = Requests(gateway)
+    answers: dict[str, Raw] = {}
+
+    def ask(name: str, data: bytes) -> None:
+        answers[name] = talk(requests.port, data, wait=8)
+
+    value = requests.head(CLOSE, method=b"GET", path=b"/webio?customerUID=1&param1=balance")
+    threads = [
+        threading.Thread(target=ask, args=("value", value)),
+        threading.Thread(target=ask, args=("stalled", requests.head(b"Content-Length: 100") + b"{")),
+    ]
+    with httpx.Client(headers={"x-webio-token": requests.token.decode()}) as kept_alive:
+        assert kept_alive.post(gateway.url, content=EVENT).status_code == 200
+        for thread in threads:
+            thread.start()
+        gateway.wait_for_line("asked")
+        began = time.monotonic()
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(10) == 0
+        print(f"ended after {time.monotonic() - began:.2f} s")
+        assert time.monotonic() - began < 5
+    for thread in threads:
+        thread.join()
+    assert answers["value"].statuses == [200]
+    assert answers["value"].body == b'{"balance":"120.50"}'
+    assert answers["stalled"].statuses == [408]
+    assert is_free(requests.port)
+    assert is_free(gateway.config.admin.port)
+
+
+def test_a_second_signal_ends_at_once(start_gateway: StartGateway) -> None:
+    """Where something takes long to shut down. Ctrl-C, which goes to every process, does the same as SIGTERM."""
+    source = """
+        import time
+        from gateway import hookimpl
+
+        class Plugin:
+            @hookimpl
+            def shutdown(self):
+                print("shutting down", flush=True)
+                time.sleep(60)
+    """
+    gateway = start_gateway("[plugins.slow]\n", plugins={"slow": source})
+    worker = worker_of(gateway)
+    os.killpg(gateway.process.pid, signal.SIGINT)
+    gateway.wait_for_line("shutting down")
+    began = time.monotonic()
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.process.wait(5) == 1
+    assert time.monotonic() - began < 1
+    eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, within=2)
+    gateway.kill()
+    gateway.process.returncode = -signal.SIGKILL  # this end was asked for
+
+
+def test_a_plugin_that_hangs_in_shutdown_does_not_keep_it(start_gateway: StartGateway) -> None:
+    """It is named in the log, the others are shut down, and the gateway exits 0 in time."""
+    source = """
+        import asyncio
+        from gateway import hookimpl
+
+        class Plugin:
+            @hookimpl
+            async def shutdown(self):
+                await asyncio.sleep(60)
+    """
+    gateway = start_gateway("[plugins.first]\n[plugins.slow]\n", plugins={"first": FAILING["first"], "slow": source})
+    assert gateway.stop() == 0
+    assert "plugin slow: shutdown failed: no answer within 2 s" in gateway.text
+    assert gateway.output[-1] == "first is down\n"
+
+
+def test_signals_while_starting(tmp_path: Path) -> None:
+    """SIGTERM while a plugin starts: it finishes starting, is shut down again, and the gateway exits 0."""
+    source = """
+        import time
+        from gateway import hookimpl
+
+        class Plugin:
+            @hookimpl
+            def startup(self, context):
+                print("starting", flush=True)
+                time.sleep(0.4)
+
+            @hookimpl
+            def shutdown(self):
+                print("shut down", flush=True)
+    """
+    write_plugin(tmp_path / "site", "slow", source)
+    with subprocess.Popen(
+        [GATEWAY, "run", "-c", str(write_config(tmp_path, "[plugins.slow]\n"))],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "starting\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert process.stdout.read().splitlines()[-1] == "shut down"
+
+
+def test_a_hangup_is_nothing(idle: RunningGateway) -> None:
+    """SIGHUP, which a closing terminal sends, changes nothing."""
+    worker = worker_of(idle)
+    idle.process.send_signal(signal.SIGHUP)
+    keeps(idle)
+    assert worker_of(idle) == worker
+
+
+# Dying
+
+
+def test_a_worker_that_dies_comes_back(start_gateway: StartGateway) -> None:
+    """`kill -9` of the worker: it is started again by itself, says so, and what was answered 200 is there."""
+    gateway = start_gateway()
+    ids = [keeps(gateway)]
+    for _ in range(2):
+        seen = len(gateway.output)
+        worker_of(gateway).kill()
+        gateway.wait_for_line("the worker process died (SIGKILL); starting it again", after=seen)
+        gateway.wait_for_line("gateway: admin at", after=seen)
+        ids.append(keeps(gateway))
+    shown = gateway.cli("events", "--json").stdout
+    assert re.findall('"id": ?"([^"]+)"', shown) == ids
+
+
+def test_a_worker_that_cannot_come_back_is_tried_again(start_gateway: StartGateway, tmp_path: Path) -> None:
+    """What keeps it from starting now may be over soon: a gateway that once ran does not give up."""
+    source = """
+        from pathlib import Path
+        from gateway import hookimpl
+
+        class Plugin:
+            @hookimpl
+            def startup(self, context):
+                if (context.directory / "down").exists():
+                    raise OSError("nothing answers at db.internal")
+    """
+    gateway = start_gateway("[plugins.needy]\n", plugins={"needy": source})
+    (tmp_path / "down").touch()
+    worker_of(gateway).kill()
+    gateway.wait_for_line("gateway: plugin needy did not start: OSError: nothing answers at db.internal")
+    gateway.wait_for_line("the worker process died (exit code 71); starting it again")
+    seen = len(gateway.output)
+    (tmp_path / "down").unlink()
+    gateway.wait_for_line("gateway: admin at", after=seen)
+    keeps(gateway)
+
+
+def test_a_supervisor_that_dies_takes_the_worker_along(start_gateway: StartGateway) -> None:
+    """`kill -9` of the supervisor: nothing is left that holds the ports or the journal."""
+    gateway = start_gateway()
+    worker = worker_of(gateway)
+    gateway.process.kill()
+    gateway.process.wait()
+    eventually(lambda: not worker.is_running(), within=3)
+    assert is_free(gateway.config.server.port)
+    assert is_free(gateway.config.admin.port)
+    gateway.start()
+    keeps(gateway)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a self-signed `certificate.pem` and its `key.pem`."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl here to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    command += f" -keyout {folder}/key.pem -out {folder}/certificate.pem"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return folder
+
+
+def test_tls(start_gateway: StartGateway, certificate: Path) -> None:
+    """TLS 1.2 and 1.3 with the configured certificate, nothing older, HTTP/1.1 only, and no plain HTTP."""
+    gateway = start_gateway(
+        f'[server.tls]\ncertificate = "{certificate}/certificate.pem"\nkey = "{certificate}/key.pem"\n'
+    )
+    port = gateway.config.server.port
+    assert gateway.output[0] == f"gateway: webhooks at https://127.0.0.1:{port}/webio\n"
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = ssl.create_default_context(cafile=certificate / "certificate.pem")
+        context.minimum_version = context.maximum_version = version
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with (
+            socket.create_connection(("127.0.0.1", port)) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secure,
+        ):
+            assert secure.selected_alpn_protocol() == "http/1.1"
+            secure.sendall(Requests(gateway).post())
+            assert secure.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+    keeps(gateway)
+    assert not talk(port, b"GET /webio HTTP/1.1\r\n\r\n", wait=5).statuses
+
+
+@pytest.mark.parametrize("fault", ["no certificate", "no key", "another's key", "no PEM"])
+def test_tls_that_cannot_be(tmp_path: Path, certificate: Path, refused: Refused, fault: str) -> None:
+    """One sentence that names both files, exit 1."""
+    for name in ("certificate.pem", "key.pem"):
+        shutil.copy(certificate / name, tmp_path)
+    if fault == "no certificate":
+        (tmp_path / "certificate.pem").unlink()
+    elif fault == "no key":
+        (tmp_path / "key.pem").unlink()
+    elif fault == "another's key":
+        subprocess.run(["openssl", "genrsa", "-out", tmp_path / "key.pem", "2048"], check=True, capture_output=True)
+    else:
+        (tmp_path / "certificate.pem").write_text("no certificate")
+    tls = '[server.tls]\ncertificate = "certificate.pem"\nkey = "key.pem"\n'
+    sentence = refused(write_config(tmp_path, tls))
+    assert sentence.startswith(f"{tmp_path}/certificate.pem and {tmp_path}/key.pem are no pair that can be used: ")

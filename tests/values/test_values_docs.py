@@ -1,0 +1,58 @@
+"""The examples in the docs of custom values are true."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from asking import Knows, ask, asking, read_config
+
+from gateway.loader import load_plugins
+from gateway.values import CustomValues
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ["custom-values.md", *(f"plugins-bundled/{name}_values.md" for name in ("sql", "http", "static"))]
+
+
+def examples(page: str) -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_config_example_is_accepted(tmp_path: Path, page: str) -> None:
+    """As it stands, with the secrets it names in place."""
+    (tmp_path / "var").mkdir()
+    for name in ("database.password", "crm.token"):
+        (tmp_path / "var" / name).write_text("secret")
+    assert examples(page)
+    for number, example in enumerate(examples(page)):
+        text = example
+        if 'provider = "crm"' in text:
+            text += '[plugins.crm]\nuse = "static_values"\n'
+        if "[plugins.billing]" in text:  # shortened in the text
+            text += "[[plugins.billing.queries]]\nsql = 'SELECT 1 AS a'\n"
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        (directory / "var").symlink_to(tmp_path / "var")
+        config = read_config(directory, text)
+        CustomValues(config, load_plugins(config))
+
+
+def test_the_table_of_what_the_customer_sees_holds(tmp_path: Path) -> None:
+    """The rows about a missing due date, as the page has them."""
+
+    async def statuses(text: str) -> tuple[int, bytes]:
+        known = {"balance": "120.50", "due_date": None}
+        async with asking(tmp_path, text, crm=Knows(known)) as values:
+            answer = await ask(values, "balance", "due_date")
+            return answer.status, answer.body
+
+    assert asyncio.run(statuses(""))[0] == 404
+    assert asyncio.run(statuses('[values]\nnullable = ["due_date"]\n')) == (
+        200,
+        b'{"balance":"120.50","due_date":null}',
+    )
+    default = asyncio.run(statuses('[values.fields.due_date]\ndefault = "no date"\n'))
+    assert default == (200, b'{"balance":"120.50","due_date":"no date"}')

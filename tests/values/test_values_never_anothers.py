@@ -1,0 +1,164 @@
+"""Never another customer's value: whatever is asked at once, cached, shared, renamed, slow or failing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asking import Knows, ask, asking, problem_of, running, values_of
+from databases import KINDS, Database, open_database
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from gateway import CustomValueRequest, SeveralCustomers
+
+ORGANISATIONS = st.sampled_from(["acme", "other"])
+UIDS = st.sampled_from(["1", "2", "12", "21"])
+PHONES = st.sampled_from(["1", "2", "+1", "12"])
+FIELDS = ("balance", "name")
+
+
+class Registry:
+    """Customers of two organisations, found by UID or else by phone; every look-up takes its own time."""
+
+    def __init__(self, customers: Mapping[tuple[str, str], str], delays: random.Random) -> None:
+        self.customers = dict(customers)
+        self.delays = delays
+        self.version = 0
+
+    def matches(self, organisation: str, uid: str | None, phone: str | None) -> set[str]:
+        mine = {key[1]: phone for key, phone in self.customers.items() if key[0] == organisation}
+        if uid is not None:
+            return {uid} & mine.keys()
+        return {one for one, its in mine.items() if phone is not None and its == phone}
+
+    async def __call__(self, request: CustomValueRequest) -> Mapping[str, Any]:
+        for _ in range(self.delays.randrange(4)):
+            await asyncio.sleep(0)
+        found = self.matches(request.organisation, request.customer_uid, request.outbound_channel_address)
+        version = self.version
+        for _ in range(self.delays.randrange(4)):
+            await asyncio.sleep(0)
+        if self.delays.random() < 0.1:
+            raise OSError("gone")
+        if len(found) > 1:
+            raise SeveralCustomers
+        return {field: f"{request.organisation}/{uid}/{field}/{version}" for uid in found for field in request.fields}
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    customers=st.dictionaries(st.tuples(ORGANISATIONS, UIDS), PHONES, max_size=6),
+    questions=st.lists(
+        st.tuples(ORGANISATIONS, st.none() | UIDS, st.none() | PHONES, st.sets(st.sampled_from(FIELDS), min_size=1)),
+        min_size=1,
+        max_size=40,
+    ),
+    cache=st.sampled_from(["0s", "1h"]),
+    seed=st.integers(0, 2**32),
+)
+def test_an_answer_is_the_asked_customers_or_a_failure(
+    tmp_path: Path,
+    customers: dict[tuple[str, str], str],
+    questions: list[tuple[str, str | None, str | None, set[str]]],
+    cache: str,
+    seed: int,
+) -> None:
+    """Forty questions at once, with and without the cache: each value names the customer that the question means."""
+    registry = Registry(customers, random.Random(seed))
+
+    async def one(values: Any, organisation: str, uid: str | None, phone: str | None, fields: set[str]) -> None:
+        began = registry.version
+        answer = await ask(values, *fields, organisation=organisation, uid=uid, address=phone)
+        registry.version += 1
+        found = registry.matches(organisation, uid, phone)
+        if answer.status != 200:
+            assert problem_of(answer)[0] in ({502, 409} if len(found) > 1 else {502} if found else {502, 404})
+            return
+        [customer] = found
+        for field, value in values_of(answer).items():
+            whose, version = value.rsplit("/", 1)
+            assert whose == f"{organisation}/{customer}/{field}"
+            assert cache == "1h" or int(version) >= began - len(questions)
+
+    async def scenario() -> None:
+        async with asking(tmp_path, f'[values]\ncache = "{cache}"\n', crm=Knows(answer=registry)) as values:
+            await asyncio.gather(*(one(values, *question) for question in questions))
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    with open_database(request.param, tmp_path) as database:
+        database.execute(
+            f"CREATE TABLE {database.table} (uid VARCHAR(20) PRIMARY KEY, phone VARCHAR(20), name VARCHAR(50))"
+        )
+        rows = [{"uid": str(n), "phone": str(n // 2 * 2 if n < 100 else n), "name": f"of {n}"} for n in range(1000)]
+        database.execute(f"INSERT INTO {database.table} VALUES (:uid, :phone, :name)", *rows)
+        yield database
+
+
+def configured(database: Database) -> str:
+    table = f'[values]\ndeadline = "30s"\n[plugins.sql_values]\nurl = {database.config}\npool_timeout = "30s"\n'
+    for where in ("uid = :customer_uid", "phone = :address_digits"):
+        table += f'[[plugins.sql_values.queries]]\nsql = "SELECT uid, name FROM {database.table} WHERE {where}"\n'
+    return table
+
+
+def test_a_thousand_customers_at_once_get_their_own(database: Database, tmp_path: Path) -> None:
+    """By UID and by phone, over ten connections; the hundred who share a phone with somebody get nothing."""
+
+    async def by_uid(values: Any, n: int) -> None:
+        answer = await ask(values, "name", "uid", uid=str(n), address="0")
+        assert values_of(answer) == {"name": f"of {n}", "uid": str(n)}
+
+    async def by_phone(values: Any, n: int) -> None:
+        answer = await ask(values, "name", "uid", uid=None, address=f"+{n}")
+        if n < 100:
+            assert problem_of(answer) == (409 if n % 2 == 0 else 404, ["name", "uid"])
+        else:
+            assert values_of(answer) == {"name": f"of {n}", "uid": str(n)}
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(database)) as (values, _):
+            await asyncio.gather(*(by_uid(values, n) for n in range(1000)), *(by_phone(values, n) for n in range(1000)))
+
+    asyncio.run(scenario())
+
+
+def test_a_customer_who_is_renamed_meanwhile_is_never_half_another(database: Database, tmp_path: Path) -> None:
+    """Two customers swap their UIDs again and again: every answer is one row as it was at some moment."""
+    pairs = {("500", "of 500"), ("500", "of 501")}
+
+    async def rename(done: asyncio.Event) -> None:
+        engine = create_async_engine(database.url)
+        step = "UPDATE {} SET uid = '{}' WHERE uid = '{}'"
+        try:
+            for _ in range(20):
+                async with engine.begin() as connection:
+                    for new, old in (("tmp", "500"), ("500", "501"), ("501", "tmp")):
+                        await connection.execute(text(step.format(database.table, new, old)))
+        finally:
+            done.set()
+            await engine.dispose()
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(database)) as (values, _):
+            done, seen = asyncio.Event(), set()
+            renaming = asyncio.ensure_future(rename(done))
+            number = 0
+            while not done.is_set():
+                number += 1
+                answer = await ask(values, "uid", "name", uid="500", address=str(number))
+                seen.add(tuple(values_of(answer).values()))
+            await renaming
+            assert seen <= pairs
+
+    asyncio.run(scenario())
