@@ -70,11 +70,14 @@ def configure(settings: Log) -> None:
 
 
 class Bounded:
-    """At most so many lines a second, from within the event loop; how many were left out is said a second later."""
+    """At most so many lines in so many seconds, from within the event loop; how many were left out is said later."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, lines: int = PER_SECOND, seconds: float = 1.0, what: str = "lines") -> None:
         self._log = log
-        self._second = 0
+        self._most = lines
+        self._seconds = seconds
+        self._what = what
+        self._until = 0.0
         self._lines = 0
         self._left_out = 0
 
@@ -85,19 +88,19 @@ class Bounded:
         self._write(logging.ERROR, message, args)
 
     def _write(self, level: int, message: str, args: tuple[Any, ...]) -> None:
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._lines = second, 0
+        now = time.monotonic()
+        if now >= self._until:
+            self._until, self._lines = now + self._seconds, 0
             self._say_left_out()
         self._lines += 1
-        if self._lines <= PER_SECOND:
+        if self._lines <= self._most:
             self._log.log(level, message, *args)
         else:
             self._left_out += 1
             if self._left_out == 1:
-                asyncio.get_running_loop().call_later(1.0, self._say_left_out)
+                asyncio.get_running_loop().call_later(self._until - now, self._say_left_out)
 
     def _say_left_out(self) -> None:
         if self._left_out:
-            self._log.warning("%d lines were left out", self._left_out)
+            self._log.warning("%d %s were left out", self._left_out, self._what)
             self._left_out = 0

@@ -6,10 +6,14 @@ import logging
 import time
 from typing import Final
 
+from gateway.logs import Bounded
+
 log = logging.getLogger("gateway.delivery")
 
 QUIET: Final = 10.0
 """Seconds between log lines about one plugin's failures."""
+DEAD_LINES: Final = 10
+"""So many dead letters of one plugin are named in the log in that time."""
 UNHEALTHY: Final = 3
 """So many failures in a row make a plugin unhealthy."""
 DOWN: Final = 20
@@ -30,8 +34,7 @@ class Health:
         self._in_a_row = 0
         self._next_line = 0.0
         self._unlogged = 0
-        self._next_dead_line = 0.0
-        self._unlogged_dead = 0
+        self._dead = Bounded(log, DEAD_LINES, QUIET, f"dead letters of plugin {plugin}")
 
     @property
     def healthy(self) -> bool:
@@ -61,9 +64,4 @@ class Health:
     def buried(self, event_id: str, attempts: int) -> None:
         """An event became a dead letter."""
         self.buried_count += 1
-        self._unlogged_dead += 1
-        now = time.monotonic()
-        if now >= self._next_dead_line:
-            more = f", and {self._unlogged_dead - 1} others since the last line" if self._unlogged_dead > 1 else ""
-            log.error("plugin %s: event %s is a dead letter after %d attempts%s", self.plugin, event_id, attempts, more)
-            self._next_dead_line, self._unlogged_dead = now + QUIET, 0
+        self._dead.error("plugin %s: event %s is a dead letter after attempt %d", self.plugin, event_id, attempts)

@@ -487,6 +487,25 @@ def test_memory_does_not_grow_with_what_is_parked(tmp_path: Path, monkeypatch: p
     asyncio.run(run())
 
 
+def test_dead_letters_are_named_in_the_log_and_a_flood_of_them_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of a few with plugin and event; of many the first, and how many more there were, though no other follows."""
+    monkeypatch.setattr("gateway.delivery.health.QUIET", 1.0)
+
+    async def run() -> None:
+        plugin = Plain({n: [Reject("no")] for n in range(1, 13)})
+        async with delivering(tmp_path, {"a": plugin}) as rig:
+            receipts = await asyncio.gather(*(rig.send() for _ in range(12)))
+            await rig.until(lambda: caplog.messages[-1:] == ["2 dead letters of plugin a were left out"])
+            named = [line for line in caplog.messages if "is a dead letter" in line]
+            assert named == [
+                f"plugin a: event {receipt.id} is a dead letter after attempt 1" for receipt in receipts[:10]
+            ]
+
+    asyncio.run(run())
+
+
 def test_a_great_many_retried_dead_letters_all_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than are taken up at once: the rest follows, each once, while new events are not held up."""
     monkeypatch.setattr("gateway.journal.progress.UNORDERED", 20)
