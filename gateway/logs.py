@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
@@ -16,6 +17,8 @@ from gateway.config import Log
 from gateway.invoke import describe
 
 PER_SECOND: Final = 10
+OTHERS_PER_SECOND: Final = 100
+"""Lines of one plugin or library: what floods the log would hold up everybody."""
 
 
 class _Lines(logging.Formatter):
@@ -49,6 +52,29 @@ class _Handler(logging.StreamHandler[TextIO]):
             self.stream.write(f"a log line of {record.name} could not be written\n")
 
 
+class _Floods(logging.Filter):
+    """Lets so many records of each logger through a second, from any thread; the first after them says how many were
+    left out. The gateway's own loggers know bounds themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("gateway."):
+            return True
+        with self._lock:
+            now = int(time.monotonic())
+            second, count = self._seen.get(record.name, (now, 0))
+            left_out = max(0, count - OTHERS_PER_SECOND) if second != now else 0
+            count = count + 1 if second == now else 1
+            self._seen[record.name] = (now, count)
+        if left_out:
+            logging.getLogger(record.name).warning("%d lines were left out", left_out)
+        return count <= OTHERS_PER_SECOND
+
+
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
@@ -61,6 +87,7 @@ def configure(settings: Log) -> None:
     """Send everything to standard error; libraries speak up only from warnings on."""
     handler = _Handler(sys.stderr)
     handler.setFormatter(_Lines(settings.format == "json", settings.level == "debug"))
+    handler.addFilter(_Floods())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -70,6 +70,24 @@ def test_nothing_in_a_message_makes_a_line(configure: Configure) -> None:
     assert line.endswith("a\ufffd\ufffd2026-01-01T00:00:00Z error b\ufffd[31m\ufffd\ufffd\ufffd\ufffd")
 
 
+def test_a_flood_is_cut_and_counted(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin or library that says the same all the time fills neither the disk nor the others' time; the others and
+    the gateway itself are heard as before."""
+    now = 1000.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    lines = configure()
+    for number in range(250):
+        logging.getLogger("plugins.babbler").warning("here is line %d about nothing", number)
+    logging.getLogger("plugins.archive").warning("a new day")
+    for _ in range(150):
+        logging.getLogger("gateway.server").warning("something happened")
+    now += 1
+    logging.getLogger("plugins.babbler").warning("later")
+    messages = [match[3] for line in lines() if (match := LINE.fullmatch(line))]
+    assert messages[:100] == [f"here is line {number} about nothing" for number in range(100)]
+    assert messages[100:] == ["a new day", *["something happened"] * 150, "150 lines were left out", "later"]
+
+
 def test_libraries_speak_up_from_warnings_on(configure: Configure) -> None:
     """The gateway and the plugins from the configured level on."""
     lines = configure(level="debug")

@@ -43,6 +43,8 @@ PARKED: Final = 10_000
 """With so many events parked a plugin reads no further until some are through."""
 PAGE: Final = 256
 SETTLE_PAUSE: Final = 0.02
+SETTLE_ROWS: Final = 200
+"""Parked events written in one transaction: acknowledgements wait for it."""
 TRY_AGAIN: Final = 0.5
 """Seconds until the journal is asked again when it had no room."""
 
@@ -59,7 +61,7 @@ class Deliverer:
         self._calls = calls_of(plugin)
         self._checkpoint = plugin.hooks.get("checkpoint")
         self._checkpoint_failures = 0
-        self._lanes = Lanes(plugin, suspicion, self.health, self._over)
+        self._lanes = Lanes(plugin, suspicion, self.health, self._over, lambda: journal.last_seq)
         self._parking = Parking(
             plugin.name, plugin.delivery, journal, clock, self.health, self._deliver_parked, self._moved
         )
@@ -342,6 +344,9 @@ class Deliverer:
         if self._position == self.cursor:
             self._in_window = 0
         park, release = self._parking.settled(batch, self.cursor)
+        while len(park) > SETTLE_ROWS:  # before the cursor moves past them
+            await self._commit(Settlement(plugin=self.plugin.name, park=park[:SETTLE_ROWS]))
+            park = park[SETTLE_ROWS:]
         settlement = Settlement(
             plugin=self.plugin.name,
             cursor=self.cursor if self.cursor != before else None,

@@ -25,11 +25,14 @@ SECOND_LANE: Final = 0.01
 STUCK_PAUSE: Final = 0.5
 DOWN_PAUSE: Final = 0.02
 """Between single events to a plugin that fails all of them: so it costs the others nothing, and what comes while it is
-down mostly waits in the journal instead of using up its attempts."""
+down mostly waits in the journal instead of using up its attempts. As much again for every event that comes in
+meanwhile, up to `DOWN_PAUSE_MOST`: the more there is to do for the others, the less is done for it."""
+DOWN_PAUSE_MOST: Final = 0.5
 
 
 class Lanes:
-    """Hands events out to at most `concurrency` runs at once; `over` gets the items of each with their outcomes."""
+    """Hands events out to at most `concurrency` runs at once; `over` gets the items of each with their outcomes.
+    `newest` tells the position of the journal's last event."""
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Lanes:
         suspicion: Suspicion,
         health: Health,
         over: Callable[[Sequence[Item], Sequence[Outcome]], None],
+        newest: Callable[[], int],
     ) -> None:
         self.crashes: dict[int, int] = {}
         self.closed = False
@@ -44,6 +48,7 @@ class Lanes:
         self._suspicion = suspicion
         self._health = health
         self._over = over
+        self._newest = newest
         self._calls = calls_of(plugin)
         self._threaded = is_threaded(plugin)
         self._ready: deque[Key | Item] = deque()
@@ -181,12 +186,19 @@ class Lanes:
             self._seconds += 0.25 * (max(seconds, 1e-6) - self._seconds)
         self._over(items, outcomes)
         if self._health.down:
-            await asyncio.sleep(DOWN_PAUSE)
+            await self._pause()
         for key in {item.key: None for item in items if item.key is not None}:
             if self._queues.get(key):
                 self._ready.append(key)
             else:
                 self._queues.pop(key, None)
+
+    async def _pause(self) -> None:
+        before = self._newest()
+        await asyncio.sleep(DOWN_PAUSE)
+        came = self._newest() - before
+        if came and not self.closed:
+            await asyncio.sleep(min(DOWN_PAUSE_MOST, came * DOWN_PAUSE))
 
     def _lane_over(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
