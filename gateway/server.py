@@ -37,6 +37,8 @@ from gateway.supervisor import EXIT_JOURNAL, EXIT_START, HURRY, Supervisor
 log = logging.getLogger("gateway.server")
 
 STOP_SECONDS: Final = 9
+COMMAND_SECONDS: Final = 30
+"""How long a command that changes the journal without a gateway gets to make way for one that starts."""
 CONNECTIONS: Final = 16_384
 OTHER_FILES: Final = 256
 HEADER_TIMEOUT_MS: Final = 5_000
@@ -51,7 +53,7 @@ def serve(config: Config) -> int:
     logs.configure(config.log)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(JournalLock(config.journal.path))
+            stack.enter_context(JournalLock(config.journal.path).take(COMMAND_SECONDS))
             public = resolve(config.server.host, config.server.port)
             check_free(public)
             admin = stack.enter_context(listen(resolve(config.admin.host, config.admin.port)))

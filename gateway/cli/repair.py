@@ -26,7 +26,7 @@ def operations(config_path: Path) -> Iterator[Operations]:
     from gateway.operations import OperationError, Operations
 
     try:
-        yield Operations(load_config(config_path, secrets=False))
+        yield Operations(load_config(config_path, secrets=False), f"`{click.get_current_context().command_path}`")
     except OperationError as error:
         raise Failure(str(error)) from None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from running import RunningGateway, eventually, running, write_config
 
 from gateway.cli import cli, repair
 from gateway.journal import Filter
+from gateway.journal.lock import JournalLock
 from gateway.journal.reader import open_reader
 from gateway.simulate import body, encode
 
@@ -268,3 +271,39 @@ def test_replay_alone_starts_no_other_plugin_and_needs_none(gateway: RunningGate
 
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout) == {"matched": 2, "done": 2}
+
+
+# Takes its time over what it gets again.
+SLOW = SHOP.replace("        with (", "        __import__('time').sleep(0.1 * event.replayed)\n        with (")
+
+
+def test_a_gateway_that_starts_goes_before_a_replay_and_goes_on_with_it(tmp_path: Path) -> None:
+    """Webio is waiting: the command gives the journal up, and reports what the gateway then does for it."""
+    with running(tmp_path, "[plugins.shop]\n", plugins={"shop": SLOW}) as gateway:
+        open_shop(gateway)
+        with gateway.client() as client:
+            ids = [client.post(encode(body("payment"))).document["id"] for _ in range(100)]
+        eventually(lambda: len(taken(gateway)) == 100)
+        gateway.stop()
+        with ThreadPoolExecutor(1) as beside:
+            replay = beside.submit(gateway.cli, "replay", "--plugin", "shop", "--json")
+            eventually(lambda: len(taken(gateway)) > 110)
+            gateway.start()
+            with gateway.client() as client:
+                assert client.post(encode(body("payment"))).status == 200
+            result = replay.result()
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout) == {"matched": 100, "done": 100}
+        eventually(lambda: len(taken(gateway)) == 201)
+        assert sorted(line.split()[0] for line in taken(gateway) if line.endswith("True")) == sorted(ids)
+        assert "`gateway replay` with process id" in gateway.text
+
+
+def test_one_command_at_a_time_changes_a_journal(gateway: RunningGateway) -> None:
+    """A second one says which is at work, and changes nothing."""
+    gateway.stop()
+    with JournalLock(gateway.config.journal.path, "`gateway replay`"):
+        result = run(gateway, "dead", "discard", "--all", "--yes")
+    assert result.exit_code == 1
+    assert result.stderr == f"`gateway replay` with process id {os.getpid()} is at it; wait until that is done\n"
+    assert dead(gateway) == 3
