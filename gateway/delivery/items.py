@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 from gateway.events import Event
 from gateway.journal import Parked
@@ -31,40 +31,41 @@ class Item:
 
 
 class Window:
-    """The events between a position that is settled and the newest that was read."""
-
-    _OPEN: Final = 0
-    _PASSED: Final = 1
+    """The events between a position that is settled and the newest that was read; `size` is their bytes."""
 
     def __init__(self, position: int) -> None:
         self.position = position
-        self._states: dict[int, int] = {}
+        self.size = 0
+        self._sizes: dict[int, int] = {}
+        """By position, in order; the complement of its size for an event that is settled."""
 
     def __len__(self) -> int:
-        return len(self._states)
+        return len(self._sizes)
 
-    def add(self, seq: int) -> None:
-        self._states[seq] = self._OPEN
+    def add(self, seq: int, size: int) -> None:
+        self._sizes[seq] = size
+        self.size += size
 
     def settle(self, seq: int) -> None:
         """This event needs the window no more: it was delivered and is durable, or it is parked."""
-        if seq in self._states:
-            self._states[seq] = self._PASSED
+        if self.is_open(seq):
+            self._sizes[seq] = ~self._sizes[seq]
 
     def is_open(self, seq: int) -> bool:
-        return self._states.get(seq) == self._OPEN
+        return self._sizes.get(seq, -1) >= 0
 
     def advance(self) -> int:
         """Move the position over all that is settled without a gap; returns how many events that were."""
         count = 0
-        for seq, state in self._states.items():
-            if state == self._OPEN:
+        for seq, size in self._sizes.items():
+            if size >= 0:
                 break
             self.position = seq
+            self.size -= ~size
             count += 1
-        if count == len(self._states):
-            self._states.clear()
+        if count == len(self._sizes):
+            self._sizes.clear()
         else:
-            for seq in list(self._states)[:count]:
-                del self._states[seq]
+            for seq in list(self._sizes)[:count]:
+                del self._sizes[seq]
         return count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,9 @@ from gateway.hookspecs import Reject, Retry
 from gateway.invoke import CallTimeout, PluginFault, describe
 from gateway.journal import DEAD, HELD, RETRYING, UNORDERED, Journal, Parked
 from gateway.loader import PluginDelivery
+
+OUT: Final = 256
+"""So many parked events at most are in memory: the others wait in the journal although they are due."""
 
 
 class Parking:
@@ -38,13 +42,15 @@ class Parking:
         self._health = health
         self._deliver = deliver
         self._moved = moved
-        self._retries = Retries(self._fetch)
+        self._retries = Retries(self._fetch, lambda: len(self._out) < OUT)
         self._rows: dict[int, Parked] = {}
         self._chains: dict[Key, deque[Parked]] = {}
         """By conversation: the event that is to be tried again, and those held behind it, in order."""
         self._dead: set[int] = set()
         """Dead letters past the cursor: met again after a crash, they stay dead."""
         self._careful: set[int] = set()
+        self._out: set[int] = set()
+        """Those that were read again and are on their way to the plugin."""
         self._to_park: dict[int, Parked] = {}
         self._to_release: set[int] = set()
         self._gone: set[int] = set()
@@ -94,6 +100,7 @@ class Parking:
         self._retries.clear()
         self._rows.clear()
         self._chains.clear()
+        self._out.clear()
         self._add(rows)
 
     def has(self, seq: int) -> bool:
@@ -123,6 +130,7 @@ class Parking:
 
     def failed(self, item: Item, outcome: BaseException) -> None:
         """Try an item again after a pause, or bury it when it has had all its attempts."""
+        self._out.discard(item.seq)
         error = outcome.cause if isinstance(outcome, PluginFault) else outcome
         row = self._row(item)
         row.attempts += 1
@@ -149,6 +157,7 @@ class Parking:
 
     def through(self, item: Item) -> None:
         """An item was taken or is dead: on with those held behind it, if any."""
+        self._out.discard(item.seq)
         row = item.row
         chain = self._chains.get(row.conversation) if row is not None and row.conversation is not None else None
         if row is None or chain is None or chain[0] is not row:
@@ -222,4 +231,5 @@ class Parking:
             event = msgspec.structs.replace(event, attempt=row.attempts + 1, redelivered=True, replayed=row.replayed)
             items.append(Item(row.seq, event, row.conversation, "parked", row, row.seq in self._careful))
             self._careful.discard(row.seq)
+        self._out.update(item.seq for item in items)
         self._deliver(items)

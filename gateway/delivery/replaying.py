@@ -13,6 +13,7 @@ from gateway.journal import Journal, Replay
 
 PAGE: Final = 200
 AHEAD: Final = 1000
+AHEAD_BYTES: Final = 32 * 2**20
 
 
 class Replaying:
@@ -93,12 +94,12 @@ class Replaying:
         while self._queue:
             replay, window = self._queue[0], self._window
             until = min(replay.until, self._cursor())
-            if len(window) < AHEAD and self._read_to < until:
+            if len(window) < AHEAD and window.size <= AHEAD_BYTES and self._read_to < until:
                 entries = await self._journal.scan(replay.filter, self._read_to, until, PAGE)
                 if window is not self._window:
                     continue
                 for seq, event in entries:
-                    window.add(seq)
+                    window.add(seq, len(event.raw))
                     self._admit(seq, event)
                 self._read_to = entries[-1].seq if len(entries) == PAGE else until
                 self._changed()

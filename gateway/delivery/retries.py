@@ -10,13 +10,17 @@ from typing import Any, Final
 from gateway.journal import Parked
 
 AT_ONCE: Final = 64
+FULL_PAUSE: Final = 0.02
 
 
 class Retries:
-    """A queue by time; `deliver` gets those whose time has come, a few at once."""
+    """A queue by time; `deliver` gets those whose time has come, a few at once, while `has_room`."""
 
-    def __init__(self, deliver: Callable[[list[Parked]], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self, deliver: Callable[[list[Parked]], Coroutine[Any, Any, None]], has_room: Callable[[], bool]
+    ) -> None:
         self._deliver = deliver
+        self._has_room = has_room
         self._due: list[tuple[float, int, Parked]] = []
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -40,6 +44,8 @@ class Retries:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            while not self._has_room():  # noqa: ASYNC110 - whoever makes room need not know
+                await asyncio.sleep(FULL_PAUSE)
             ready: list[Parked] = []
             while self._due and self._due[0][0] <= loop.time() and len(ready) < AT_ONCE:
                 ready.append(heapq.heappop(self._due)[2])

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gateway import Event, Reject, Retry, hookimpl
 from gateway.delivery import Delivery
-from gateway.journal import Filter, progress
+from gateway.journal import Entry, Filter, progress
 from gateway.journal.pruning import prune
 from gateway.journal.sqlite import SqliteJournal
 
@@ -105,7 +105,11 @@ class DeliveryModel(RuleBasedStateMachine):
         await self.journal.close()
 
     async def crash(self) -> None:
-        """What the end of the process does: nothing more is called, written or closed properly."""
+        """What the end of the process does: nothing more is called, written or closed properly. A death that was not
+        on disk has not happened: its event comes again, although later ones of its conversation have been taken."""
+        positions = {entry.seq: entry.event.fields()["n"] for entry in await self.entries()}
+        for name, deliverer in self.delivery.deliverers.items():
+            self.out_of_order[name].update(positions[seq] for seq in deliverer._parking._dead if seq in positions)
         tasks = [self.delivery._topping_up]
         for name, deliverer in self.delivery.deliverers.items():
             self.plugins[name].alive = False
@@ -124,6 +128,9 @@ class DeliveryModel(RuleBasedStateMachine):
         self.journal._readers.shutdown()
         for connection in (*self.journal._opened, self.journal._connection):
             connection.close()
+
+    async def entries(self) -> Sequence[Entry]:
+        return await self.journal.scan(Filter(), 0, self.journal.last_seq, 10**6)
 
     async def quiet(self) -> None:
         await self.rig.idle()
@@ -201,8 +208,7 @@ class DeliveryModel(RuleBasedStateMachine):
             return
 
         async def go() -> None:
-            entries = await self.journal.scan(Filter(), 0, self.journal.last_seq, 10**6)
-            for entry in entries:
+            for entry in await self.entries():
                 n = entry.event.fields()["n"]
                 self.excused[name][n] += 1
                 self.expected[name].add(n)
