@@ -118,13 +118,12 @@ class Settling:
         """The cursor, what is newly parked, and what is parked no more."""
         for item in batch:
             self._passed(item)
-        cursor = self._log.advance()
+        cursor, replay = self._log.advance(), self._replaying.progress()
         park, release = self._parking.settled(batch, self._log.cursor)
         while len(park) > ROWS:  # before the cursor moves past them
             await self._commit(Settlement(plugin=self._plugin.name, park=park[:ROWS]))
             park = park[ROWS:]
-        progress = self._replaying.progress()
-        settlement = Settlement(plugin=self._plugin.name, cursor=cursor, park=park, release=release, replay=progress)
+        settlement = Settlement(plugin=self._plugin.name, cursor=cursor, park=park, release=release, replay=replay)
         if settlement != Settlement(plugin=self._plugin.name):
             await self._commit(settlement)
         self._replaying.go_on()
