@@ -7,10 +7,11 @@ import logging
 from typing import Any, Final
 
 import msgspec
-from litestar import Litestar, Request, Response, get, post
+from litestar import HttpMethod, Litestar, Request, Response, get, post, route
 from litestar.exceptions import HTTPException, NotFoundException
+from litestar.response import Redirect
 
-from gateway.admin_access import guard
+from gateway.admin_access import guard, trusted
 from gateway.gateway import Gateway
 from gateway.journal import Filter, JournalError
 from gateway.journal.filtering import STATES
@@ -23,6 +24,8 @@ MOST_IDS: Final = 10_000
 BODY_BYTES: Final = 2**20
 PROBE_SECONDS: Final = 5.0
 PROBLEM: Final = "application/problem+json"
+_PROBES: Final = (HttpMethod.GET, HttpMethod.HEAD)
+_INTRUSIONS: Final = (401, 415, 421)
 _NO_REPLAY: Final = "there is no replay of this number"
 
 
@@ -61,12 +64,16 @@ def create_admin(gateway: Gateway) -> Litestar:
     """The admin application of a started gateway."""
     journal, delivery = gateway.journal, gateway.delivery
 
-    @get("/health/live", media_type="application/json", sync_to_thread=False)
+    @get("/", sync_to_thread=False)
+    def front() -> Redirect:
+        return Redirect("/health/ready")
+
+    @route("/health/live", http_method=_PROBES, status_code=200, media_type="application/json", sync_to_thread=False)
     def live() -> dict[str, bool]:
         return {"live": True}
 
-    @get("/health/ready")
-    async def ready() -> Response[dict[str, Any]]:
+    @route("/health/ready", http_method=_PROBES)
+    async def ready(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         reason = journal.refusal()
         if reason is None:
             try:
@@ -76,12 +83,11 @@ def create_admin(gateway: Gateway) -> Litestar:
                 reason = str(error)
             except TimeoutError:
                 reason = f"the journal did not write and read within {PROBE_SECONDS:g} s"
-        details = {
-            "ready": reason is None,
-            "journal": reason or "ok",
-            "plugins": gateway.plugins_health(),
-            "providers": [msgspec.to_builtins(health) for health in gateway.values.health()],
-        }
+        details: dict[str, Any] = {"ready": reason is None}
+        if trusted(gateway.config, request):
+            details["journal"] = reason or "ok"
+            details["plugins"] = gateway.plugins_health()
+            details["providers"] = [msgspec.to_builtins(health) for health in gateway.values.health()]
         return Response(details, status_code=200 if reason is None else 503, media_type="application/json")
 
     @get("/metrics", sync_to_thread=False)
@@ -131,10 +137,15 @@ def create_admin(gateway: Gateway) -> Litestar:
         answer = await gateway.values.answer(organisation, request.scope["query_string"], record=False)
         return Response(explained(answer), media_type="application/json", headers={"cache-control": "no-store"})
 
+    def refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+        if error.status_code in _INTRUSIONS:
+            gateway.receiver.note(request.scope, error.status_code, "admin", f"admin listener: {error.detail}")
+        return _as_problem(error)
+
     return Litestar(
-        [live, ready, metrics, dead_retry, dead_discard, replay, replay_state, values],
+        [front, live, ready, metrics, dead_retry, dead_discard, replay, replay_state, values],
         guards=[guard(gateway.config)],
-        exception_handlers={HTTPException: _as_problem, Exception: _unexpected},
+        exception_handlers={HTTPException: refused, Exception: _unexpected},
         request_max_body_size=BODY_BYTES,
         openapi_config=None,
         logging_config=None,
@@ -156,7 +167,7 @@ def read_filter(body: bytes) -> Filter:
     return which
 
 
-def _as_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def _as_problem(error: HTTPException) -> Response[bytes]:
     return Response(
         problem(error.status_code, error.detail if error.status_code < 500 else "Something went wrong here."),
         status_code=error.status_code,

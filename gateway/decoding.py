@@ -31,11 +31,13 @@ _DOCUMENTED = frozenset(
 _IDENTIFIERS = frozenset({"conversationId", "customerUID"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_ABSENT = (None, "")
+_NO_DATE = 0
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
-    """What a body says. `created` is `dateCreated` in microseconds since 1970 (None: never a duplicate);
-    `natural_key` is what makes two different bodies a conflict."""
+    """What a body says. `created` is `dateCreated` in microseconds since 1970, 0 where it is in no form that we know
+    (None: there is none, so this is never a duplicate); `natural_key` is what makes two different bodies a conflict."""
 
     hook: str
     payload: Payload | None
@@ -73,7 +75,10 @@ def decode(raw: bytes, hook: str | None, names: Mapping[str, str], zone: tzinfo)
     if payload is None:
         body = _repaired(raw, body, hook)
         payload = _payload(body, hook, created)
-    micros = None if created is None else (created - _EPOCH) // _MICROSECOND
+    if created is not None:
+        micros: int | None = (created - _EPOCH) // _MICROSECOND
+    else:
+        micros = None if body.get("dateCreated") in _ABSENT else _NO_DATE
     if payload is None:
         conversation_id, customer_uid = _text(body, "conversationId"), _text(body, "customerUID")
         return Decoded(hook, None, hook == UNKNOWN, conversation_id, customer_uid, micros, None)

@@ -32,6 +32,7 @@ BOM: Final = codecs.BOM_UTF8
 
 MAX_DEPTH: Final = 500
 """How deep a body may nest: less than any interpreter's stack, so that what was accepted stays readable everywhere."""
+_TOO_DEEP: Final = f"the body is nested deeper than {MAX_DEPTH} levels"
 
 # Webio's article "Message Outcomes"; other numbers are not documented.
 OUTCOMES: Final = {
@@ -221,14 +222,18 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         raise ValueError("the body is valid JSON, but no object")
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and deeper_than(value, MAX_DEPTH):
-        raise ValueError(f"the body is nested deeper than {MAX_DEPTH} levels")
+        raise ValueError(_TOO_DEEP)
     return value
 
 
 def _decode(text: bytes) -> Any:
     try:
         return _any_decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, ArithmeticError) as error:
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    except (msgspec.ValidationError, ArithmeticError) as error:
+        raise ValueError("the body is not to be read: a number in it is too large") from error
+    except (msgspec.MsgspecError, ValueError) as error:
         raise ValueError("the body is not valid JSON") from error
 
 

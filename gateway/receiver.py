@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import defaultdict
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
@@ -61,7 +62,8 @@ class Receiver:
         self._journal = journal
         self._values = values
         self._metrics = metrics
-        self._refusals = Bounded(log)
+        self._refusals: defaultdict[str, Bounded] = defaultdict(lambda: Bounded(log))
+        """By reason: a flood of one kind hides none of another."""
         self._failures = Bounded(log)
         self._post_seconds = metrics.seconds["event"]
         self._get_seconds = metrics.seconds["custom_values"]
@@ -122,6 +124,8 @@ class Receiver:
     async def _get(self, scope: Any, send: Any, organisation: str) -> None:
         reply = await self._values.answer(organisation, scope["query_string"])
         self._metrics.values[organisation, str(reply.status)] += 1
+        if reply.status != 200:
+            self._complain(scope, reply.status, "values", reply.reason())
         await answer(send, reply.status, reply.media_type.encode(), reply.body)
 
     def hurry(self) -> None:
@@ -131,7 +135,10 @@ class Receiver:
     def note(self, scope: Any, status: int, reason: str, sentence: str) -> None:
         """Count a refusal and tell the operator of it. `reason` is one of a closed set."""
         self._metrics.refused[str(status), reason] += 1
-        self._refusals.warning("%d %.20s from %s: %s", status, scope["method"], self.client(scope), sentence)
+        self._complain(scope, status, reason, sentence)
+
+    def _complain(self, scope: Any, status: int, reason: str, sentence: str) -> None:
+        self._refusals[reason].warning("%d %.20s from %s: %s", status, scope["method"], self.client(scope), sentence)
 
     def client(self, scope: Any) -> str:
         """The caller's address; behind a trusted proxy the last one that the proxies did not add themselves."""

@@ -67,12 +67,23 @@ def dead(gateway: InProcess) -> int:
 
 
 def test_live(tmp_path: Path) -> None:
-    """The process answers; nothing else is looked at."""
+    """The process answers; nothing else is looked at. Monitors may ask with HEAD."""
 
     @scenario(tmp_path, '[journal]\nmin_free = "1000 TiB"\n')
     async def _(gateway: InProcess) -> None:
         answer = await gateway.manage("GET", "/health/live")
         assert (answer.status, answer.document) == (200, {"live": True})
+        assert (await gateway.manage("HEAD", "/health/live")).status == 200
+        assert (await gateway.manage("HEAD", "/health/ready")).status == 503
+
+
+def test_the_address_that_is_printed_leads_somewhere(tmp_path: Path) -> None:
+    """To the health of it all."""
+
+    @scenario(tmp_path)
+    async def _(gateway: InProcess) -> None:
+        answer = await gateway.manage("GET", "/")
+        assert (answer.status, answer.headers["location"]) == (302, "/health/ready")
 
 
 def test_ready_writes_and_reads(tmp_path: Path, picky: list[bool]) -> None:
@@ -251,6 +262,33 @@ def test_a_password(tmp_path: Path) -> None:
             assert (await gateway.manage("GET", "/api/replay/1")).status == 401
 
     run(scenario())
+
+
+def test_without_the_password_readiness_has_no_details(tmp_path: Path) -> None:
+    """A load balancer needs to know whether, not why."""
+    (tmp_path / "password").write_text("correct horse")
+
+    async def scenario() -> None:
+        async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
+            assert (await gateway.manage("GET", "/health/ready")).document == {"ready": True}
+            whole = await gateway.manage("GET", "/health/ready", headers=[HOST, basic(b"x:correct horse")])
+            assert whole.document.keys() == {"ready", "journal", "plugins", "providers"}
+
+    run(scenario())
+
+
+def test_who_is_turned_away_leaves_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And is counted: a password can be guessed."""
+    (tmp_path / "password").write_text("correct horse")
+
+    async def scenario() -> None:
+        async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
+            for _ in range(2):
+                await gateway.manage("GET", "/metrics", headers=[HOST, basic(b"x:guessed it")])
+            assert gateway.metrics()['gateway_requests_refused_total{reason="admin",status="401"}'] == 2
+
+    run(scenario())
+    assert caplog.messages == ["401 GET from 127.0.0.1: admin listener: a password is needed"] * 2
 
 
 @pytest.mark.parametrize(
@@ -476,7 +514,7 @@ def test_the_listeners_are_two(served: RunningGateway) -> None:
 
 
 def test_its_answers_name_no_version(served: RunningGateway) -> None:
-    """Nor does its log have a line for each request."""
+    """Nor does its log have a line for each request, only for those that are turned away."""
     port = served.config.admin.port
     before = list(served.output)
     head = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
@@ -485,7 +523,10 @@ def test_its_answers_name_no_version(served: RunningGateway) -> None:
     assert b"server:" not in answer.headers
     assert talk(port, b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n").statuses == [421]
     assert talk(port, b"\x16\x03\x01 nonsense\r\n\r\n", wait=5).statuses == [400]
-    assert [line for line in served.output[len(before) :] if "Invalid HTTP" not in line] == []
+    said = [line for line in served.output[len(before) :] if "Invalid HTTP" not in line]
+    assert [line.partition(": ")[2] for line in said] == [
+        "421 GET from 127.0.0.1: admin listener: use the address of this listener, or localhost\n"
+    ]
 
 
 def test_metrics_of_the_real_thing(served: RunningGateway) -> None:

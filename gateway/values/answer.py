@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
@@ -38,6 +39,9 @@ _DETAILS: Final = {
 }
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
+_NAMED: Final = 5
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,40}", re.ASCII)
+_DIGITS: Final = re.compile(r"\d{5}")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -62,12 +66,26 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer to a custom value request. `details` tells by name as asked what became of each field; no values."""
+    """An answer to a custom value request. `details` tells by name as asked what became of each field; no values.
+    `problem` says why there is no answer."""
 
     status: int
     body: bytes
     media_type: str
     details: dict[str, FieldDetail] = {}
+    problem: str = ""
+
+    def reason(self) -> str:
+        """Why there is no answer, and of which fields, for the log; a name that might be a number or a text of
+        somebody's is left out."""
+        failed = [(name, detail) for name, detail in self.details.items() if detail.outcome in STATUS]
+        named = [
+            f"{name if _PLAIN.fullmatch(name) and not _DIGITS.search(name) else '…'} {detail.outcome}"
+            + (f" ({detail.provider})" if detail.provider else "")
+            for name, detail in failed[:_NAMED]
+        ]
+        more = [f"and {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
+        return ": ".join(filter(None, [self.problem, ", ".join([*named, *more])]))
 
 
 class ValuesRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +124,7 @@ def problem(
         "detail": detail,
         "fields": list(fields),
     }
-    return Answer(status=status, body=_encode(body), media_type=PROBLEM, details=details or {})
+    return Answer(status=status, body=_encode(body), media_type=PROBLEM, details=details or {}, problem=detail)
 
 
 def masked(address: str | None) -> str | None:
