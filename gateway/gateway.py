@@ -35,6 +35,7 @@ class Gateway:
         self.receiver = Receiver(config, self.journal, self.values, self.metrics)
         self._lifecycle = Lifecycle(config, plugins)
         self._draining: asyncio.Task[None] | None = None
+        self._only = False
         self.metrics.watch(self._samples)
         self.values.on_audit = self._note
 
@@ -49,8 +50,9 @@ class Gateway:
             await self.delivery.start(retire=not only)
         except BaseException:
             await self._lifecycle.stop(SHUTDOWN_SECONDS)
-            await self.journal.close()
+            await self.journal.close(cautious=True)
             raise
+        self._only = only
 
     def hurry(self) -> None:
         """The end is near: bodies that stall are given up, and plugins get nothing new, while the requests that are on
@@ -64,7 +66,7 @@ class Gateway:
         await (self._draining or self.delivery.stop(DRAIN_SECONDS))
         await self.values.close()
         await self._lifecycle.stop(SHUTDOWN_SECONDS)
-        await self.journal.close()
+        await self.journal.close(self._only or self.delivery.cautious)
 
     def plugins_health(self) -> list[dict[str, Any]]:
         """How each plugin that takes events is doing."""
@@ -72,7 +74,7 @@ class Gateway:
             {
                 "name": name,
                 "healthy": deliverer.health.healthy,
-                "error": deliverer.health.blocked or (None if deliverer.health.healthy else deliverer.health.error),
+                "error": deliverer.health.trouble,
                 "behind": self.delivery.lag(name),
                 "parked": deliverer.parked,
             }

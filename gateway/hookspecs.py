@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Collection, Iterable, Mapping
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -59,11 +60,16 @@ Values = Mapping[str, Value]
 
 
 class Retry(Exception):
-    """Not now: deliver this event again, `after` seconds from now (default: by the usual backoff)."""
+    """Not now: deliver this event again, `after` seconds (or a `timedelta`) from now; default: by the usual backoff.
+    `TypeError` or `ValueError` for an `after` that is no time to wait."""
 
-    def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+    def __init__(self, reason: str = "", *, after: float | timedelta | None = None) -> None:
         super().__init__(reason or "the plugin asked to be tried again")
-        self.after = after
+        if isinstance(after, timedelta):
+            after = after.total_seconds()
+        if after is not None and not 0 <= float(after) < inf:
+            raise ValueError("after must be 0 or more seconds, and an end to them")
+        self.after = None if after is None else float(after)
 
 
 class Reject(Exception):

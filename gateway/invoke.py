@@ -20,6 +20,9 @@ GRACE: Final = 1.0
 """Seconds that a cancelled task has to end before it is left behind."""
 
 
+LEFT_BEHIND: Final = 100
+"""Calls of one plugin that may have been given up and go on all the same."""
+
 Outcome = tuple[Any, BaseException | None]
 """What a call returned, or what it raised."""
 
@@ -44,9 +47,10 @@ def describe(error: BaseException) -> str:
     """An error's type and message for the operator: short, with long runs of digits (phone numbers) taken out."""
     name = type(error).__name__
     try:
-        text = _DIGITS.sub("…", " ".join(str(error).split()))
-    except Exception:  # a plugin's own exception may not even know how to say what it is
+        text = str(error).encode(errors="replace").decode()
+    except BaseException:  # a plugin's own exception may not even know how to say what it is
         return name
+    text = _DIGITS.sub("…", " ".join(text.split()))
     return f"{name}: {text[:200]}" if text else name
 
 
@@ -88,7 +92,8 @@ class Threads:
         return self._stuck
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Run `work`, which must not raise, in a thread; `Stuck` where none will come free."""
+        """Run `work`, which must not raise, in a thread; `Stuck` where none will come free. One that was given up and
+        not `abandon`ed is still run: it has to look for itself."""
         with self._lock:
             if self._capacity() <= 0:
                 raise Stuck(f"{self._stuck} threads are stuck in calls that were over their time")
@@ -133,7 +138,17 @@ class Caller:
 
     def __init__(self, threads: Threads) -> None:
         self.threads = threads
-        self._left_behind: set[asyncio.Task[Any]] = set()
+        self._left_behind: set[asyncio.Future[Any]] = set()
+
+    def check(self) -> None:
+        """`Stuck` where too many calls were cancelled and have not ended."""
+        if len(self._left_behind) >= LEFT_BEHIND:
+            raise Stuck(f"{len(self._left_behind)} calls that were over their time do not end")
+
+    def leave_behind(self, task: asyncio.Future[Any]) -> None:
+        """Remember a task that was cancelled, until it ends."""
+        self._left_behind.add(task)
+        task.add_done_callback(self._left_behind.discard)
 
     async def call(self, impl: Impl, *args: Any, timeout: float) -> Any:
         """The implementation's result; `PluginFault`, `CallTimeout` (after `timeout` seconds) or `Stuck`."""
@@ -153,8 +168,7 @@ class Caller:
             timer.cancel()
             if not task.done():
                 task.cancel()
-                self._left_behind.add(task)
-                task.add_done_callback(self._left_behind.discard)
+                self.leave_behind(task)
         if outcome is None:
             raise CallTimeout(f"no answer within {timeout:g} s")
         result, error = outcome

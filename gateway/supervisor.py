@@ -69,6 +69,8 @@ class Supervisor(MPServer):
 
 
 def _death(code: int | None) -> str:
-    if code is not None and code < 0:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):  # a real-time signal has no name
         return signal.Signals(-code).name
-    return f"exit code {code}"
+    return f"signal {-code}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+from gateway import Event, hookimpl
 from gateway.config import Config, PluginSettings, PluginTable, load_config
 from gateway.delivery import Delivery
 from gateway.delivery.deliverer import Deliverer
@@ -131,3 +133,55 @@ async def delivering(
         await journal.close()
         for one in made:
             one.threads.close()
+
+
+class Takes:
+    """Notes what it gets; `script` says for an event's `n` what its calls raise, one after the other."""
+
+    def __init__(self, script: dict[int, list[BaseException]] | None = None) -> None:
+        self.script = script or {}
+        self.calls: list[Event] = []
+        self.taken: list[int] = []
+        self._lock = threading.Lock()
+
+    def _take(self, event: Event) -> None:
+        n = event.fields()["n"]
+        with self._lock:
+            self.calls.append(event)
+            errors = self.script.get(n)
+            if errors:
+                raise errors.pop(0)
+            self.taken.append(n)
+
+
+class Plain(Takes):
+    @hookimpl
+    def on_event(self, event: Event) -> None:
+        self._take(event)
+
+
+class Async(Takes):
+    @hookimpl
+    async def on_event(self, event: Event) -> None:
+        await asyncio.sleep(0)
+        self._take(event)
+
+
+class Batches(Takes):
+    """Has a checkpoint that fails as often as it is told to."""
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__()
+        self.failures = failures
+        self.durable: list[int] = []
+
+    @hookimpl
+    def on_event(self, event: Event) -> None:
+        self._take(event)
+
+    @hookimpl
+    def checkpoint(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("disk full")
+        self.durable = list(self.taken)

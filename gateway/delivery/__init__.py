@@ -44,6 +44,11 @@ class Delivery:
             await asyncio.gather(self._topping_up, return_exceptions=True)
         await asyncio.gather(*(deliverer.stop(deadline) for deliverer in self.deliverers.values()))
 
+    @property
+    def cautious(self) -> bool:
+        """Whether an event that might have taken the process down is still to be delivered."""
+        return any(deliverer.cautious for deliverer in self.deliverers.values())
+
     async def refresh(self, plugin: str | None = None) -> None:
         """Look again at what operators changed in the journal: retried dead letters and new replays."""
         for name, deliverer in self.deliverers.items():

@@ -34,6 +34,8 @@ from gateway.loader import Plugin
 
 log = logging.getLogger("gateway.delivery")
 
+SLOW: Final = 1.0
+"""Seconds with the plugin after which an event need not be waited for."""
 PARKED: Final = 10_000
 """With so many events parked a plugin reads no further until some are through."""
 
@@ -48,16 +50,24 @@ class Deliverer:
         self.health = Health(plugin.name)
         self._journal = journal
         self._calls = calls_of(plugin)
-        self._lanes = Lanes(plugin, suspicion, self.health, self._over, lambda: journal.last_seq)
+        self._lanes = Lanes(plugin, suspicion, self.health, self._over, lambda: journal.last_seq, self._ended)
         self._parking = Parking(
-            plugin.name, plugin.delivery, journal, clock, self.health, self._deliver_parked, self._moved
+            plugin.name,
+            plugin.delivery,
+            journal,
+            clock,
+            self.health,
+            self._deliver_parked,
+            self._moved,
+            lambda: self._log.position,
         )
         self._log = Reading(journal, self._wants_to_read, self._admit, self._lanes.dispatch, self._park_slow)
-        self._replaying = Replaying(journal, lambda: self.cursor, self._admit_replayed, self._replay_read)
+        self._replaying = Replaying(journal, lambda: self.cursor, self._admit_replayed, self._replay_read, self._ended)
         self._settling = Settling(
             plugin, journal, self.health, self._log, self._replaying, self._parking, self._settle_place, self._undo
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._looking = asyncio.Lock()
         self._careful_replays = 0
 
     @property
@@ -81,11 +91,11 @@ class Deliverer:
         """Take up where the plugin stands."""
         self._lanes.crashes = standing.crashes
         self._careful_replays = WINDOW if crashed else 0
-        self._parking.start(standing.parked, standing.dead_ahead, crashed)
         reading = self._log.start(standing.cursor, crashed)
+        retrying = self._parking.start(standing, crashed)
         self._replaying.take_up(standing.replays)
         self._tasks = [reading, asyncio.create_task(self._settling.run())]
-        for task in self._tasks:
+        for task in (*self._tasks, retrying):
             task.add_done_callback(self._ended)
 
     async def stop(self, deadline: float) -> None:
@@ -107,21 +117,24 @@ class Deliverer:
         self._log.stop()
 
     @property
+    def cautious(self) -> bool:
+        """Whether an event that might have taken the process down is still to come."""
+        return self._log.cautious or self._parking.cautious or (self._careful_replays > 0 and not self._replaying.idle)
+
+    @property
     def wants_more(self) -> bool:
         """Whether it is time to look into the journal again for parked events."""
         return self._parking.wants_more
 
     async def look_again(self) -> None:
         """Take up what operators wrote into the journal: dead letters to retry, and replays."""
-        self._parking.look_again()
-        parked, replays = await self._journal.changes(self.plugin.name)
-        self._parking.take_up(parked)
-        self._replaying.take_up(replays)
+        async with self._looking:
+            self._replaying.take_up(await self._parking.look_again())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.health.blocked = f"internal error: {describe(error)}"
-            log.critical("plugin %s gets nothing any more", self.plugin.name, exc_info=error)
+            self.health.broken = f"internal error: {describe(error)}"
+            log.critical("plugin %s gets nothing any more, until a restart", self.plugin.name, exc_info=error)
 
     # What comes in
 
@@ -129,11 +142,11 @@ class Deliverer:
         return self.parked < PARKED and not self._lanes.closed
 
     def _admit(self, seq: int, event: Event, careful: bool) -> None:
-        if self._parking.knows(seq) or not self._calls(event):
+        if self._parking.meet(seq) or not self._calls(event):
             self._log.settle(seq)
             self._settling.due()
             return
-        item = Item(seq, event, self._key(event), "log", careful=careful)
+        item = Item(seq, event, self._key(event), "log", careful=careful or seq in self._lanes.crashes)
         if self._parking.holds(item.key):
             self._parking.hold(item)
         else:
@@ -147,6 +160,7 @@ class Deliverer:
         event = msgspec.structs.replace(event, redelivered=True, replayed=True)
         careful = self._careful_replays > 0
         self._careful_replays -= careful
+        careful = careful or seq in self._lanes.crashes
         self._put(Item(seq, event, None if key is None else f"replay:{key}", "replay", careful=careful))
 
     def _replay_read(self) -> None:
@@ -221,15 +235,17 @@ class Deliverer:
             self._log.settle(item.seq)
 
     def _park_slow(self) -> None:
-        """The window is full behind events that take long: park them as they are, so that the others go on. While all
-        fails, there is nobody to make way for."""
+        """The window is full. Where that is behind events that take long, park them as they are with what waits for
+        them, so that the others go on. While all fails, there is nobody to make way for."""
         if self.health.down:
             return
-        for item in self._lanes.running():
-            if item.origin == "log" and item.row is None and self._log.is_open(item.seq):
+        slow = {item for item in self._lanes.running(SLOW) if item.origin == "log" and self._log.is_open(item.seq)}
+        keys = {item.key for item in slow if item.key is not None}
+        for item in slow:
+            if item.row is None:
                 self._parking.park(item, RETRYING)
-        for item in self._lanes.waiting():
-            if item.origin == "log" and item.row is None:
+        for item in self._lanes.waiting() if keys else ():
+            if item.key in keys and item.origin == "log" and item.row is None:
                 self._parking.park(item, HELD)
 
     async def _undo(self, error: Exception, failures: int) -> None:

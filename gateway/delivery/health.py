@@ -31,6 +31,8 @@ class Health:
         self.error: str | None = None
         self.blocked: str | None = None
         """Why the plugin takes nothing at all now (its checkpoint fails, its threads are stuck), or None."""
+        self.broken: str | None = None
+        """What went wrong in the gateway itself, so that the plugin gets nothing until a restart; or None."""
         self._in_a_row = 0
         self._next_line = 0.0
         self._unlogged = 0
@@ -38,7 +40,12 @@ class Health:
 
     @property
     def healthy(self) -> bool:
-        return self.blocked is None and self._in_a_row < UNHEALTHY
+        return self.broken is None and self.blocked is None and self._in_a_row < UNHEALTHY
+
+    @property
+    def trouble(self) -> str | None:
+        """What an operator should know, or None."""
+        return self.broken or self.blocked or (None if self.healthy else self.error)
 
     @property
     def down(self) -> bool:
@@ -48,6 +55,11 @@ class Health:
     def succeeded(self, count: int) -> None:
         """So many events were taken."""
         self.delivered += count
+        self._in_a_row = 0
+
+    def rejected(self) -> None:
+        """The plugin said that it will never take an event; it works."""
+        self.failures += 1
         self._in_a_row = 0
 
     def failed(self, error: str) -> None:

@@ -13,7 +13,7 @@ from gateway.delivery.health import Health
 from gateway.delivery.items import Item, Key
 from gateway.delivery.run import Outcome, Run, calls_of, is_threaded
 from gateway.delivery.suspicion import Suspicion
-from gateway.invoke import Stuck
+from gateway.invoke import Stuck, describe
 from gateway.journal import JournalError
 from gateway.loader import Plugin
 
@@ -22,6 +22,8 @@ CHUNK_SECONDS: Final = 0.005
 """How long one lane's work should take; a slow plugin gets one event at a time."""
 SECOND_LANE: Final = 0.01
 """Another lane opens when those at work have been so for this long: a fast plugin gains nothing from more threads."""
+SLOW_EVENT: Final = 0.002
+"""Seconds for an event that threads are worth their while for."""
 STUCK_PAUSE: Final = 0.5
 DOWN_PAUSE: Final = 0.02
 """Between single events to a plugin that fails all of them: so it costs the others nothing, and what comes while it is
@@ -32,7 +34,7 @@ DOWN_PAUSE_MOST: Final = 0.5
 
 class Lanes:
     """Hands events out to at most `concurrency` runs at once; `over` gets the items of each with their outcomes.
-    `newest` tells the position of the journal's last event."""
+    `newest` tells the position of the journal's last event; `ended` gets the task of each run."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Lanes:
         health: Health,
         over: Callable[[Sequence[Item], Sequence[Outcome]], None],
         newest: Callable[[], int],
+        ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
         self.crashes: dict[int, int] = {}
         self.closed = False
@@ -49,6 +52,7 @@ class Lanes:
         self._health = health
         self._over = over
         self._newest = newest
+        self._ended = ended
         self._calls = calls_of(plugin)
         self._threaded = is_threaded(plugin)
         self._ready: deque[Key | Item] = deque()
@@ -92,9 +96,12 @@ class Lanes:
             if isinstance(head, Item):
                 yield head
 
-    def running(self) -> Iterator[Item]:
-        for _, items in self._running.values():
-            yield from items
+    def running(self, longer: float = 0.0) -> Iterator[Item]:
+        """What the plugin has had for longer than so many seconds."""
+        now = time.monotonic()
+        for began, items in self._running.values():
+            if now - began >= longer:
+                yield from items
 
     def clear(self) -> None:
         """Forget what waits."""
@@ -133,7 +140,7 @@ class Lanes:
             return False
         if self._health.down:
             return False
-        if not self._threaded or self._seconds >= SECOND_LANE:
+        if not self._threaded or self._seconds >= SLOW_EVENT:
             return True
         return time.monotonic() - max(began for began, _ in self._running.values()) >= SECOND_LANE
 
@@ -166,22 +173,22 @@ class Lanes:
 
     async def _lane(self, items: Sequence[Item]) -> None:
         began = time.monotonic()
-        run = Run(self._plugin, items, self._calls)
+        run = Run(self._plugin, items, self._calls, self._threaded)
         outcomes: Sequence[Outcome]
         try:
             if items[0].careful:
                 seq = items[0].seq
                 async with self._suspicion.recorded(self._plugin.name, seq, self.crashes.get(seq, 0) > 0):
-                    outcomes = await run.run(self._threaded)
+                    outcomes = await run.run()
             else:
-                outcomes = await run.run(self._threaded)
-        except Stuck as error:
-            outcomes = [error]
-            await asyncio.sleep(STUCK_PAUSE)
+                outcomes = await run.run()
         except JournalError:
             outcomes = []
+        except Exception as error:  # no thread to be had, say
+            outcomes = [error if isinstance(error, Stuck) else Stuck(describe(error))]
+        if not outcomes or isinstance(outcomes[-1], Stuck):
             await asyncio.sleep(STUCK_PAUSE)
-        if outcomes:
+        else:
             seconds = (time.monotonic() - began) / len(outcomes)
             self._seconds += 0.25 * (max(seconds, 1e-6) - self._seconds)
         self._over(items, outcomes)
@@ -203,6 +210,5 @@ class Lanes:
     def _lane_over(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
         self._careful = False
-        if not task.cancelled():
-            task.result()
+        self._ended(task)
         self.dispatch()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -11,10 +13,11 @@ import msgspec
 
 from gateway.delivery.health import Health
 from gateway.delivery.items import Item, Key
+from gateway.delivery.patience import patiently
 from gateway.delivery.retries import Retries
 from gateway.hookspecs import Reject, Retry
 from gateway.invoke import CallTimeout, PluginFault, describe
-from gateway.journal import DEAD, HELD, RETRYING, UNORDERED, Journal, Parked
+from gateway.journal import DEAD, HELD, RETRYING, UNORDERED, Journal, Parked, Replay, Standing
 from gateway.loader import PluginDelivery
 
 OUT: Final = 256
@@ -23,7 +26,10 @@ OUT: Final = 256
 
 class Parking:
     """One plugin's parked events. `deliver` gets items whose time has come; `moved` is told of each item that needs
-    its place in the window no more, because it is parked."""
+    its place in the window no more, because it is parked; `position` tells how far the log has been read.
+
+    An event of a conversation is due only when it is the first of those parked, and the log has been read past it:
+    until then an earlier one may come, which a crash or a failed checkpoint has brought back."""
 
     def __init__(
         self,
@@ -34,6 +40,7 @@ class Parking:
         health: Health,
         deliver: Callable[[list[Item]], None],
         moved: Callable[[Item], None],
+        position: Callable[[], int],
     ) -> None:
         self._plugin = plugin
         self._delivery = delivery
@@ -42,6 +49,7 @@ class Parking:
         self._health = health
         self._deliver = deliver
         self._moved = moved
+        self._position = position
         self._retries = Retries(self._fetch, lambda: len(self._out) < OUT)
         self._rows: dict[int, Parked] = {}
         self._chains: dict[Key, deque[Parked]] = {}
@@ -53,7 +61,8 @@ class Parking:
         """Those that were read again and are on their way to the plugin."""
         self._to_park: dict[int, Parked] = {}
         self._to_release: set[int] = set()
-        self._gone: set[int] = set()
+        self._gone: set[int] | None = None
+        """What was settled since the journal was asked what is parked, while it is being asked."""
         self._more = False
         self._generation = 0
 
@@ -64,38 +73,49 @@ class Parking:
     def unsettled(self) -> bool:
         return bool(self._to_park or self._to_release)
 
-    def start(self, rows: Iterable[Parked], dead: Iterable[int], crashed: bool) -> None:
+    @property
+    def cautious(self) -> bool:
+        """Whether an event that might have taken the process down is still to be tried."""
+        return bool(self._careful)
+
+    def start(self, standing: Standing, crashed: bool) -> asyncio.Task[None]:
         """Take up what the journal has; after a crash, what was due may have been in flight."""
-        rows = list(rows)
-        self._dead = set(dead)
-        if crashed:
-            now = self._clock()
-            self._careful = {row.seq for row in rows if row.next_at <= now}
-        self._add(rows)
-        self._retries.start()
+        self._dead = set(standing.dead_ahead)
+        now = self._clock()
+        self._careful = {
+            row.seq for row in standing.parked if row.seq in standing.crashes or (crashed and row.next_at <= now)
+        }
+        self._more = _unordered(standing.parked) >= UNORDERED
+        self._add(standing.parked)
+        return self._retries.start()
 
     async def stop(self) -> None:
         await self._retries.stop()
 
-    def look_again(self) -> None:
-        """The journal is about to be read: from now on, remember what is parked no more."""
+    async def look_again(self) -> list[Replay]:
+        """Take up those that are new in the journal: dead letters that an operator had retried. Returns the replays
+        that are not over."""
         self._gone = set()
-
-    def take_up(self, rows: Iterable[Parked]) -> None:
-        """Take up those that are new in the journal: dead letters that an operator had retried."""
-        new = [row for row in rows if row.seq not in self._rows and row.seq not in self._gone]
+        try:
+            rows, replays = await self._journal.changes(self._plugin)
+            known = self._gone | self._rows.keys() | self._to_park.keys() | self._to_release
+        finally:
+            self._gone = None
+        new = [row for row in rows if row.seq not in known]
+        self._more = _unordered(rows) >= UNORDERED
         self._dead.difference_update(row.seq for row in new)
         self._add(new)
+        return replays
 
     @property
     def wants_more(self) -> bool:
-        """Whether the journal may have more events without an order than could be taken up at once."""
-        return self._more and not self._rows
+        """Whether the journal has more events without an order than could be taken up at once."""
+        return self._more and _unordered(self._rows.values()) < UNORDERED // 2
 
     def go_back(self) -> None:
         """Deliver everything parked again, also what is with the plugin now and what it took since the last
         checkpoint."""
-        rows = sorted(self._rows.values(), key=lambda row: row.seq)
+        rows = sorted(self._rows.values(), key=_seq)
         self._generation += 1
         self._retries.clear()
         self._rows.clear()
@@ -107,18 +127,26 @@ class Parking:
         """Whether an event is to be tried again, or held."""
         return seq in self._rows
 
-    def knows(self, seq: int) -> bool:
-        """Whether an event is parked or dead: then it is not the log's to deliver."""
-        return seq in self._rows or seq in self._dead
+    def meet(self, seq: int) -> bool:
+        """The log was read up to this event: whether it is parked or dead, so that it is not the log's to deliver."""
+        row = self._rows.get(seq)
+        if row is not None and self._is_first(row) and row.conversation is not None:
+            self._schedule(row)
+        return row is not None or seq in self._dead
 
     def holds(self, key: Key | None) -> bool:
         """Whether later events of this conversation have to wait."""
         return key in self._chains
 
     def hold(self, item: Item) -> None:
-        """Let an item wait behind those of its conversation."""
+        """Let an item wait for its turn among those of its conversation."""
         if item.key is not None:
-            self._chains[item.key].append(self.park(item, HELD))
+            row, chain = self.park(item, HELD), self._chains[item.key]
+            insort(chain, row, key=_seq)
+            if item.careful:
+                self._careful.add(item.seq)
+            if chain[0] is row:
+                self._schedule(row)
 
     def park(self, item: Item, state: str) -> Parked:
         """Write an item down in a state; it needs its place in the window no more."""
@@ -135,12 +163,16 @@ class Parking:
         row = self._row(item)
         row.attempts += 1
         row.error = describe(error)
-        self._health.failed(row.error if isinstance(error, CallTimeout) else type(error).__name__)
+        if isinstance(error, Reject):
+            self._health.rejected()
+        else:
+            self._health.failed(row.error if isinstance(error, CallTimeout) else type(error).__name__)
         if isinstance(error, Reject) or row.attempts >= self._delivery.max_attempts:
             self.bury(item, row.attempts, row.error)
             return
         pause = self.pause(row.attempts, error)
         row.next_at = self._clock() + pause
+        row.asked = isinstance(error, Retry) and error.after is not None
         self.park(item, RETRYING)
         if item.origin == "log" and item.key is not None:
             self._chains[item.key] = deque((row,))
@@ -158,20 +190,13 @@ class Parking:
     def through(self, item: Item) -> None:
         """An item was taken or is dead: on with those held behind it, if any."""
         self._out.discard(item.seq)
-        row = item.row
-        chain = self._chains.get(row.conversation) if row is not None and row.conversation is not None else None
-        if row is None or chain is None or chain[0] is not row:
-            return
-        chain.popleft()
-        if chain:
-            self._retries.add(chain[0])
-        else:
-            del self._chains[str(row.conversation)]
+        if item.row is not None:
+            self._leave(item.row)
 
     def pause(self, attempts: int, error: BaseException) -> float:
         """Seconds until the next attempt: exponential with full jitter, or what the plugin asked for."""
         if isinstance(error, Retry) and error.after is not None:
-            return max(0.0, error.after)
+            return error.after
         ceiling = min(self._delivery.backoff_max, self._delivery.backoff * 2.0 ** min(attempts - 1, 60))
         return random.uniform(0, ceiling)  # noqa: S311 - jitter
 
@@ -184,7 +209,8 @@ class Parking:
                 self._rows.pop(item.seq, None)
                 park.pop(item.seq, None)
                 release.add(item.seq)
-        self._gone |= release
+        if self._gone is not None:
+            self._gone |= park.keys() | release
         self._dead = {seq for seq in self._dead if seq > cursor}
         return [msgspec.structs.replace(row) for row in park.values()], list(release)
 
@@ -201,24 +227,43 @@ class Parking:
         return item.row
 
     def _add(self, rows: Iterable[Parked]) -> None:
-        heads: list[Parked] = []
+        chains = {}
         for row in rows:
             self._rows[row.seq] = row
             if row.conversation is None:
-                heads.append(row)
-            elif (chain := self._chains.get(row.conversation)) is not None:
-                chain.append(row)
+                self._schedule(row)
             else:
-                self._chains[row.conversation] = deque((row,))
-                heads.append(row)
-        self._more = sum(row.conversation is None for row in heads) >= UNORDERED
-        now, longest = self._clock(), self._delivery.backoff_max
-        for row in heads:  # the clock may have jumped since this was written
-            self._retries.add(row, min(max(0.0, row.next_at - now), longest))
+                chains[row.conversation] = chain = self._chains.setdefault(row.conversation, deque())
+                chain.append(row)
+        for chain in chains.values():
+            if chain[0].seq <= self._position():
+                self._schedule(chain[0])
+
+    def _is_first(self, row: Parked) -> bool:
+        return row.conversation is None or self._chains[row.conversation][0] is row
+
+    def _leave(self, row: Parked) -> None:
+        chain = self._chains.get(row.conversation) if row.conversation is not None else None
+        if chain is None or chain[0] is not row:
+            return
+        chain.popleft()
+        if not chain:
+            del self._chains[str(row.conversation)]
+        elif chain[0].seq <= self._position():
+            self._schedule(chain[0])
+
+    def _schedule(self, row: Parked) -> None:
+        now, wait = self._clock(), 0.0
+        if row.next_at > now:
+            wait = row.next_at - now
+            if not row.asked or now < row.since:  # the config may have changed since, and the clock have been put back
+                wait = min(wait, self._delivery.backoff_max)
+        self._retries.add(row, wait)
 
     async def _fetch(self, due: list[Parked]) -> None:
-        rows, generation = [row for row in due if self._rows.get(row.seq) is row], self._generation
-        events = await self._journal.fetch([row.seq for row in rows])
+        rows = [row for row in due if self._rows.get(row.seq) is row and self._is_first(row)]
+        generation = self._generation
+        events = await patiently(lambda: self._journal.fetch([row.seq for row in rows]))
         if generation != self._generation:
             return  # all went back meanwhile, these rows too
         items = []
@@ -227,9 +272,18 @@ class Parking:
             if event is None:  # the journal has it no more
                 del self._rows[row.seq]
                 self._to_release.add(row.seq)
+                self._leave(row)
                 continue
             event = msgspec.structs.replace(event, attempt=row.attempts + 1, redelivered=True, replayed=row.replayed)
             items.append(Item(row.seq, event, row.conversation, "parked", row, row.seq in self._careful))
             self._careful.discard(row.seq)
         self._out.update(item.seq for item in items)
         self._deliver(items)
+
+
+def _seq(row: Parked) -> int:
+    return row.seq
+
+
+def _unordered(rows: Iterable[Parked]) -> int:
+    return sum(row.conversation is None for row in rows)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from gateway.delivery.items import Window
+from gateway.delivery.patience import patiently
 from gateway.events import Event
 from gateway.journal import Journal
 
@@ -16,6 +19,8 @@ WINDOW: Final = 2048
 """Events between the cursor and the newest that was read: the most that comes again after a crash."""
 WINDOW_BYTES: Final = 32 * 2**20
 PAGE: Final = 256
+FULL_PAUSE: Final = 0.25
+"""Seconds after which a window that stays full is looked at again."""
 
 
 class Reading:
@@ -41,11 +46,23 @@ class Reading:
         self._again_until = 0
         self._again_left = 0
         self._careful = False
+        self._last_careful = 0
 
     @property
     def cursor(self) -> int:
         """Up to here all is settled."""
         return self._window.position
+
+    @property
+    def position(self) -> int:
+        """Up to here all was read."""
+        return self._position
+
+    @property
+    def cautious(self) -> bool:
+        """Whether what might have taken the process down is not all through."""
+        unread = self._again_left > 0 and self._position < self._again_until
+        return self._careful and (unread or self.cursor < self._last_careful)
 
     def __len__(self) -> int:
         return len(self._window)
@@ -62,6 +79,7 @@ class Reading:
 
     def rewind(self) -> None:
         """Go back to the cursor: what was delivered past it counts for nothing."""
+        self._careful = self.cautious
         self._from(self.cursor, self._position)
 
     def go_on(self) -> None:
@@ -90,10 +108,15 @@ class Reading:
 
     async def _run(self) -> None:
         while True:
-            await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if self._has_room() else FULL_PAUSE):
+                    await self._wake.wait()
             self._wake.clear()
             while self._has_room() and self._wanted():
-                entries = await self._journal.read(self._position, min(PAGE, WINDOW - len(self._window)))
+                window, limit = self._window, min(PAGE, WINDOW - len(self._window))
+                entries = await patiently(partial(self._journal.read, self._position, limit))
+                if window is not self._window:
+                    continue
                 if not entries or not self._wanted():
                     break
                 for seq, event in entries:
@@ -109,4 +132,7 @@ class Reading:
         if again:
             self._again_left -= 1
             event = msgspec.structs.replace(event, redelivered=True)
-        self._admit(seq, event, again and self._careful)
+        careful = again and self._careful
+        if careful:
+            self._last_careful = seq
+        self._admit(seq, event, careful)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from gateway.delivery.items import Window
+from gateway.delivery.patience import patiently
 from gateway.events import Event
 from gateway.journal import Journal, Replay
 
@@ -25,11 +27,13 @@ class Replaying:
         cursor: Callable[[], int],
         admit: Callable[[int, Event], None],
         changed: Callable[[], None],
+        ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
         self._journal = journal
         self._cursor = cursor
         self._admit = admit
         self._changed = changed
+        self._ended = ended
         self._queue: deque[Replay] = deque()
         self._known: set[int] = set()
         self._window = Window(0)
@@ -51,6 +55,7 @@ class Replaying:
                     self.rewind()
         if self._queue and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(self._ended)
         self._go_on.set()
 
     def rewind(self) -> None:
@@ -95,13 +100,13 @@ class Replaying:
             replay, window = self._queue[0], self._window
             until = min(replay.until, self._cursor())
             if len(window) < AHEAD and window.size <= AHEAD_BYTES and self._read_to < until:
-                entries = await self._journal.scan(replay.filter, self._read_to, until, PAGE)
+                entries = await patiently(partial(self._journal.scan, replay.filter, self._read_to, until, PAGE))
                 if window is not self._window:
                     continue
                 for seq, event in entries:
                     window.add(seq, len(event.raw))
                     self._admit(seq, event)
-                self._read_to = entries[-1].seq if len(entries) == PAGE else until
+                self._read_to = entries[-1].seq if entries else until
                 self._changed()
             else:
                 self._go_on.clear()

@@ -25,8 +25,9 @@ class Retries:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    def start(self) -> asyncio.Task[None]:
         self._task = asyncio.create_task(self._run())
+        return self._task
 
     async def stop(self) -> None:
         if self._task is not None:

@@ -13,8 +13,11 @@ from typing import Final
 
 from gateway.delivery.items import Item, Key
 from gateway.events import Event
-from gateway.invoke import GRACE, CallTimeout, Impl, run
+from gateway.invoke import GRACE, CallTimeout, Impl, Stuck, run
 from gateway.loader import EVENT_HOOKS, Plugin
+
+LONGEST: Final = 0.1
+"""Seconds after which a run begins no further event: a plugin that has become slow is noticed, and stopped in time."""
 
 
 class _Skipped(Exception):
@@ -42,41 +45,53 @@ def is_threaded(plugin: Plugin) -> bool:
 
 
 class Run:
-    """One lane's work: `items` in order. What was given up after its time is not counted when it ends after all."""
+    """One lane's work: `items` in order, as many as `LONGEST` seconds are enough for to be begun. What was given up
+    after its time is not counted when it ends after all."""
 
-    def __init__(self, plugin: Plugin, items: Sequence[Item], calls: Callable[[Event], tuple[Impl, ...]]) -> None:
+    def __init__(
+        self, plugin: Plugin, items: Sequence[Item], calls: Callable[[Event], tuple[Impl, ...]], threaded: bool
+    ) -> None:
         self._plugin = plugin
         self._items = items
         self._calls = calls
+        self._threaded = threaded
         self._outcomes: list[Outcome] = []
         self._failed: set[Key] = set()
         self._lock = threading.Lock()
+        self._begun = not threaded
         self._given_up = False
-        self._started = time.monotonic()
+        self._started = self._began = time.monotonic()
 
-    async def run(self, threaded: bool) -> list[Outcome]:
-        """An outcome per item; fewer where time ran out, the last one then being `CallTimeout`. `Stuck` where all
-        of the plugin's threads are."""
+    async def run(self) -> list[Outcome]:
+        """An outcome per item that was begun; the last one is `CallTimeout` where time ran out. `Stuck` where all of
+        the plugin's threads are, or too many calls that were over their time."""
         timeout = self._plugin.delivery.timeout
-        done: asyncio.Future[None] = self._start_thread() if threaded else asyncio.ensure_future(self._in_task())
+        done = self._start_thread() if self._threaded else self._start_task()
         while not done.done():
             left = self._started + timeout - time.monotonic()
             if left <= 0 and self._give_up(timeout):
-                if threaded:
-                    self._plugin.threads.abandon()
-                else:
+                if not self._threaded:
                     done.cancel()
                     await asyncio.wait((done,), timeout=GRACE)
+                    self._plugin.caller.leave_behind(done)
+                elif self._begun:
+                    self._plugin.threads.abandon()
+                else:
+                    raise Stuck(f"no thread came free within {timeout:g} s")
                 break
             await asyncio.wait((done,), timeout=max(left, 0.001))
         return self._outcomes
+
+    def _start_task(self) -> asyncio.Future[None]:
+        self._plugin.caller.check()
+        return asyncio.ensure_future(self._in_task())
 
     def _start_thread(self) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
         def finish() -> None:
-            if self._given_up:
+            if self._given_up and self._begun:
                 self._plugin.threads.recover()
             elif not done.done():
                 done.set_result(None)
@@ -92,6 +107,11 @@ class Run:
         return done
 
     def _in_thread(self) -> None:
+        with self._lock:
+            if self._given_up:
+                return
+            self._begun = True
+            self._started = self._began = time.monotonic()
         for item in self._items:
             if item.key in self._failed:
                 outcome: Outcome = SKIPPED
@@ -131,12 +151,13 @@ class Run:
             self._started = time.monotonic()
         if outcome is not None and item.key is not None:
             self._failed.add(item.key)
-        return True
+        return self._started - self._began < LONGEST and not isinstance(outcome, Stuck)
 
     def _give_up(self, timeout: float) -> bool:
         with self._lock:
             if len(self._outcomes) == len(self._items) or time.monotonic() - self._started < timeout:
                 return False
             self._given_up = True
-            self._outcomes.append(CallTimeout(f"not over within {timeout:g} s"))
+            if self._begun:
+                self._outcomes.append(CallTimeout(f"not over within {timeout:g} s"))
             return True

@@ -68,6 +68,8 @@ class Parked(msgspec.Struct, kw_only=True):
     since: float = 0.0
     conversation: str | None = None
     replayed: bool = False
+    asked: bool = False
+    """Whether the plugin itself said when to try again."""
 
 
 class Settlement(msgspec.Struct, kw_only=True):

@@ -13,24 +13,24 @@ from gateway.journal import DEAD, DISCARDED, UNORDERED, Filter, Parked, Replay, 
 from gateway.journal.filtering import where
 from gateway.journal.schema import rows
 
-_PARKED = "plugin, seq, state, attempts, next_at, error, since, conversation, replayed"
+_PARKED = "plugin, seq, state, attempts, next_at, error, since, conversation, replayed, asked"
 _REPLAY = "number, plugin, filter, position, until, matched, done"
 
 
 def mark_open(connection: apsw.Connection) -> bool:
-    """Note that a gateway is at work; returns whether the last one ended uncleanly."""
+    """Note that a gateway is at work; returns whether one before it ended uncleanly, and what was in flight then has
+    not all been tried since."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'clean'").fetchone()
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('clean', 0)")
-    crashed = row is not None and not row[0]
-    if crashed:
-        connection.execute("UPDATE suspects SET crashes = crashes + 1, running = 0 WHERE running")
-    else:
-        connection.execute("DELETE FROM suspects")
-    return crashed
+    connection.execute("UPDATE suspects SET crashes = crashes + 1, running = 0 WHERE running")
+    return row is not None and not row[0]
 
 
-def mark_closed(connection: apsw.Connection) -> None:
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('clean', 1)")
+def mark_closed(connection: apsw.Connection, clean: bool) -> None:
+    """Note that nothing runs any more; with `clean`, that nothing that ran is suspected either."""
+    connection.execute("UPDATE suspects SET running = 0")
+    if clean:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('clean', 1)")
 
 
 def probe(connection: apsw.Connection, value: float) -> float:
@@ -70,7 +70,8 @@ def parked(connection: apsw.Connection, plugin: str) -> list[Parked]:
 
 def _parked_of(row: Sequence[object]) -> Parked:
     values = dict(zip(Parked.__struct_fields__, row, strict=True))
-    values["replayed"] = bool(values["replayed"])  # SQLite has none but numbers
+    for name in ("replayed", "asked"):  # SQLite has none but numbers
+        values[name] = bool(values[name])
     return Parked(**values)  # type: ignore[arg-type]
 
 
@@ -87,7 +88,7 @@ def settle(connection: apsw.Connection, settlement: Settlement) -> None:
         connection.execute("UPDATE cursors SET seq = ? WHERE plugin = ?", (settlement.cursor, plugin))
     for row in settlement.park:
         connection.execute(
-            f"INSERT OR REPLACE INTO parked ({_PARKED}) VALUES (?,?,?,?,?,?,?,?,?)",
+            f"INSERT OR REPLACE INTO parked ({_PARKED}) VALUES (?,?,?,?,?,?,?,?,?,?)",
             msgspec.structs.astuple(row),
         )
     for seq in settlement.release:

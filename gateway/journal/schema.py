@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS parked (
     since REAL NOT NULL,
     conversation TEXT,  -- null: no order to keep
     replayed INTEGER NOT NULL,
+    asked INTEGER NOT NULL,
     PRIMARY KEY (plugin, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS parked_state ON parked (state, plugin, seq);

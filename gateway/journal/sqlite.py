@@ -104,11 +104,13 @@ class SqliteJournal:
             await self._end()
             raise
 
-    async def close(self) -> None:
-        """Commit what is on its way and close; the next start finds a clean end."""
+    async def close(self, cautious: bool = False) -> None:
+        """Commit what is on its way and close. The next start finds a clean end, but not where the start before this
+        one did not, and its caution is still needed."""
+        clean = not (self.crashed and cautious)
         if self._writer.failed is None:
             try:
-                await self.operate(progress.mark_closed)
+                await self.operate(lambda connection: progress.mark_closed(connection, clean))
             except JournalError as error:
                 log.error("the journal could not be closed cleanly: %s", error)
         await self._end()
@@ -175,6 +177,7 @@ class SqliteJournal:
         return await self._read(
             f"SELECT {COLUMNS} FROM {page_from(which)} WHERE seq > ? AND seq <= ? AND {condition} ORDER BY seq LIMIT ?",
             (after, until, *values, limit),
+            READ_BYTES,
         )
 
     async def settle(self, settlement: Settlement) -> None:

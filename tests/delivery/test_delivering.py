@@ -9,43 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivering import delivering
+from delivering import Async, Batches, Plain, Takes, delivering
 
 from gateway import Event, Payment, Reject, Retry, hookimpl
 from gateway.journal import Filter
-
-
-class Takes:
-    """Notes what it gets; `script` says for an event's `n` what its calls raise, one after the other."""
-
-    def __init__(self, script: dict[int, list[BaseException]] | None = None) -> None:
-        self.script = script or {}
-        self.calls: list[Event] = []
-        self.taken: list[int] = []
-        self._lock = threading.Lock()
-
-    def _take(self, event: Event) -> None:
-        n = event.fields()["n"]
-        with self._lock:
-            self.calls.append(event)
-            errors = self.script.get(n)
-            if errors:
-                raise errors.pop(0)
-            self.taken.append(n)
-
-
-class Plain(Takes):
-    @hookimpl
-    def on_event(self, event: Event) -> None:
-        self._take(event)
-
-
-class Async(Takes):
-    @hookimpl
-    async def on_event(self, event: Event) -> None:
-        await asyncio.sleep(0)
-        self._take(event)
-
 
 BOTH = pytest.mark.parametrize("kind", [Plain, Async])
 
@@ -256,26 +223,6 @@ def test_own_hooks_come_after_on_event_and_only_for_their_hook(tmp_path: Path) -
             assert plugin.calls == [("event", "payment"), ("payment", "x"), ("event", "unknown"), ("event", "payment")]
 
     asyncio.run(run())
-
-
-class Batches(Takes):
-    """Has a checkpoint that fails as often as it is told to."""
-
-    def __init__(self, failures: int = 0) -> None:
-        super().__init__()
-        self.failures = failures
-        self.durable: list[int] = []
-
-    @hookimpl
-    def on_event(self, event: Event) -> None:
-        self._take(event)
-
-    @hookimpl
-    def checkpoint(self) -> None:
-        if self.failures:
-            self.failures -= 1
-            raise OSError("disk full")
-        self.durable = list(self.taken)
 
 
 def test_the_cursor_moves_after_the_checkpoint_only(tmp_path: Path) -> None:

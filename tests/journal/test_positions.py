@@ -119,7 +119,7 @@ def test_large_events_come_in_smaller_pages(tmp_path: Path, monkeypatch: pytest.
 
     pages, scanned = asyncio.run(scenario())
     assert pages == [2, 2, 2, 1]
-    assert scanned == [1, 2, 3, 4, 5, 6, 7]
+    assert scanned == [1, 2]
 
 
 def test_numbering_goes_on_after_a_restart(tmp_path: Path) -> None:
