@@ -240,15 +240,15 @@ class Parking:
                 self._schedule(chain[0])
 
     def _is_first(self, row: Parked) -> bool:
-        return row.conversation is None or self._chains[row.conversation][0] is row
+        return row.conversation is None or next(iter(self._chains.get(row.conversation, ())), None) is row
 
     def _leave(self, row: Parked) -> None:
-        chain = self._chains.get(row.conversation) if row.conversation is not None else None
-        if chain is None or chain[0] is not row:
+        if row.conversation is None or not self._is_first(row):
             return
+        chain = self._chains[row.conversation]
         chain.popleft()
         if not chain:
-            del self._chains[str(row.conversation)]
+            del self._chains[row.conversation]
         elif chain[0].seq <= self._position():
             self._schedule(chain[0])
 
