@@ -47,16 +47,17 @@ def end_well(gateway: Victim, senders: Senders) -> None:
 
 
 def test_a_killed_worker_is_replaced_by_its_supervisor(victim: Callable[..., Victim]) -> None:
-    """Service is back by itself in seconds, also when it is killed again and again, and nothing is lost."""
+    """Service is back by itself in seconds, also when it is killed again and again, by whatever signal, and nothing is
+    lost."""
     gateway = victim(recorder=RECORDER)
     gateway.start()
     supervisor = gateway.supervisor
     with Senders(gateway.config, 8, pause=0.005) as senders:
-        for _ in range(3):
+        for kill in (signal.SIGKILL, signal.SIGRTMIN + 1, signal.SIGKILL):  # the second has no name
             before = len(senders.acknowledged)
             gateway.wait(lambda: len(senders.acknowledged) > before + 50, "acknowledging", 10)  # noqa: B023
             [worker] = gateway.workers()
-            os.kill(worker, signal.SIGKILL)
+            os.kill(worker, kill)
             gateway.wait(lambda: not alive(worker), "dead", 5)  # noqa: B023
             assert gateway.wait_ready() < 8
             assert gateway.supervisor == supervisor
