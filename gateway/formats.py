@@ -6,7 +6,7 @@ A closed set on purpose: one number placeholder or strftime's plain directives, 
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, tzinfo
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final, Self
@@ -18,6 +18,7 @@ _DATE: Final = frozenset("YymdBbAaj%") | {"-d", "-m"}
 _TIME: Final = frozenset("HIMSp") | {"-H", "-I"}
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
 _DIGITS: Final = 64
+_MOST_PLACES: Final = 30
 _EXAMPLES: Final = 'expected a number format such as "{:.2f}" or "{:,.2f}", or a date format such as "%d/%m/%Y"'
 
 
@@ -31,6 +32,8 @@ class Format:
         self.source = source
         self._number = _NUMBER.fullmatch(source)
         self._timed = False
+        if self._number is not None and int(self._number[3] or 0) > _MOST_PLACES:
+            raise ValueError(f"a number has at most {_MOST_PLACES} digits after its point, found {source!r}")
         if self._number is None:
             directives = _DIRECTIVE.findall(source)
             if "{" in source or "}" in source or not directives or "%" in _DIRECTIVE.sub("", source):
@@ -46,9 +49,10 @@ class Format:
             raise ValueError(f"{_EXAMPLES}, found {value!r}")
         return cls(value)
 
-    def write(self, value: object) -> str:
-        """`value` (a number or a date, or the text of one) in this format; `ValueError` where it is neither."""
-        return self._as_date(value) if self._number is None else self._as_number(value, self._number)
+    def write(self, value: object, zone: tzinfo) -> str:
+        """`value` (a number or a date, or the text of one) in this format; `ValueError` where it is neither. A moment,
+        which has an offset from UTC, is told as the clocks of `zone` show it."""
+        return self._as_date(value, zone) if self._number is None else self._as_number(value, self._number)
 
     def _as_number(self, value: object, parts: re.Match[str]) -> str:
         before, comma, places, _, after = parts.groups()
@@ -57,13 +61,15 @@ class Format:
             exact = number.quantize(Decimal(1).scaleb(-int(places or 0)), context=_ROUNDING)
         except InvalidOperation:
             raise ValueError("the number has too many digits") from None
-        return f"{before}{exact:{comma}f}{after}"
+        return f"{before}{without_negative_zero(exact):{comma}f}{after}"
 
-    def _as_date(self, value: object) -> str:
+    def _as_date(self, value: object, zone: tzinfo) -> str:
         if isinstance(value, str):
             value = datetime.fromisoformat(value) if len(value) > 10 else date.fromisoformat(value)
         if not isinstance(value, date) or (self._timed and not isinstance(value, datetime)):
             raise ValueError("the value is no date, or has no time of day")
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            value = value.astimezone(zone)
         return value.strftime(self.source)
 
     def __repr__(self) -> str:
@@ -71,6 +77,11 @@ class Format:
 
 
 _ROUNDING = Context(prec=_DIGITS, rounding=ROUND_HALF_UP)
+
+
+def without_negative_zero(number: Decimal) -> Decimal:
+    """The number; where it is -0, 0 with as many places."""
+    return number or number.copy_abs()
 
 
 def _number(value: object) -> Decimal:

@@ -59,6 +59,7 @@ class CustomValues:
         self._settings = config.values
         self._monotonic = monotonic
         self._clock = clock
+        self._zones = {name: organisation.timezone for name, organisation in config.organisations.items()}
         timeouts = {table.name: table.settings.timeout for table in config.plugins}
         self._providers = [
             Provider(plugin, timeouts.get(plugin.name), monotonic)
@@ -155,6 +156,7 @@ class CustomValues:
         self, organisation: str, customer_uid: str | None, address: str | None, fields: tuple[str, ...]
     ) -> Mapping[str, Found]:
         expires = self._monotonic() + self._settings.deadline
+        zone = self._zones.get(organisation, UTC)
         owners = {field: self._rules.providers(field, self._providers) for field in fields}
         asks = {
             provider: wanted
@@ -166,7 +168,7 @@ class CustomValues:
         def decided(replies: Mapping[str, Reply]) -> bool:
             for field in fields:
                 if field not in found:
-                    decision = self._rules.decide(field, owners[field], replies)
+                    decision = self._rules.decide(field, owners[field], replies, zone)
                     if decision is not None:
                         found[field] = decision
             return len(found) == len(fields)

@@ -76,12 +76,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
     def reason(self) -> str:
-        """Why there is no answer, and of which fields, for the log; a name that might be a number or a text of
-        somebody's is left out."""
+        """Why there is no answer, and of which fields, for the log; names that are not `tellable` are left out."""
         failed = [(name, detail) for name, detail in self.details.items() if detail.outcome in STATUS]
         named = [
-            f"{name if _PLAIN.fullmatch(name) and not _DIGITS.search(name) else '…'} {detail.outcome}"
-            + (f" ({detail.provider})" if detail.provider else "")
+            f"{name if tellable(name) else '…'} {detail.outcome}" + (f" ({detail.provider})" if detail.provider else "")
             for name, detail in failed[:_NAMED]
         ]
         more = [f"and {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
@@ -111,6 +109,11 @@ def answered(found: Mapping[str, Found]) -> Answer:
         return problem(status, _DETAILS[status], failed, details)
     body = _encode({name: field.text for name, field in found.items()})
     return Answer(status=200, body=body, media_type=JSON, details=details)
+
+
+def tellable(name: str) -> bool:
+    """Whether a field's name may stand in the log: some might be a number or a text of somebody's."""
+    return _PLAIN.fullmatch(name) is not None and _DIGITS.search(name) is None
 
 
 def problem(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import tzinfo
 from itertools import combinations
 from typing import Any
 
@@ -18,6 +19,7 @@ from gateway.values.answer import (
     VALUE,
     FieldDetail,
     Found,
+    tellable,
 )
 from gateway.values.ask import Provider, Reply
 from gateway.values.text import BadValue, as_text
@@ -59,8 +61,9 @@ class Rules:
             return [provider for provider in providers if provider.name == owner]
         return [provider for provider in providers if provider.may_know(field)]
 
-    def decide(self, field: str, asked: Iterable[Provider], replies: Mapping[str, Reply]) -> Found | None:
-        """What became of the field, or None while a reply that decides it is still out.
+    def decide(self, field: str, asked: Iterable[Provider], replies: Mapping[str, Reply], zone: tzinfo) -> Found | None:
+        """What became of the field, or None while a reply that decides it is still out. `zone` is whose clocks a
+        moment is told by.
 
         The first provider in order that knows the field wins. One that failed might have known it, so its failure
         stands, unless the field's `fallback` lets the next one answer.
@@ -72,7 +75,7 @@ class Rules:
             reply = replies.get(provider.name)
             if reply is None:
                 return None
-            found = self._from_reply(field, settings, provider, reply)
+            found = self._from_reply(field, provider, reply, zone)
             if found.detail.outcome in _ERRORS:
                 failure = failure or found.detail
                 if not settings.fallback:
@@ -91,7 +94,7 @@ class Rules:
             return Found(FieldDetail(DEFAULT, detail.provider, detail.ms), settings.default)
         return Found(detail)
 
-    def _from_reply(self, field: str, settings: FieldSettings, provider: Provider, reply: Reply) -> Found:
+    def _from_reply(self, field: str, provider: Provider, reply: Reply, zone: tzinfo) -> Found:
         def detail(outcome: str) -> FieldDetail:
             return FieldDetail(outcome, provider.name, reply.ms)
 
@@ -103,9 +106,10 @@ class Rules:
         if value is None:
             return Found(detail(NULL if field in self._nullable else UNKNOWN))
         try:
-            return Found(detail(VALUE), _written(value, settings))
+            return Found(detail(VALUE), _written(value, self.settings(field), zone))
         except BadValue as error:
-            provider.gave_nonsense(error)
+            where = f" in {field}" if tellable(field) else ""
+            provider.gave_nonsense(BadValue(f"{error}{where}"))
             return Found(detail(FAILED))
 
     def warnings(self, declared: Iterable[str]) -> list[Problem]:
@@ -118,11 +122,11 @@ class Rules:
         ]
 
 
-def _written(value: Any, settings: FieldSettings) -> str:
+def _written(value: Any, settings: FieldSettings, zone: tzinfo) -> str:
     text = as_text(value)
     if settings.format is not None:
         try:
-            text = as_text(settings.format.write(value))
+            text = as_text(settings.format.write(value, zone))
         except (ValueError, ArithmeticError):
             raise BadValue("a value that does not fit the field's format") from None
     if settings.pattern is not None and not settings.pattern.matches(text):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from datetime import date
+import re
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
+from gateway.formats import without_negative_zero
+
 MAX_TEXT: Final = 4096
 """Characters of one value; a longer one is a provider's fault."""
+_ZERO_DATE = re.compile(r"0000-00-00(?:[ T]00:00:00(?:\.0+)?)?")
+_INFINITE: Final = frozenset({date.min, date.max, datetime.min, datetime.max})
 
 
 class BadValue(Exception):
@@ -16,7 +21,8 @@ class BadValue(Exception):
 
 
 def as_text(value: object) -> str:
-    """The text of a provider's value (not None): decimals plain and exact, dates ISO 8601. Raises `BadValue`."""
+    """The text of a provider's value (not None): decimals plain and exact, dates ISO 8601. Raises `BadValue`, also
+    for what drivers give where there is no date: the first or the last there is for infinity, a text for zero."""
     if type(value) is str:
         text = value
     elif isinstance(value, str):
@@ -34,11 +40,15 @@ def as_text(value: object) -> str:
             raise BadValue("a number that is not finite")
         text = _plain(Decimal(float.__repr__(value)))
     elif isinstance(value, date):
+        if (value.replace(tzinfo=None) if isinstance(value, datetime) else value) in _INFINITE:
+            raise BadValue("a date that is not finite")
         text = value.isoformat()
     else:
         raise BadValue(f"a value of type {type(value).__name__}")
     if len(text) > MAX_TEXT:
         raise BadValue(f"a value longer than {MAX_TEXT} characters")
+    if text.startswith("0000-00-00") and _ZERO_DATE.fullmatch(text):
+        raise BadValue("a zero date")
     if not text.isascii():
         try:
             text.encode()
@@ -53,4 +63,4 @@ def _plain(value: Decimal) -> str:
     exponent = value.as_tuple().exponent
     if abs(value.adjusted()) > MAX_TEXT or (isinstance(exponent, int) and abs(exponent) > MAX_TEXT):
         raise BadValue("a number that is too long")
-    return format(value, "f")
+    return format(without_negative_zero(value), "f")

@@ -56,3 +56,15 @@ def test_the_table_of_what_the_customer_sees_holds(tmp_path: Path) -> None:
     )
     default = asyncio.run(statuses('[values.fields.due_date]\ndefault = "no date"\n'))
     assert default == (200, b'{"balance":"120.50","due_date":"no date"}')
+
+
+def test_an_empty_text_and_the_word_null_are_answers_that_a_pattern_refuses(tmp_path: Path) -> None:
+    """What the page says of texts, with its own example of a pattern."""
+
+    async def statuses(text: str) -> list[int]:
+        async with asking(tmp_path, text, crm=Knows({"empty": "", "word": "null"})) as values:
+            return [(await ask(values, field)).status for field in ("empty", "word")]
+
+    pattern = 'pattern = "[0-9.]+"\n'
+    assert asyncio.run(statuses("")) == [200, 200]
+    assert asyncio.run(statuses(f"[values.fields.empty]\n{pattern}[values.fields.word]\n{pattern}")) == [502, 502]

@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -39,13 +40,17 @@ class Colour(StrEnum):
         (Decimal("1E+3"), "1000"),
         (Decimal("1E-8"), "0.00000001"),
         (Decimal("12345678901234567890.1234567890"), "12345678901234567890.1234567890"),
+        (-0.0, "0.0"),
+        (Decimal("-0.00"), "0.00"),
+        (-0.001, "-0.001"),
+        ("0000-00-00-17", "0000-00-00-17"),
         (date(2026, 9, 1), "2026-09-01"),
         (datetime(2026, 9, 1, 12, 30), "2026-09-01T12:30:00"),
         (datetime(2026, 9, 1, 12, 30, tzinfo=UTC), "2026-09-01T12:30:00+00:00"),
     ],
 )
 def test_values_go_out_as_plain_text(value: object, text: str) -> None:
-    """Decimals exact and without an exponent, dates ISO 8601, truth in lower case."""
+    """Decimals exact and without an exponent, zero without a sign, dates ISO 8601, truth in lower case."""
     assert as_text(value) == text
 
 
@@ -60,6 +65,13 @@ def test_values_go_out_as_plain_text(value: object, text: str) -> None:
         (Decimal("1E-999999"), "a number that is too long"),
         (Decimal("0E-999999"), "a number that is too long"),
         pytest.param(10**20_000, "a number that is too long", id="20,000 digits"),
+        (date.max, "a date that is not finite"),
+        (date.min, "a date that is not finite"),
+        (datetime.max, "a date that is not finite"),
+        (datetime.min.replace(tzinfo=UTC), "a date that is not finite"),
+        ("0000-00-00", "a zero date"),
+        ("0000-00-00 00:00:00.000000", "a zero date"),
+        ("0000-00-00T00:00:00", "a zero date"),
         (b"bytes", "a value of type bytes"),
         (["a"], "a value of type list"),
         ({"a": 1}, "a value of type dict"),
@@ -95,6 +107,9 @@ def test_a_decimal_keeps_its_exact_value(value: Decimal) -> None:
         ("{:,d} points", 12345, "12,345 points"),
         ("{:d}", Decimal("2.5"), "3"),
         ("{:.1f} %", 12.34, "12.3 %"),
+        ("£{:,.2f}", Decimal("-0.001"), "£0.00"),
+        ("{:d}", "-0", "0"),
+        ("{:.2f}", -0.005, "-0.01"),
         ("%d/%m/%Y", date(2026, 9, 1), "01/09/2026"),
         ("%-d %B %Y", "2026-09-01", "1 September 2026"),
         ("%d/%m/%Y %H:%M", "2026-09-01T08:05:00", "01/09/2026 08:05"),
@@ -104,7 +119,7 @@ def test_a_decimal_keeps_its_exact_value(value: Decimal) -> None:
 )
 def test_formats_write_numbers_and_dates(source: str, value: Any, text: str) -> None:
     """Halves are rounded up, as on an invoice; a text that is a number or an ISO date counts as one."""
-    assert Format(source).write(value) == text
+    assert Format(source).write(value, UTC) == text
 
 
 @pytest.mark.parametrize(
@@ -126,7 +141,29 @@ def test_formats_write_numbers_and_dates(source: str, value: Any, text: str) -> 
 def test_a_value_that_does_not_fit_its_format_is_refused(source: str, value: Any) -> None:
     """Neither a guess nor a half-written text comes out; a date without a time has no `00:00`."""
     with pytest.raises(ValueError, match=r"\w"):
-        Format(source).write(value)
+        Format(source).write(value, UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (datetime(2026, 8, 31, 22, tzinfo=UTC), "01/09/2026 00:00"),
+        ("2026-08-31T22:00:00Z", "01/09/2026 00:00"),
+        ("2026-03-29T00:30:00+00:00", "29/03/2026 01:30"),
+        ("2026-03-29T01:30:00+00:00", "29/03/2026 03:30"),
+        (datetime(2026, 8, 31, 22), "31/08/2026 22:00"),
+        ("2026-08-31T22:00:00", "31/08/2026 22:00"),
+    ],
+)
+def test_a_moment_is_told_by_the_clocks_of_its_zone(value: Any, text: str) -> None:
+    """Berlin's first of September begins at 22:00 in UTC; a time without an offset is taken as it stands."""
+    assert Format("%d/%m/%Y %H:%M").write(value, ZoneInfo("Europe/Berlin")) == text
+
+
+def test_a_moment_that_has_no_place_in_its_zone_is_refused() -> None:
+    """The year 10000 is none."""
+    with pytest.raises(OverflowError):
+        Format("%d/%m/%Y").write(datetime(9999, 12, 31, 23, 30, tzinfo=UTC), ZoneInfo("Europe/Berlin"))
 
 
 @pytest.mark.parametrize(
@@ -152,6 +189,13 @@ def test_only_a_closed_set_of_formats_is_read(source: Any) -> None:
     """Nothing of Python's format language that could reach into objects or fill memory."""
     with pytest.raises(ValueError, match=r'"\{:\.2f\}"|date directives'):
         Format.from_config(source, Path())
+
+
+def test_more_places_than_any_number_has_are_refused() -> None:
+    """No value could be written with them, so the field would fail always."""
+    assert Format("{:.30f}").write(1, UTC) == "1." + "0" * 30
+    with pytest.raises(ValueError, match=r"^a number has at most 30 digits after its point, found '\{:\.31f\}'$"):
+        Format.from_config("{:.31f}", Path())
 
 
 def test_a_pattern_matches_the_whole_value() -> None:
