@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-# Seven digits is the shortest number that reaches a person; separators as people write them.
-_PHONE = re.compile(r"\+?\d(?:[ ().\-/]{0,2}\d){6,}")
+# Seven digits is the shortest number that reaches a person; separators as people write them, dashes of any length.
+_BETWEEN = 5
+_PHONE = re.compile(rf"\+?\d(?:[\s()\[\].\-\u2010-\u2015/]{{0,{_BETWEEN}}}\d){{6,}}")
 # Ids are numbers too; those as long as a phone number with its country's code might be one.
 _ID = re.compile(r"[\w-]+")
-_PHONE_AS_ID = re.compile(r"\d(?:-?\d){9,14}")
+_PHONE_AS_ID = re.compile(rf"\d(?:-{{0,{_BETWEEN}}}\d){{9,14}}")
 _KEPT = 3
 _HIDDEN = "***"
 
@@ -47,4 +48,5 @@ def mask_message(text: str) -> str:
 
 
 def _last_digits(found: re.Match[str]) -> str:
-    return _HIDDEN + "".join(c for c in found[0][-2 * _KEPT :] if c.isdigit())[-_KEPT:]
+    tail = found[0][-_KEPT * (1 + _BETWEEN) :]
+    return _HIDDEN + "".join(c for c in tail if c.isdigit())[-_KEPT:]

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 from gateway_logging import LoggingPlugin
+from gateway_logging.masking import mask_digits
 from gateway_logging.output import Output
 from gateway_logging.plugin import LogError
 from hypothesis import given
@@ -181,6 +183,12 @@ def test_show_unmasks_and_adds_what_it_names(log: Path) -> None:
         ("+44 7717 472 695", "***695"),
         ("whatsapp:+447717472695", "***695"),
         ("(0771) 747-26-95", "***695"),
+        ("087 - 123 - 4567", "***567"),
+        ("(087) - 1234567", "***567"),
+        ("087  /  1234567", "***567"),
+        ("087\u00a0\u2013 123\t[4567]", "***567"),
+        ("08712345 - 6 - 7", "***567"),
+        ("0871234     5     6     7", "***567"),
         ("٠١٢٣٤٥٦٧٨٩", "***٧٨٩"),
         ("60123", "***"),
         ("jane.doe@example.com", "***"),
@@ -191,6 +199,23 @@ def test_no_address_is_told_whole(log: Path, address: str, masked: str) -> None:
     """Phone numbers in any spelling, short codes, and addresses that are no numbers."""
     one = message(outbound_channel_address=address)
     assert line(log, one, fields=("outbound_channel_address",)) == {"outbound_channel_address": masked}
+
+
+def test_a_number_is_masked_wherever_it_stands_and_nothing_around_it(log: Path) -> None:
+    """As people write numbers; what is too far apart, too short or no digits stays."""
+    note = "call (087) - 1234567 or 087 - 123 - 4568, 2 of 3, 12.50 EUR, 12 345 and then 6789"
+    told = "call (***567 or ***568, 2 of 3, 12.50 EUR, 12 345 and then 6789"
+    assert line(log, payment(note=note), fields=("extra.note",)) == {"extra.note": told}
+    one = message(conversation_id="087--1234567")
+    assert line(log, one, fields=("conversation_id",)) == {"conversation_id": "***567"}
+
+
+def test_no_text_takes_long_to_mask() -> None:
+    """Digits and separators without end, in any order that nearly makes a number."""
+    for text in ("1     " * 200_000, "1" + " " * 1_000_000, "123456      " * 100_000, "+" * 1_000_000, "1" * 1_000_000):
+        began = time.perf_counter()
+        mask_digits(text)
+        assert time.perf_counter() - began < 2
 
 
 def test_a_short_customer_id_is_not_told_by_its_end(log: Path) -> None:
