@@ -15,6 +15,7 @@ from gateway.cli.options import config_option, json_option
 from gateway.cli.output import on_terminal, print_json, print_table, show_time
 
 if TYPE_CHECKING:
+    from gateway.config import Values
     from gateway.journal import GivenRow
 
 _ON_A_TERMINAL: Final = 20
@@ -22,7 +23,7 @@ _ON_A_TERMINAL: Final = 20
 
 @click.command("values")
 @click.option("--customer", metavar="UID", help="The customer UID that was asked with.")
-@click.option("--field", metavar="NAME", help="Requests that asked for this field.")
+@click.option("--field", metavar="NAME", help="Requests that asked for this field, under any of its names.")
 @click.option(
     "--status", type=click.IntRange(100, 599), metavar="N", help="How the request was answered, such as 200 or 409."
 )
@@ -66,7 +67,12 @@ def command(
     in_order(since, until)
     config = load_config(config_path, secrets=False)
     which = GivenFilter(
-        organisation=organisation, customer_uid=customer, field=field, status=status, since=since, until=until
+        organisation=organisation,
+        customer_uid=customer,
+        fields=() if field is None else _names(config.values, field),
+        status=status,
+        since=since,
+        until=until,
     )
     if limit is None and on_terminal() and not as_json:
         limit = _ON_A_TERMINAL
@@ -78,6 +84,12 @@ def command(
         elif not _table(rows, several=len(config.organisations) > 1):
             off = "" if config.values.audit else "; [values] audit is off, so none is kept"
             click.echo(f"no request matches{off}", err=True)
+
+
+def _names(values: Values, name: str) -> tuple[str, ...]:
+    """Every name of the field that a name stands for: the record has the one that was asked for."""
+    every = ((field, *settings.aliases) for field, settings in values.fields.items())
+    return next((names for names in every if name in names), (name,))
 
 
 def _table(rows: Iterator[GivenRow], several: bool) -> int:

@@ -19,11 +19,11 @@ PAGE: Final = 500
 
 
 class GivenFilter(msgspec.Struct, kw_only=True, frozen=True):
-    """Which requests an operator means; everything given must hold."""
+    """Which requests an operator means; everything given must hold. Of `fields` one is enough."""
 
     organisation: str | None = None
     customer_uid: str | None = None
-    field: str | None = None
+    fields: tuple[str, ...] = ()
     status: int | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -89,10 +89,11 @@ def listed(
 
 
 def _where(which: GivenFilter) -> tuple[str, tuple[Any, ...]]:
+    fields = msgspec.json.encode(which.fields).decode() if which.fields else None
     conditions = {
         "organisation = ?": which.organisation,
         "customer_uid = ?": which.customer_uid,
-        "EXISTS (SELECT 1 FROM json_each(fields) WHERE key = ?)": which.field,
+        "EXISTS (SELECT 1 FROM json_each(fields) WHERE key IN (SELECT value FROM json_each(?)))": fields,
         "status = ?": which.status,
         "at >= ?": which.since and micros(which.since),
         "at < ?": which.until and micros(which.until),

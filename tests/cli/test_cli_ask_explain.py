@@ -225,7 +225,7 @@ def test_only_a_request_as_webios_is_in_the_record(gateway: RunningGateway) -> N
 
     def recorded() -> list[str | None]:
         with closing(open_reader(gateway.config)) as reader:
-            return [row.customer_uid for row in reader.given(GivenFilter(field="hours"))]
+            return [row.customer_uid for row in reader.given(GivenFilter(fields=("hours",)))]
 
     eventually(lambda: "plain" in recorded())
     assert not {"explained", "direct"} & set(recorded())

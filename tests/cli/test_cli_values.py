@@ -124,6 +124,17 @@ def test_all_the_filters_given_must_hold(config: Path, arguments: list[str], sta
     assert [row["status"] for row in listed(config, *arguments)] == statuses
 
 
+@pytest.mark.parametrize(
+    ("name", "statuses"), [("debt", [200, 409, 404]), ("balance", [200, 409, 404]), ("hours", [200])]
+)
+def test_a_field_is_found_under_all_of_its_names(tmp_path: Path, config: Path, name: str, statuses: list[int]) -> None:
+    """Bots ask for it by its own name or by an alias, and the record has what they asked for."""
+    text = f'[journal]\npath = "{config.parent / "var/journal.db"}"\n'
+    text += '[values.fields.debt]\naliases = ["balance", "shoe size\\u001b[2J"]\n'
+
+    assert [row["status"] for row in listed(write_config(tmp_path, text), "--field", name)] == statuses
+
+
 def test_for_people_it_is_a_table(config: Path) -> None:
     """The organisation has a column where the config has several; nothing of a field's name is obeyed."""
     header, first, second, third = values(config).stdout.splitlines()

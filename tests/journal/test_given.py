@@ -59,7 +59,7 @@ def test_records_are_listed_oldest_first_and_filtered(tmp_path: Path) -> None:
     assert customers(organisation="other") == ["5"]
     assert customers(customer_uid="2") == ["2"]
     assert customers(status=404) == ["4"]
-    assert customers(field="odd '; name") == ["4"]
+    assert customers(fields=("odd '; name", "none")) == ["4"]
     assert customers(since=NOW + timedelta(minutes=1), until=NOW + timedelta(minutes=3)) == ["1", "2"]
     reader.close()
 
