@@ -38,7 +38,8 @@ def command(offline: bool, config_path: Path, as_json: bool) -> None:
         print_json({"ok": not errors, "errors": errors, "warnings": warnings})
     else:
         rows = [("error", problem) for problem in errors] + [("warning", problem) for problem in warnings]
-        print_table(("", "where", "what"), [(kind, problem.path, problem.message) for kind, problem in rows])
+        cells = [(kind, problem.path, problem.message) for kind, problem in rows]
+        print_table(("", "where", "what"), cells, wrapped=2)
         click.echo(f"{config_path}: {_counted(len(errors), 'error')}, {_counted(len(warnings), 'warning')}")
     sys.exit(BAD_CONFIG if errors else 0)
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+_WIDEST: Final = 60
 _MEASURED: Final = 200  # rows that decide how wide the columns of a long plain table are
 
 
@@ -38,15 +39,16 @@ def printable(text: str) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrapped: int = 1) -> int:
-    """A table with a header, of which the last `wrapped` columns may wrap on a terminal; how many rows it had.
-    Nothing is printed where there is none."""
-    rows = iter(rows)
+    """A table with a header, of which the last `wrapped` columns may wrap on a terminal; how many rows it had. Long
+    cells of the others are shortened. Nothing is printed where there is no row."""
+    unwrapped = len(columns) - wrapped
+    rows = ([*map(_shortened, row[:unwrapped]), *row[unwrapped:]] for row in rows)
     first = list(islice(rows, _MEASURED))
     if not first:
         return 0
     if on_terminal():
         everything = [*first, *rows]
-        _rich_table(columns, everything, len(columns) - wrapped)
+        _rich_table(columns, everything, unwrapped)
         return len(everything)
     widths = [max(map(len, column)) for column in zip(columns, *first, strict=True)]
     count = -1
@@ -55,6 +57,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrappe
         click.echo("  ".join(cells).rstrip())
         count += 1
     return count
+
+
+def _shortened(cell: str) -> str:
+    return cell if len(cell) <= _WIDEST else f"{cell[: _WIDEST - 1]}…"
 
 
 def show_time(moment: datetime) -> str:

@@ -74,6 +74,14 @@ def test_a_fault_is_a_line_with_its_place_and_a_sentence(tmp_path: Path) -> None
     assert f"{config}: 1 error, no warnings" == last
 
 
+def test_neither_place_nor_sentence_is_shortened(tmp_path: Path) -> None:
+    """However long the place is, it is what has to be found in the file."""
+    name = "balance_" * 10
+    config = write_config(tmp_path, f"[values.fields.{name}]\ncolour = 1\n")
+
+    assert f"values.fields.{name}.colour  unknown key; " in check(config, "--offline").output
+
+
 def test_all_faults_of_the_fields_come_together(tmp_path: Path) -> None:
     """Wrong types, unknown keys, missing tables: one run names them all."""
     config = tmp_path / "config.toml"

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from running import RunningGateway, eventually, running, write_config
+from running import RunningGateway, eventually, on_a_terminal, running, write_config
 
 from gateway.cli import cli, events
 from gateway.cli.filters import moment
@@ -154,6 +154,22 @@ def test_in_a_pipe_everything_is_a_plain_table_without_bodies(gateway: RunningGa
     assert all(line.index(" 97847") == header.index("conversation") - 1 for line in lines[:8])
     assert "No I don't" not in output
     assert "\x1b" not in output
+
+
+def test_a_long_cell_does_not_widen_the_table(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """It is shortened in a pipe and on a terminal; the id never is, and neither is JSON."""
+    long = "9" * 100_000
+    with running(tmp_path_factory.mktemp("long")) as gateway:
+        with gateway.client() as client:
+            answer = client.post(encode(body("payment") | {"conversationId": long}))
+        shown = run(gateway).stdout
+        seen = on_a_terminal(["events", "-c", gateway.config_path], environment={"COLUMNS": "200"})[1]
+
+        assert all(len(line) < 150 for line in shown.splitlines())
+        for table in (shown, seen):
+            assert f" {'9' * 59}… " in table
+            assert answer.document["id"] in table
+        assert listed(gateway)[0]["conversation_id"] == long
 
 
 def test_the_state_names_who_is_behind(gateway: RunningGateway) -> None:
