@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.cli.failures import hint_of_networks
 from gateway.cli.options import config_option, json_option, organisation_option, the_organisation, url_option
 from gateway.cli.output import print_json, print_table, printable
 
@@ -77,6 +78,8 @@ def command(
         print_json(_document(answer, explain))
     else:
         _show(answer, explain)
+    if answer.status == 403 and url is None:
+        hint_of_networks(config.server)
     sys.exit(int(answer.status != 200))
 
 

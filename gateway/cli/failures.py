@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import IO, Any, Final
+from ipaddress import ip_network
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
 from gateway.journal import JournalError
 from gateway.typed_table import ConfigError
+
+if TYPE_CHECKING:
+    from gateway.config import Server
 
 BAD_CONFIG: Final = 78
 
@@ -36,3 +40,14 @@ def unexpected(error: Exception) -> Failure:
     text = " ".join(str(error).split())
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return Failure(f"unexpected error: {what}\n`gateway --debug ...` shows where it happened.")
+
+
+def hint_of_networks(server: Server) -> None:
+    """The gateway refused this machine's own address: say where that is set."""
+    from gateway.simulate import local_address
+
+    try:
+        network = str(ip_network(local_address(server.host).strip("[]")))
+    except ValueError:  # a name
+        network = "127.0.0.1/32"
+    click.echo(f'allowed_networks in [server] lacks this machine; add "{network}" to it and restart', err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from gateway.cli.failures import hint_of_networks
 from gateway.cli.filters import hook_named
 from gateway.cli.options import (
     config_option,
@@ -118,7 +119,7 @@ def command(
     config = load_config(config_path)
     outgoing = _file(file.read(), hook, by_path, count) if file else _made(hook, fields, bool(by_path), count)
     name = the_organisation(config, organisation)
-    good = total = unanswered = 0
+    good = total = unanswered = refused = 0
     began = time.monotonic()
     with Client(config, name, url=url, connections=concurrency) as client:
         for sent in _send(client, outgoing, concurrency, rate):
@@ -126,8 +127,11 @@ def command(
             total += 1
             good += sent.status == 200
             unanswered += sent.status is None
+            refused += sent.status == 403
     if unanswered == total:
         click.echo("no answer at all; does `gateway run` run?", err=True)
+    elif refused and url is None:
+        hint_of_networks(config.server)
     elif total > 1 and sys.stderr.isatty():
         seconds = time.monotonic() - began
         click.echo(f"{good} of {total} answered 200 in {seconds:.1f} s ({total / seconds:.0f} per second)", err=True)

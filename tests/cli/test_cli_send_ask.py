@@ -251,6 +251,17 @@ def test_ask_without_a_gateway_says_so(tmp_path: Path) -> None:
     assert result.stderr.endswith(": Connection refused; does `gateway run` run?\n")
 
 
+def test_a_machine_that_is_not_allowed_is_told_where_that_is_set(tmp_path: Path) -> None:
+    """The setting, and what to add to it, once; in JSON too the answer alone is on standard output."""
+    hint = 'allowed_networks in [server] lacks this machine; add "127.0.0.1/32" to it and restart\n'
+    with running(tmp_path, 'allowed_networks = ["203.0.113.0/24"]\n') as refusing:
+        sent = run(refusing, "send", "payment", "--count", "2")
+        asked = run(refusing, "ask", "balance", "--json")
+
+    assert (sent.exit_code, sent.stdout.count("403  payment"), sent.stderr) == (1, 2, hint)
+    assert (asked.exit_code, json.loads(asked.stdout)["status"], asked.stderr) == (1, 403, hint)
+
+
 def test_another_url_may_be_asked(gateway: RunningGateway) -> None:
     """The proxy's, for example: the whole way is tried."""
     url = gateway.url.replace("127.0.0.1", "localhost")
