@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import sys
 import threading
 import time
@@ -33,6 +32,8 @@ from gateway.listeners import Address, check_free, listen, listening, resolve
 from gateway.listeners import reachable as reachable
 from gateway.loader import load_plugins
 from gateway.supervisor import EXIT_JOURNAL, EXIT_START, HURRY, Supervisor
+from gateway.tls import tls_faults
+from gateway.typed_table import ConfigError
 
 log = logging.getLogger("gateway.server")
 
@@ -49,7 +50,10 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def serve(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code. A second signal ends everything at once."""
+    """Serve until SIGTERM or SIGINT; returns the exit code. A second signal ends everything at once. `ConfigError`
+    where certificate and key cannot be served with."""
+    if config.server.tls is not None and (problems := list(tls_faults(config.server.tls))):
+        raise ConfigError(config.source, problems)
     logs.configure(config.log)
     with contextlib.ExitStack() as stack:
         try:
@@ -73,32 +77,25 @@ def serve(config: Config) -> int:
 
 def _supervisor(config: Config, public: Address) -> Supervisor:
     tls = config.server.tls
-    connections = _connections()
-    try:
-        return Supervisor(
-            "gateway",
-            address=public.host,
-            port=public.port,
-            interface=Interfaces.ASGI,
-            loop=Loops.auto,
-            http=HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS, max_buffer_size=HEADER_BYTES),
-            websockets=False,
-            # backpressure counts connections, idle ones too: at the default a thousand idle ones block all others
-            backlog=CONNECTIONS,
-            backpressure=connections,
-            respawn_failed_workers=True,
-            workers_kill_timeout=STOP_SECONDS,
-            ssl_cert=tls.certificate if tls else None,
-            ssl_key=tls.key if tls else None,
-            ssl_protocol_min=SSLProtocols.tls12,
-            log_enabled=False,
-        )
-    except (ssl.SSLError, OSError) as error:
-        if tls is None:
-            raise
-        reason = getattr(error, "reason", None) or error.strerror or error
-        raise OSError(f"{tls.certificate} and {tls.key} are no pair that can be used: {reason}") from None
+    return Supervisor(
+        "gateway",
+        address=public.host,
+        port=public.port,
+        interface=Interfaces.ASGI,
+        loop=Loops.auto,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS, max_buffer_size=HEADER_BYTES),
+        websockets=False,
+        # backpressure counts connections, idle ones too: at the default a thousand idle ones block all others
+        backlog=CONNECTIONS,
+        backpressure=_connections(),
+        respawn_failed_workers=True,
+        workers_kill_timeout=STOP_SECONDS,
+        ssl_cert=tls.certificate if tls else None,
+        ssl_key=tls.key if tls else None,
+        ssl_protocol_min=SSLProtocols.tls12,
+        log_enabled=False,
+    )
 
 
 def _connections() -> int:

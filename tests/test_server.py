@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -19,7 +20,7 @@ import httpx
 import psutil
 import pytest
 from raw_http import CLOSE, EVENT, Raw, Requests, talk
-from running import GATEWAY, RunningGateway, eventually, run_cli, running, write_config, write_plugin
+from running import GATEWAY, RunningGateway, eventually, on_a_terminal, run_cli, running, write_config, write_plugin
 
 from gateway.config import load_config
 from gateway.server import serve
@@ -421,19 +422,47 @@ def test_tls(start_gateway: StartGateway, certificate: Path) -> None:
     assert not talk(port, b"GET /webio HTTP/1.1\r\n\r\n", wait=5).statuses
 
 
-@pytest.mark.parametrize("fault", ["no certificate", "no key", "another's key", "no PEM"])
-def test_tls_that_cannot_be(tmp_path: Path, certificate: Path, refused: Refused, fault: str) -> None:
-    """One sentence that names both files, exit 1."""
+@pytest.mark.parametrize(
+    ("fault", "path", "sentence"),
+    [
+        ("no certificate", "server.tls.certificate", "{folder}/certificate.pem does not exist"),
+        ("no key", "server.tls.key", "{folder}/key.pem does not exist"),
+        ("another's key", "server.tls", "{folder}/certificate.pem and {folder}/key.pem are no pair that can be used: "),
+        ("no PEM", "server.tls", "{folder}/certificate.pem and {folder}/key.pem are no pair that can be used: "),
+        (
+            "a key with a pass phrase",
+            "server.tls.key",
+            "{folder}/key.pem is encrypted with a pass phrase; an unencrypted key (with mode 0600) is needed",
+        ),
+    ],
+)
+def test_tls_that_cannot_be(tmp_path: Path, certificate: Path, fault: str, path: str, sentence: str) -> None:
+    """`run` and `check` say the same, with exit 78, so that no service manager tries again; neither asks anything."""
     for name in ("certificate.pem", "key.pem"):
         shutil.copy(certificate / name, tmp_path)
+    key = tmp_path / "key.pem"
     if fault == "no certificate":
         (tmp_path / "certificate.pem").unlink()
     elif fault == "no key":
-        (tmp_path / "key.pem").unlink()
+        key.unlink()
     elif fault == "another's key":
-        subprocess.run(["openssl", "genrsa", "-out", tmp_path / "key.pem", "2048"], check=True, capture_output=True)
+        subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    elif fault == "a key with a pass phrase":
+        command = ["openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", certificate / "key.pem", "-out", key]
+        subprocess.run(command, check=True, capture_output=True)
     else:
         (tmp_path / "certificate.pem").write_text("no certificate")
-    tls = '[server.tls]\ncertificate = "certificate.pem"\nkey = "key.pem"\n'
-    sentence = refused(write_config(tmp_path, tls))
-    assert sentence.startswith(f"{tmp_path}/certificate.pem and {tmp_path}/key.pem are no pair that can be used: ")
+    config = write_config(tmp_path, '[server.tls]\ncertificate = "certificate.pem"\nkey = "key.pem"\n')
+    sentence = sentence.format(folder=tmp_path)
+
+    ran = run_cli(["run", "-c", config])
+    code, seen = on_a_terminal(["run", "-c", config])
+    checked = run_cli(["check", "--json", "-c", config])
+
+    assert (ran.returncode, ran.stdout) == (78, "")
+    assert ran.stderr.startswith(f"{config}: {path}: {sentence}")
+    assert ran.stderr.count("\n") == 1
+    assert (code, seen.replace("\r\n", "\n")) == (78, ran.stderr)
+    assert checked.returncode == 78
+    [problem] = json.loads(checked.stdout)["errors"]
+    assert f"{config}: {problem['path']}: {problem['message']}\n" == ran.stderr

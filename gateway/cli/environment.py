@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import socket
-import ssl
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from gateway.config import Config, is_loopback
 from gateway.invoke import CallTimeout, PluginFault, Stuck
 from gateway.journal.lock import JournalLock
 from gateway.loader import Plugin
+from gateway.tls import tls_faults
 from gateway.typed_table import Problem, dotted
 
 _CHECK_TIMEOUT: Final = 15.0
@@ -134,17 +134,8 @@ def _tls(config: Config) -> Iterator[Finding]:
             message = "is not loopback and there is no TLS: tokens and customers' data would travel in clear text"
             yield _warning("server.host", f"{message}; set [server.tls], or name your proxy in trusted_proxies")
         return
-    for name, file in (("certificate", tls.certificate), ("key", tls.key)):
-        if not os.access(file, os.R_OK):
-            reason = "cannot be read by this user" if file.exists() else "does not exist"
-            yield _error(f"server.tls.{name}", f"{file} {reason}")
-            return
+    yield from map(Finding, tls_faults(tls))
     yield from _private("server.tls.key", tls.key)
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password=lambda: b"")
-    except (ssl.SSLError, OSError, ValueError) as error:
-        reason = str(getattr(error, "reason", None) or error)
-        yield _error("server.tls", f"{tls.certificate} and {tls.key} are no pair that can be used: {reason}")
 
 
 def _listeners(config: Config, unsound: Collection[str]) -> Iterator[Finding]:
