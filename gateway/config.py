@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import tomli
 
-from gateway.config_rules import faults, is_loopback, name_fault, same_value
+from gateway.config_rules import faults, is_loopback, name_fault, same_value, weak_password
 from gateway.events import BOM
 from gateway.settings import show
 from gateway.tables import (
@@ -49,6 +49,7 @@ __all__ = [
     "load_config",
     "read_config",
     "same_value",
+    "weak_password",
 ]
 
 

@@ -15,6 +15,7 @@ from gateway.tables import Admin, Delivery, HookSettings, Organisation, PluginSe
 from gateway.typed_table import Problem, dotted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_PASSWORD_BYTES = 12
 _KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
@@ -63,6 +64,13 @@ def _admin(admin: Admin) -> Iterator[Problem]:
     if admin.password is None and not is_loopback(admin.host):
         message = 'is needed when admin.host is not loopback; write password = { file = "path" }'
         yield Problem("admin.password", message)
+
+
+def weak_password(admin: Admin) -> Iterator[Problem]:
+    """A warning: whoever has the password can ask for any customer's values."""
+    if admin.password is not None and len(admin.password.value) < _PASSWORD_BYTES:
+        message = f"{admin.password.source} holds {len(admin.password.value)} bytes; it guards customers' values"
+        yield Problem("admin.password", f"{message}, so make it {_PASSWORD_BYTES} or more")
 
 
 def _same_socket(server: Server, admin: Admin) -> bool:

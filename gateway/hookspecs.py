@@ -162,4 +162,5 @@ class Hooks:
     @hookspec
     def custom_value_fields(self) -> Collection[str] | None:
         """The field names this provider can know at all, or None where only a look-up tells (the default).
-        Plain `def`; asked after startup, and now and then again while it returns None."""
+        Plain `def`; asked after startup, and now and then again while it returns None; by `gateway check` without
+        startup, after `check`."""

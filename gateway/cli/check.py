@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +51,7 @@ def examine(config_path: Path, offline: bool) -> tuple[list[Problem], list[Probl
     from gateway.typed_table import ConfigError
 
     try:
-        config, plugins, fields, wiring, warnings = wire(config_path)
+        config, plugins, values, fields, wiring, warnings = wire(config_path)
     except ConfigError as error:
         return error.problems, []
     errors = fields + wiring
@@ -60,6 +61,10 @@ def examine(config_path: Path, offline: bool) -> tuple[list[Problem], list[Probl
         unsound = {problem.path.partition(".")[0] for problem in fields}
         for problem, only_warning in environment.examine(config, plugins, unsound):
             (warnings if only_warning else errors).append(problem)
+    if values is not None:
+        if not errors:
+            asyncio.run(values.start())  # after the plugins' own look: some know their fields then
+        warnings += values.warnings()
     return errors, warnings
 
 

@@ -7,17 +7,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.config import Config, Values, read_config
+from gateway.config import Config, Values, read_config, weak_password
 from gateway.loader import Plugin, load_sound
 from gateway.typed_table import ConfigError, Problem
 from gateway.values import CustomValues
 
 
 class Wired(NamedTuple):
-    """What is sound of a configuration, the faults of both levels, and warnings."""
+    """What is sound of a configuration, the faults of both levels, and warnings. `values` is None where the rules of
+    custom values have a fault."""
 
     config: Config
     plugins: list[Plugin]
+    values: CustomValues | None
     fields: list[Problem]
     wiring: list[Problem]
     warnings: list[Problem]
@@ -27,21 +29,21 @@ def wire(config_path: Path) -> Wired:
     """Look at both levels, whatever the first has found; `ConfigError` where the file is no TOML at all."""
     config, fields = read_config(config_path)
     plugins, wiring = load_sound(config)
-    warnings: list[Problem] = []
+    values = None
     loaded = msgspec.structs.replace(config, values=_without_faulty_providers(config.values, plugins))
     try:
-        warnings = CustomValues(loaded, plugins).warnings()
+        values = CustomValues(loaded, plugins)
     except ConfigError as error:
         wiring += error.problems
-    return Wired(config, plugins, fields, wiring, warnings)
+    return Wired(config, plugins, values, fields, wiring, [*weak_password(config.admin)])
 
 
 def sound_config(config_path: Path) -> Config:
     """A config without a fault on either level; `ConfigError` with every fault of both."""
-    config, _, fields, wiring, _ = wire(config_path)
-    if fields or wiring:
-        raise ConfigError(config.source, fields + wiring)
-    return config
+    wired = wire(config_path)
+    if wired.fields or wired.wiring:
+        raise ConfigError(wired.config.source, wired.fields + wired.wiring)
+    return wired.config
 
 
 def _without_faulty_providers(values: Values, plugins: list[Plugin]) -> Values:

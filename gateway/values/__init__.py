@@ -36,6 +36,7 @@ from gateway.values.cache import Cache, Key
 from gateway.values.explained import Explained, explained
 from gateway.values.fields import Rules
 from gateway.values.request import Asked, Malformed, parse_query
+from gateway.values.slips import slips
 
 __all__ = ["Answer", "CustomValues", "Explained", "FieldDetail", "ProviderHealth", "ValuesRecord", "explained"]
 
@@ -93,8 +94,10 @@ class CustomValues:
         return [provider.health() for provider in self._providers]
 
     def warnings(self) -> list[Problem]:
-        """What an operator should look at: field names, declared ones too, that differ by case only."""
-        return self._rules.warnings(name for provider in self._providers for name in provider.declared)
+        """What an operator should look at: rules that do nothing, and field names, declared ones too, that differ by
+        case only. After `start` more is known of the providers."""
+        found = self._rules.warnings(name for provider in self._providers for name in provider.declared)
+        return [*slips(self._settings, self._rules, self._providers), *found]
 
     async def answer(self, organisation: str, query_string: bytes, *, record: bool = True) -> Answer:
         """The answer to one authentic request; never raises. An operator's own is not for the `record`."""

@@ -64,8 +64,7 @@ class SqlValuesPlugin:
     @hookimpl
     async def startup(self, context: Context) -> None:
         self._database = self._open()
-        queries = enumerate(self._config.queries)
-        self._lookups = [Lookup(index, query.sql, query.fields, self._database) for index, query in queries]
+        self._prepare(self._database)
         try:
             async with asyncio.timeout(_LEARNING):
                 await self._learn()
@@ -81,7 +80,10 @@ class SqlValuesPlugin:
     async def check(self) -> list[str]:
         database = self._open()
         try:
-            return await look(database, [(query.sql, query.fields) for query in self._config.queries])
+            warnings = await look(database, [(query.sql, query.fields) for query in self._config.queries])
+            self._prepare(database)
+            await self._learn()
+            return warnings
         finally:
             await database.close()
 
@@ -113,6 +115,11 @@ class SqlValuesPlugin:
             return merged([(fields, await lookup.row(given))])
         results = await asyncio.gather(*(lookup.row(given) for lookup, _ in runs), return_exceptions=True)
         return merged([(fields, row) for (_, fields), row in zip(runs, _rows(results), strict=True)])
+
+    def _prepare(self, database: Database) -> None:
+        queries = enumerate(self._config.queries)
+        self._lookups = [Lookup(index, query.sql, query.fields, database) for index, query in queries]
+        self._known = False
 
     async def _learn(self) -> None:
         for lookup in self._lookups:

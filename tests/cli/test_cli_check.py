@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from running import RunningGateway, write_config, write_plugin
 
 from gateway.cli import cli, environment
-from gateway.sample import init
+from gateway.sample import _customers, init
 
 CHECKED = """
 from gateway import hookimpl
@@ -384,6 +384,67 @@ def test_field_names_that_differ_by_case_are_a_warning(tmp_path: Path) -> None:
     warnings: dict[str, Any] = found(config)[1]
 
     assert "differs from 'balance' by case only" in warnings["values.fields.Balance"]
+
+
+SLIPS = """
+    [values]
+    nullable = ["typoo", "Saldo"]
+    [values.fields.balence]
+    required_key = "customer_uid"
+    [values.fields.greeting]
+    default = "Hello"
+    [values.fields.balance]
+    aliases = ["Saldo", "name"]
+    [values.fields.hours]
+    provider = "sql_values"
+    [plugins.static_values.values]
+    hours = "9 to 5"
+    [plugins.sql_values]
+    url = "sqlite:///customers.db"
+    [[plugins.sql_values.queries]]
+    sql = "SELECT balance, name FROM customers WHERE customer_uid = :customer_uid"
+    """
+
+
+def test_rules_that_do_nothing_are_warnings(tmp_path: Path) -> None:
+    """The columns of a statement and the names of constants are what there is; a default needs no provider."""
+    (tmp_path / "customers.db").write_bytes(_customers())
+
+    errors, warnings = found(write_config(tmp_path, SLIPS))
+
+    assert errors == {}
+    assert warnings == {
+        "values.nullable[0]": "no provider gives 'typoo', so this does nothing",
+        "values.fields.balence": "no provider gives 'balence', so its rules do nothing",
+        "values.fields.balance.aliases[1]": "hides 'name' that sql_values gives",
+        "values.fields.hours": "sql_values does not give 'hours', so its rules do nothing",
+    }
+
+
+def test_nothing_is_said_of_rules_while_a_provider_does_not_tell_its_fields(tmp_path: Path, site: Path) -> None:
+    """It may give any; nor while another fault says why it cannot tell."""
+    write_plugin(site, "crm", CHECKED.format(check="def custom_values(self, request): return {}"))
+    (tmp_path / "customers.db").write_bytes(_customers())
+    rules = "[values]\nnullable = ['typoo']\n[values.fields.balence]\nrequired_key = 'customer_uid'\n"
+
+    assert found(write_config(tmp_path, rules + "[plugins.crm]\n[plugins.static_values]\n")) == ({}, {})
+    config = write_config(tmp_path, SLIPS.replace("customers.db", "nowhere.db"))
+    errors, warnings = found(config)
+    assert (list(errors), warnings) == (["plugins.sql_values"], {})
+    assert found(config, "--offline") == ({}, {})
+
+
+@pytest.mark.parametrize(("length", "warned"), [(11, True), (12, False)])
+def test_a_short_admin_password_is_a_warning(tmp_path: Path, length: int, warned: bool) -> None:
+    """It guards customers' values; it is not shown."""
+    config = write_config(tmp_path)
+    config.write_text(config.read_text().replace("[admin]\n", '[admin]\npassword = { file = "admin.password" }\n'))
+    (tmp_path / "admin.password").write_text("x" * length)
+    (tmp_path / "admin.password").chmod(0o600)
+    message = "file admin.password holds 11 bytes; it guards customers' values, so make it 12 or more"
+
+    assert found(config) == ({}, {"admin.password": message} if warned else {})
+    assert found(config, "--offline")[1].keys() == found(config)[1].keys()
 
 
 def test_no_secret_is_shown(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_names_that_differ_by_case_only_are_warned_of(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         text = '[values.fields.Balance]\n[values.fields.name]\naliases = ["Id"]\n'
-        async with asking(tmp_path, text, crm=Knows({}, {"balance", "ID", "iban"})) as values:
+        async with asking(tmp_path, text, crm=Knows({}, {"balance", "Balance", "name", "ID", "iban"})) as values:
             assert [(problem.path, problem.message) for problem in values.warnings()] == [
                 ("values.fields.Balance", "differs from 'balance' by case only; they are two fields"),
                 ("values.fields.ID", "differs from 'Id' by case only; they are two fields"),
