@@ -30,6 +30,11 @@ UNKNOWN: Final = "unknown"
 BOM: Final = codecs.BOM_UTF8
 """May stand before a body; no part of the JSON text."""
 
+_PHONE_NUMBER = re.compile(
+    r"(?:(?:tel|callto|sms|mms|rcs|whatsapp|viber|signal):)?[ (]*\+?[0-9 ().\-/]*", re.ASCII | re.IGNORECASE
+)
+_FEWEST_DIGITS = 5
+
 MAX_DEPTH: Final = 500
 """How deep a body may nest: less than any interpreter's stack, so that what was accepted stays readable everywhere."""
 _TOO_DEEP: Final = f"the body is nested deeper than {MAX_DEPTH} levels"
@@ -191,6 +196,16 @@ class CustomValueRequest(msgspec.Struct, frozen=True, kw_only=True):
     def time_left(self) -> float:
         """Seconds until the answer is too late; never negative."""
         return max(0.0, self.expires - time.monotonic())
+
+    @property
+    def address_digits(self) -> str | None:
+        """The digits of an address that is a phone number, however it is written; None where it is none, such as
+        an email address with digits in it."""
+        address = self.outbound_channel_address
+        if address is None or not _PHONE_NUMBER.fullmatch(address):
+            return None
+        digits = "".join(filter(str.isdigit, address))
+        return digits if len(digits) >= _FEWEST_DIGITS else None
 
 
 def _number(text: str) -> Decimal:

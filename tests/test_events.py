@@ -195,6 +195,33 @@ def test_time_left_counts_down_to_zero() -> None:
     assert CustomValueRequest(organisation="acme", fields=()).time_left == float("inf")
 
 
+@pytest.mark.parametrize(
+    ("address", "digits"),
+    [
+        ("44777000001", "44777000001"),
+        ("+44 777 000-001", "44777000001"),
+        ("(+44) 777.000/001", "44777000001"),
+        ("whatsapp:+44777000001", "44777000001"),
+        ("TEL:44777000001", "44777000001"),
+        ("12345", "12345"),
+        ("1234", None),
+        ("john44777000001@mail.com", None),
+        ("44777000001@c.us", None),
+        ("messenger:44777000001", None),
+        ("44777000001 ext", None),
+        ("447+77000001", None),
+        ("44777000001;44777000002", None),
+        ("\u0664\u0664\u0667\u0667\u0667\u0660\u0660", None),
+        ("+", None),
+        (None, None),
+    ],
+)
+def test_an_address_has_digits_where_it_is_a_phone_number(address: str | None, digits: str | None) -> None:
+    """Digits in an address that is something else are nobody's phone number."""
+    request = CustomValueRequest(organisation="acme", fields=(), outbound_channel_address=address)
+    assert request.address_digits == digits
+
+
 def test_the_border_types_import_nothing_of_the_host() -> None:
     """`gateway` and `gateway.events` bring along neither Litestar nor any module of the gateway's inside."""
     script = "import sys, gateway, gateway.events; print(sorted(m for m in sys.modules if m.split('.')[0] in %r))"

@@ -20,7 +20,6 @@ from gateway_http_values.template import BY_ADDRESS, Unfit, UrlTemplate, filled,
 Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
 _CHECKING: Final = 5.0
 _SECRET_HEADER = re.compile(r"auth|cookie|key|token|secret|password", re.IGNORECASE)
-_NOT_A_DIGIT = re.compile(r"[^0-9]")
 QUIET: Final = ("httpx", "httpcore")
 """Loggers that would quote URLs, which hold customers' data."""
 
@@ -245,12 +244,10 @@ def _only(records: Any) -> Any:
 
 
 def _parameters(request: CustomValueRequest) -> dict[str, str]:
-    address = request.outbound_channel_address
-    digits = None if address is None else _NOT_A_DIGIT.sub("", address)
     found = {
         "customer_uid": request.customer_uid,
-        "outbound_channel_address": address,
-        "address_digits": digits or None,
+        "outbound_channel_address": request.outbound_channel_address,
+        "address_digits": request.address_digits,
         "organisation": request.organisation,
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -11,7 +10,6 @@ from gateway import CustomValueRequest, SeveralCustomers
 from gateway_sql_values.engine import Database
 from gateway_sql_values.statement import Statement
 
-_NOT_A_DIGIT = re.compile(r"[^0-9]")
 Given = Mapping[str, str | None]
 
 
@@ -48,11 +46,10 @@ class Lookup:
 
 def parameters(request: CustomValueRequest) -> dict[str, str | None]:
     """What a statement's parameters stand for in this request."""
-    address = request.outbound_channel_address
     return {
         "customer_uid": request.customer_uid,
-        "outbound_channel_address": address,
-        "address_digits": _NOT_A_DIGIT.sub("", address) or None if address is not None else None,
+        "outbound_channel_address": request.outbound_channel_address,
+        "address_digits": request.address_digits,
         "organisation": request.organisation,
     }
 

@@ -213,6 +213,21 @@ def test_a_body_is_json_with_the_parameters_in_its_texts(tmp_path: Path) -> None
     asyncio.run(scenario())
 
 
+def test_digits_in_what_is_no_phone_number_are_not_sent(tmp_path: Path) -> None:
+    """An email address that holds somebody's number finds nobody by phone."""
+
+    async def scenario() -> None:
+        async with (
+            service((200, {"hits": [{"balance": "the phone's"}]})) as crm,
+            running(tmp_path, configured(crm.port, BY_PHONE)) as (values, _),
+        ):
+            answer = await ask(values, "balance", uid=None, address="john44777000001@mail.com")
+            assert problem_of(answer) == (404, ["balance"])
+            assert crm.asked == []
+
+    asyncio.run(scenario())
+
+
 def test_exactly_one_record_must_match(tmp_path: Path) -> None:
     """None is not known, two are a conflict and nothing of either; no list is a failure."""
 
@@ -231,12 +246,12 @@ def test_exactly_one_record_must_match(tmp_path: Path) -> None:
                 ]
             ):
                 hits = found
-                answer = await ask(values, "balance", uid=None, address=f"+44-{number}")
+                answer = await ask(values, "balance", uid=None, address=f"+44-777{number}")
                 assert problem_of(answer) == (expected, ["balance"])
                 assert b"canary" not in answer.body
             hits = [{"balance": "120.50"}]
-            assert values_of(await ask(values, "balance", uid=None, address="+44 1")) == {"balance": "120.50"}
-            assert crm.asked[-1].line == "GET /search?phone=441&org=acme"
+            assert values_of(await ask(values, "balance", uid=None, address="+44 771")) == {"balance": "120.50"}
+            assert crm.asked[-1].line == "GET /search?phone=44771&org=acme"
 
     asyncio.run(scenario())
 
@@ -252,8 +267,8 @@ def test_a_request_that_needs_a_customer_uid_is_not_sent_without_one(tmp_path: P
             service(reply) as crm,
             running(tmp_path, configured(crm.port, BY_UID, BY_PHONE)) as (values, _),
         ):
-            assert values_of(await ask(values, "balance", uid=None, address="441")) == {"balance": "phone's"}
-            assert problem_of(await ask(values, "balance", uid="9", address="441")) == (404, ["balance"])
+            assert values_of(await ask(values, "balance", uid=None, address="44771")) == {"balance": "phone's"}
+            assert problem_of(await ask(values, "balance", uid="9", address="44771")) == (404, ["balance"])
             assert [asked.line.split("?")[0] for asked in crm.asked] == ["GET /search", "GET /customers/9"]
             assert problem_of(await ask(values, "iban")) == (404, ["iban"])
             assert len(crm.asked) == 2
