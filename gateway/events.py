@@ -183,13 +183,16 @@ class CustomValueRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Webio's bot asks for values while a customer waits.
 
     `fields` are the names this provider may answer. `customer_uid` is None in conversations that began inbound.
-    `expires` is the moment on `time.monotonic()` after which an answer comes too late.
+    Those in `not_by_address` must not be looked up by the address alone, which may be another customer's; by the
+    customer UID, with or without the address, they may. `expires` is the moment on `time.monotonic()` after which an
+    answer comes too late.
     """
 
     organisation: str
     fields: tuple[str, ...]
     customer_uid: str | None = None
     outbound_channel_address: str | None = None
+    not_by_address: frozenset[str] = frozenset()
     expires: float = float("inf")
 
     @property

@@ -153,14 +153,17 @@ class Hooks:
 
     @hookspec
     def custom_values(self, request: CustomValueRequest) -> Awaitable[Values] | Values:
-        """Return those of `request.fields` that you know for this customer, and nothing for the others.
+        """Return those of `request.fields` that you know for this customer, and nothing for the others. Those in
+        `request.not_by_address` must not be looked up by the address alone.
         Raise `SeveralCustomers` where more than one matches, `TimeoutError` where something behind you took too long,
         `Reject(reason)` where the fault is in this request, so that it does not count against you. Any exception,
         or no answer in time, fails the request, unless a provider before yours in the config knows the field."""
         raise NotImplementedError
 
     @hookspec
-    def custom_value_fields(self) -> Collection[str] | None:
+    def custom_value_fields(self) -> Collection[str] | Mapping[str, Collection[str]] | None:
         """The field names this provider can know at all, or None where only a look-up tells (the default).
-        Plain `def`; asked after startup, and now and then again while it returns None; by `gateway check` without
+        Better a mapping of each to what it can be looked up by, `"customer_uid"` or `"outbound_channel_address"` or
+        both: then no other provider answers for a customer UID by the address alone. None: perhaps any field by any
+        key. Plain `def`; asked after startup, and now and then again while it returns None; by `gateway check` without
         startup, after `check`."""

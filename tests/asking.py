@@ -76,7 +76,7 @@ class Grace:
 class Knows:
     """An async provider that knows these values; `requests` are those it was asked."""
 
-    def __init__(self, values: Any = None, fields: set[str] | None = None, answer: Answering | None = None) -> None:
+    def __init__(self, values: Any = None, fields: Any = None, answer: Answering | None = None) -> None:
         self.values = {} if values is None else values
         self.fields = fields
         self.answer = answer
@@ -92,7 +92,7 @@ class Knows:
         return self.values
 
     @hookimpl
-    def custom_value_fields(self) -> set[str] | None:
+    def custom_value_fields(self) -> Any:
         return self.fields
 
 

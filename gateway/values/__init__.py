@@ -166,6 +166,7 @@ class CustomValues:
             for provider in self._providers
             if (wanted := tuple(field for field in fields if provider in owners[field]))
         }
+        not_by_address = self._rules.not_by_address(fields, customer_uid, self._providers)
         found: dict[str, Found] = {}
 
         def decided(replies: Mapping[str, Reply]) -> bool:
@@ -177,7 +178,7 @@ class CustomValues:
             return len(found) == len(fields)
 
         def ask(provider: Provider, wanted: tuple[str, ...]) -> object:
-            return provider.ask(organisation, wanted, customer_uid, address, expires)
+            return provider.ask(organisation, wanted, customer_uid, address, not_by_address, expires)
 
         decided(await ask_together(asks, ask, decided) if asks else {})
         self._remember(organisation, customer_uid, address, found)

@@ -24,6 +24,7 @@ LOG_EVERY: Final = 10.0
 DECLARE_EVERY: Final = 10.0
 """Seconds until a provider that could not say which fields it knows is asked again, after it has answered."""
 
+_KEYS: Final = frozenset({"customer_uid", "outbound_channel_address"})
 _log = logging.getLogger("gateway.values")
 
 
@@ -58,7 +59,7 @@ class Provider:
         self._plugin = plugin
         self._timeout = timeout
         self._monotonic = monotonic
-        self._declared: frozenset[str] | None = None
+        self._declared: dict[str, frozenset[str]] | None = None  # field to the keys it can be looked up by
         self._asked = self._failed = self._late = self._skipped = 0
         self._last_line = float("-inf")
         self._unlogged = 0
@@ -71,11 +72,15 @@ class Provider:
         self._caller = plugin.caller if self._threads is None else Caller(self._threads)
 
     @property
-    def declared(self) -> frozenset[str]:
-        return self._declared or frozenset()
+    def declared(self) -> Collection[str]:
+        return self._declared or ()
 
     def may_know(self, field: str) -> bool:
         return self._declared is None or field in self._declared
+
+    def may_know_by_uid(self, field: str) -> bool:
+        """Whether it said that it can look the field up by the customer UID, or has not said anything yet."""
+        return self._declared is None or "customer_uid" in self._declared.get(field, ())
 
     async def declare(self, timeout: float) -> None:
         """Ask which fields it can know; whatever goes wrong, only a look-up tells."""
@@ -86,14 +91,18 @@ class Provider:
         try:
             names = await self._plugin.caller.call(impl, timeout=timeout)
             if names is not None and self._declared is None:
-                if isinstance(names, str) or not isinstance(names, Collection):
-                    raise TypeError("custom_value_fields must return a collection of names, or None")
-                self._declared = frozenset(str(name) for name in names)
+                self._declared = _declaration(names)
         except (PluginFault, CallTimeout, Stuck, TypeError) as error:
             _log.warning("provider %s does not say which fields it knows: %s", self.name, _reason(error))
 
     async def ask(
-        self, organisation: str, fields: tuple[str, ...], customer_uid: str | None, address: str | None, expires: float
+        self,
+        organisation: str,
+        fields: tuple[str, ...],
+        customer_uid: str | None,
+        address: str | None,
+        not_by_address: frozenset[str],
+        expires: float,
     ) -> Reply:
         """Its reply about those fields; never raises, but for a cancellation from outside."""
         started = self._monotonic()
@@ -109,6 +118,7 @@ class Provider:
             fields=fields,
             customer_uid=customer_uid,
             outbound_channel_address=address,
+            not_by_address=not_by_address.intersection(fields),
             expires=started + timeout,
         )
         values: Mapping[str, Any] = {}
@@ -196,6 +206,20 @@ async def ask_together(
             if not tasks[task].blocking:
                 task.cancel()
     return replies
+
+
+def _declaration(names: object) -> dict[str, frozenset[str]]:
+    """Keys by field; `TypeError` where a hook returned something else."""
+    if isinstance(names, str) or not isinstance(names, Collection):
+        raise TypeError("custom_value_fields must return a collection of names, a mapping of them to keys, or None")
+    if not isinstance(names, Mapping):
+        return {str(name): frozenset() for name in names}
+    found = {}
+    for name, keys in names.items():
+        if isinstance(keys, str) or not isinstance(keys, Collection) or not _KEYS.issuperset(keys):
+            raise TypeError(f"custom_value_fields: a field's keys are a collection of {' and '.join(sorted(_KEYS))}")
+        found[str(name)] = frozenset(keys)
+    return found
 
 
 def _chosen(result: Any, fields: tuple[str, ...]) -> Mapping[str, Any]:

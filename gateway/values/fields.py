@@ -54,6 +54,20 @@ class Rules:
         """Whether the field must not be looked up without a customer UID, and there is none."""
         return customer_uid is None and self.settings(field).required_key == "customer_uid"
 
+    def not_by_address(
+        self, fields: Iterable[str], customer_uid: str | None, providers: Sequence[Provider]
+    ) -> frozenset[str]:
+        """Those of the fields that the address alone must not answer: where a customer was named, what somebody can
+        look up by that name, and what has a `required_key`."""
+        if customer_uid is None:
+            return frozenset()
+        return frozenset(
+            field
+            for field in fields
+            if self.settings(field).required_key is not None
+            or any(provider.may_know_by_uid(field) for provider in providers)
+        )
+
     def providers(self, field: str, providers: Sequence[Provider]) -> list[Provider]:
         """Those that may know the field, in the order in which they are believed."""
         owner = self.settings(field).provider

@@ -15,7 +15,7 @@ import msgspec
 from gateway import CustomValueRequest, Duration, Secret, SeveralCustomers, Size, Values, hookimpl
 from gateway_http_values.client import BadReply, Bearer, fetch, header_value, open_client, parse
 from gateway_http_values.pointer import MISSING, Pointer
-from gateway_http_values.template import BY_ADDRESS, Unfit, UrlTemplate, filled, names_in
+from gateway_http_values.template import BY_ADDRESS, Unfit, UrlTemplate, filled, keys_of, names_in
 
 Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
 _CHECKING: Final = 5.0
@@ -131,13 +131,17 @@ class HttpValuesPlugin:
         return [*self._warnings()]
 
     @hookimpl
-    def custom_value_fields(self) -> set[str]:
-        return {field for request, _ in self._requests for field in request.fields}
+    def custom_value_fields(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for request, parameters in self._requests:
+            for field in request.fields:
+                found.setdefault(field, set()).update(keys_of(parameters))
+        return found
 
     @hookimpl
     async def custom_values(self, request: CustomValueRequest) -> Values:
         given = _parameters(request)
-        runs = self._plan(frozenset(request.fields), given)
+        runs = self._plan(request, given)
         results = await asyncio.gather(
             *(self._run(index, given, request.time_left) for index, _ in runs), return_exceptions=True
         )
@@ -148,22 +152,17 @@ class HttpValuesPlugin:
                     values[field] = document[field]
         return values
 
-    def _plan(self, wanted: frozenset[str], given: dict[str, str]) -> list[tuple[int, frozenset[str]]]:
-        """The requests that can be sent and give something that is wanted, each with the fields it is sent for.
-
-        Where a customer UID is given, a request that goes by the address alone does not answer for fields that one
-        can look up by UID: the phone may be another customer's.
-        """
-        possible = [
-            (index, wanted & request.fields.keys(), parameters)
-            for index, (request, parameters) in enumerate(self._requests)
-            if parameters <= given.keys()
-        ]
-        by_uid = frozenset[str]().union(*(fields for _, fields, parameters in possible if "customer_uid" in parameters))
-        plan = [
-            (index, fields - by_uid if _by_address(parameters) else fields) for index, fields, parameters in possible
-        ]
-        return [(index, fields) for index, fields in plan if fields]
+    def _plan(self, asked: CustomValueRequest, given: dict[str, str]) -> list[tuple[int, frozenset[str]]]:
+        """The requests that can be sent and may answer something that is asked for, each with the fields it is sent
+        for."""
+        every = frozenset(asked.fields)
+        by_address = every - asked.not_by_address
+        found = []
+        for index, (request, parameters) in enumerate(self._requests):
+            wanted = by_address if keys_of(parameters) == BY_ADDRESS else every
+            if parameters <= given.keys() and (fields := wanted & request.fields.keys()):
+                found.append((index, fields))
+        return found
 
     async def _run(self, index: int, given: dict[str, str], time_left: float) -> dict[str, Any]:
         """One request's values by field; failures name the request and hold nothing of it."""
@@ -227,10 +226,6 @@ def _all_of(results: list[dict[str, Any] | BaseException]) -> list[dict[str, Any
     if errors:
         raise next((error for error in errors if isinstance(error, SeveralCustomers)), errors[0])
     return [result for result in results if isinstance(result, dict)]
-
-
-def _by_address(parameters: frozenset[str]) -> bool:
-    return "customer_uid" not in parameters and not BY_ADDRESS.isdisjoint(parameters)
 
 
 def _only(records: Any) -> Any:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from gateway import CustomValueRequest, SeveralCustomers
 from gateway_sql_values.engine import Database
-from gateway_sql_values.statement import Statement
+from gateway_sql_values.statement import BY_ADDRESS, Statement
 
 Given = Mapping[str, str | None]
 
@@ -18,8 +18,7 @@ class Lookup:
 
     def __init__(self, index: int, statement: Statement, fields: tuple[str, ...] | None, database: Database) -> None:
         self.parameters = statement.parameters
-        self.by_uid = "customer_uid" in statement.parameters
-        self.by_address = statement.by_address
+        self.keys = statement.keys
         self.columns = None if fields is None else frozenset(fields)
         self._index = index
         self._declared = self.columns
@@ -54,24 +53,17 @@ def parameters(request: CustomValueRequest) -> dict[str, str | None]:
     }
 
 
-def plan(lookups: Sequence[Lookup], wanted: frozenset[str], given: Given) -> list[tuple[Lookup, frozenset[str]]]:
-    """Those that can run and give something that is wanted, each with the fields it is run for.
-
-    Where a customer UID is given, a statement that goes by the address alone does not answer for fields that a
-    statement can look up by UID: the phone may be another customer's.
-    """
+def plan(lookups: Sequence[Lookup], request: CustomValueRequest, given: Given) -> list[tuple[Lookup, frozenset[str]]]:
+    """Those that can run and may answer something that is asked for, each with the fields it is run for."""
     missing = {name for name, value in given.items() if value is None}
+    every = frozenset(request.fields)
+    by_address = every - request.not_by_address
     found = []
-    by_uid: frozenset[str] = frozenset()
     for lookup in lookups:
+        wanted = by_address if lookup.keys == BY_ADDRESS else every
         if missing.isdisjoint(lookup.parameters) and (fields := wanted.intersection(lookup.columns or ())):
             found.append((lookup, fields))
-            if lookup.by_uid:
-                by_uid |= fields
-    if not by_uid or len(found) == 1:
-        return found
-    narrowed = [(lookup, fields - by_uid if lookup.by_address else fields) for lookup, fields in found]
-    return [(lookup, fields) for lookup, fields in narrowed if fields]
+    return found
 
 
 def merged(rows: Sequence[tuple[frozenset[str], Mapping[str, Any]]]) -> dict[str, Any]:

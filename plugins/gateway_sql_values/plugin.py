@@ -88,9 +88,15 @@ class SqlValuesPlugin:
             await database.close()
 
     @hookimpl
-    def custom_value_fields(self) -> set[str] | None:
-        """What the statements give; None until the database has told all of their columns."""
-        return {column for lookup in self._lookups for column in lookup.columns or ()} if self._known else None
+    def custom_value_fields(self) -> dict[str, set[str]] | None:
+        """What the statements give, and by which keys; None until the database has told all of their columns."""
+        if not self._known:
+            return None
+        found: dict[str, set[str]] = {}
+        for lookup in self._lookups:
+            for column in lookup.columns or ():
+                found.setdefault(column, set()).update(lookup.keys)
+        return found
 
     @hookimpl
     async def custom_values(self, request: CustomValueRequest) -> Values:
@@ -109,7 +115,7 @@ class SqlValuesPlugin:
 
     async def _look_up(self, request: CustomValueRequest) -> Values:
         given = parameters(request)
-        runs = plan(self._lookups, frozenset(request.fields), given)
+        runs = plan(self._lookups, request, given)
         if len(runs) == 1:
             [(lookup, fields)] = runs
             return merged([(fields, await lookup.row(given))])

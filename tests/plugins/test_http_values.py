@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import sqlite3
 import ssl
 import subprocess
 import time
@@ -272,6 +273,29 @@ def test_a_request_that_needs_a_customer_uid_is_not_sent_without_one(tmp_path: P
             assert [asked.line.split("?")[0] for asked in crm.asked] == ["GET /search", "GET /customers/9"]
             assert problem_of(await ask(values, "iban")) == (404, ["iban"])
             assert len(crm.asked) == 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[values.fields.balance]\nrequired_key = "customer_uid"\n',
+        '[plugins.sql_values]\nurl = "sqlite:///customers.db"\n'
+        "[[plugins.sql_values.queries]]\nsql = 'SELECT 1 AS balance WHERE :customer_uid = 1'\n",
+    ],
+)
+def test_a_search_by_phone_does_not_answer_for_a_customer_uid(tmp_path: Path, text: str) -> None:
+    """Where the field needs one, or another provider can look it up by one."""
+    sqlite3.connect(tmp_path / "customers.db").close()
+
+    async def scenario() -> None:
+        async with (
+            service((200, {"hits": [{"balance": "the phone's"}]})) as crm,
+            running(tmp_path, configured(crm.port, BY_PHONE, values=text)) as (values, _),
+        ):
+            assert problem_of(await ask(values, "balance", uid="NOBODY", address="44771")) == (404, ["balance"])
+            assert crm.asked == []
 
     asyncio.run(scenario())
 

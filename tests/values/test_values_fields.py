@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asking import Clock, Knows, ask, asking, problem_of, read_config, scripted, values_of
@@ -105,6 +106,27 @@ def test_a_field_may_need_the_customer_uid(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_provider_is_told_what_it_must_not_look_up_by_the_address(tmp_path: Path) -> None:
+    """Where a customer was named: what needs the UID, and what any provider can look up by it or does not say."""
+
+    async def scenario() -> None:
+        text = '[values.fields.balance]\nrequired_key = "customer_uid"\n'
+        keys = {"name": ["customer_uid", "outbound_channel_address"], "hours": (), "due": ["outbound_channel_address"]}
+        crm, phones = Knows({}, keys), Knows({}, {"balance", "name", "hours", "due"})
+        async with asking(tmp_path, text, crm=crm, phones=phones) as values:
+            await ask(values, "balance", "name", "hours", "due", address="44777")
+            assert crm.requests[-1].not_by_address == {"name"}
+            assert phones.requests[-1].not_by_address == {"balance", "name"}
+            await ask(values, "name", "hours", "due", uid=None, address="44777")
+            assert phones.requests[-1].not_by_address == set()
+        late = Knows({})
+        async with asking(tmp_path, phones=phones, late=late) as values:
+            await ask(values, "due", address="44777")
+            assert phones.requests[-1].not_by_address == {"due"}
+
+    asyncio.run(scenario())
+
+
 def test_a_value_is_written_in_its_format_and_must_match_its_pattern(tmp_path: Path) -> None:
     """What does not fit is a failure: a bot must not say half a number."""
 
@@ -169,17 +191,19 @@ def test_an_owner_must_answer_custom_values(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("declared", ["balance", 7, RuntimeError("boom")])
+@pytest.mark.parametrize(
+    "declared", ["balance", 7, {"balance": "customer_uid"}, {"balance": {"uid"}}, {"balance": 7}, RuntimeError("boom")]
+)
 def test_a_provider_that_cannot_say_its_fields_is_asked_for_all(
     tmp_path: Path, declared: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A declaration that cannot be read is logged, and costs look-ups, not answers."""
 
     class Odd(Knows):
-        def custom_value_fields(self) -> set[str] | None:
+        def custom_value_fields(self) -> Any:
             if isinstance(declared, Exception):
                 raise declared
-            return declared  # type: ignore[return-value]
+            return declared
 
     async def scenario() -> None:
         async with asking(tmp_path, crm=Odd({"iban": "1"})) as values:

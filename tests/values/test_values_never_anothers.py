@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
+import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +134,97 @@ def test_a_thousand_customers_at_once_get_their_own(database: Database, tmp_path
     async def scenario() -> None:
         async with running(tmp_path, configured(database)) as (values, _):
             await asyncio.gather(*(by_uid(values, n) for n in range(1000)), *(by_phone(values, n) for n in range(1000)))
+
+    asyncio.run(scenario())
+
+
+BY_UID = "SELECT name FROM customers WHERE uid = :customer_uid"
+BY_PHONE = "SELECT name FROM customers WHERE phone = :address_digits"
+BY_BOTH = "SELECT name FROM customers WHERE uid = :customer_uid AND phone = :address_digits"
+
+
+def customers(directory: Path) -> None:
+    """Two customers in a SQLite file, found by `BY_UID` and the like."""
+    with closing(sqlite3.connect(directory / "customers.db")) as connection:
+        connection.execute("CREATE TABLE customers (uid TEXT, phone TEXT, name TEXT)")
+        connection.execute("INSERT INTO customers VALUES ('1', '44777000001', 'Mary'), ('2', '44777000002', 'Tom')")
+        connection.commit()
+
+
+def instances(**statements: str) -> str:
+    """Instances of sql_values by name, with a statement each."""
+    return "".join(
+        f'[plugins.{name}]\nuse = "sql_values"\nurl = "sqlite+aiosqlite:///customers.db"\n'
+        f'[[plugins.{name}.queries]]\nsql = "{sql}"\n'
+        for name, sql in statements.items()
+    )
+
+
+def test_a_field_that_needs_the_uid_is_never_looked_up_by_the_phone_alone(tmp_path: Path) -> None:
+    """Not even where nobody can look it up by UID: whose phone it is says nothing about whom the UID names."""
+    customers(tmp_path)
+    required = '[values.fields.name]\nrequired_key = "customer_uid"\n'
+
+    async def scenario() -> None:
+        async with running(tmp_path, required + instances(phones=BY_PHONE)) as (values, _):
+            assert problem_of(await ask(values, "name", uid="NOBODY", address="44777000001")) == (404, ["name"])
+        async with running(tmp_path, required + instances(both=BY_BOTH)) as (values, _):
+            assert problem_of(await ask(values, "name", uid="NOBODY", address="44777000001")) == (404, ["name"])
+            assert values_of(await ask(values, "name", uid="1", address="44777000001")) == {"name": "Mary"}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("order", [{"lite": BY_UID, "rest": BY_PHONE}, {"rest": BY_PHONE, "lite": BY_UID}])
+@pytest.mark.parametrize("cache", ["0s", "1h"])
+def test_the_phone_does_not_answer_in_one_instance_for_the_uid_of_another(
+    tmp_path: Path, order: dict[str, str], cache: str
+) -> None:
+    """A mistyped UID is nobody's, in whatever order the instances stand; the right one is its customer's, and
+    without one the phone answers."""
+    customers(tmp_path)
+    who: list[tuple[str | None, str | None]] = [("NOBODY", None), ("2", "Tom"), (None, "Mary"), ("1", "Mary")]
+
+    async def scenario() -> None:
+        async with running(tmp_path, f'[values]\ncache = "{cache}"\n' + instances(**order)) as (values, _):
+            for uid, name in who * 2:
+                same = await asyncio.gather(*(ask(values, "name", uid=uid, address="44777000001") for _ in range(3)))
+                for answer in same:
+                    if name is None:
+                        assert problem_of(answer) == (404, ["name"])
+                    else:
+                        assert values_of(answer) == {"name": name}
+
+    asyncio.run(scenario())
+
+
+def test_two_instances_that_only_know_phones_answer_by_phone(tmp_path: Path) -> None:
+    """Nobody could look the UID up, so there is nothing that the phone would answer for."""
+    customers(tmp_path)
+
+    async def scenario() -> None:
+        text = instances(one=BY_PHONE, two=BY_PHONE.replace("phone =", "'x' || phone ="))
+        async with running(tmp_path, text) as (values, _):
+            answer = await ask(values, "name", uid="NOBODY", address="44777000001")
+            assert values_of(answer) == {"name": "Mary"}
+
+    asyncio.run(scenario())
+
+
+def test_the_phone_does_not_answer_while_the_one_that_knows_uids_is_down(tmp_path: Path) -> None:
+    """Not as its fallback either, and not when its database has come back but did not tell its columns yet."""
+    customers(tmp_path)
+    text = "[values.fields.name]\nfallback = true\n" + instances(lite=BY_UID, rest=BY_PHONE)
+    text = text.replace("customers.db", "down.db", 1)
+
+    async def scenario() -> None:
+        async with running(tmp_path, text) as (values, _):
+            answer = await ask(values, "name", uid="NOBODY", address="44777000001")
+            assert problem_of(answer) == (502, ["name"])
+            shutil.copyfile(tmp_path / "customers.db", tmp_path / "down.db")
+            answer = await ask(values, "name", uid="NOBODY", address="44777000001")
+            assert problem_of(answer) == (404, ["name"])
+            assert values_of(await ask(values, "name", uid="2", address="44777000001")) == {"name": "Tom"}
 
     asyncio.run(scenario())
 
