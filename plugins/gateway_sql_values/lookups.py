@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from gateway import CustomValueRequest, SeveralCustomers
-from gateway_sql_values.engine import Database
+from gateway_sql_values.engine import Database, Rows
 from gateway_sql_values.statement import BY_ADDRESS, Statement
 
 Given = Mapping[str, str | None]
@@ -28,19 +28,22 @@ class Lookup:
     async def learn(self) -> None:
         """Find the columns by running it for a customer that is nobody."""
         if self.columns is None:
-            names = (await self._database.fetch(self._prepared, dict.fromkeys(self.parameters))).names
-            if len(set(names)) < len(names):
-                raise ValueError(f"queries[{self._index}] gives two columns of one name")
-            self.columns = frozenset(names)
+            self.columns = frozenset((await self._fetch(dict.fromkeys(self.parameters))).names)
 
     async def row(self, given: Given) -> dict[str, Any]:
         """The customer's row by column name, empty where there is none."""
-        names, rows = await self._database.fetch(self._prepared, given)
+        names, rows = await self._fetch(given)
         if len(rows) > 1:
             raise SeveralCustomers
         if self._declared is not None and not self._declared.issubset(names):
             raise ValueError(f"queries[{self._index}] does not give all of the columns that its fields name")
         return dict(zip(names, rows[0], strict=True)) if rows else {}
+
+    async def _fetch(self, given: Given) -> Rows:
+        found = await self._database.fetch(self._prepared, given)
+        if len(set(found.names)) < len(found.names):
+            raise ValueError(f"queries[{self._index}] gives two columns of one name")
+        return found
 
 
 def parameters(request: CustomValueRequest) -> dict[str, str | None]:

@@ -259,6 +259,18 @@ def test_a_uid_of_the_wrong_kind_is_that_requests_fault(tmp_path: Path) -> None:
         asyncio.run(scenario())
 
 
+def test_two_columns_of_one_name_are_a_failure(database: Database, tmp_path: Path) -> None:
+    """Neither is a pick, whether the statement's fields are declared or learned."""
+
+    async def scenario() -> None:
+        sql = "SELECT 1 AS twice, 2 AS twice FROM {table} WHERE customer_uid = :customer_uid"
+        for query in (sql + '\nfields = ["twice"]', sql):
+            async with running(tmp_path, configured(database, query)) as (values, _):
+                assert problem_of(await ask(values, "twice")) == (502, ["twice"])
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
