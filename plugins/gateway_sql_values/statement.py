@@ -19,11 +19,12 @@ _KEYS: Final = {
 
 _OPAQUE = re.compile(
     r"'(?:[^']|'')*'"  # text
-    r'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]'  # quoted names
+    r'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]:]*\]'  # quoted names
     r"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"  # PostgreSQL's dollar quotes
     r"|--[^\n]*|/\*.*?\*/",  # comments
     re.DOTALL,
 )
+_CAST = re.compile(rf"{_OPAQUE.pattern}|(?P<cast>(?<![:\w\\]):\w+(?=::))", re.DOTALL)
 _WRITES = re.compile(
     r"\b(insert|update|delete|merge|into|create|alter|drop|truncate|grant|revoke|call|exec|execute|lock)\b(?!\s*\()",
     re.IGNORECASE,
@@ -46,7 +47,7 @@ class Statement:
             raise ValueError("expected one SELECT statement, found several")
         if found := _WRITES.search(bare):
             raise ValueError(f"expected a SELECT that only reads, found {found[0].upper()}")
-        clause = text(sql)
+        clause = text(_CAST.sub(lambda found: found[0] + " " * bool(found["cast"]), sql))
         self.parameters = frozenset(clause.compile().params)
         unknown = sorted(self.parameters.difference(PARAMETERS))
         if unknown:

@@ -259,6 +259,23 @@ def test_a_uid_of_the_wrong_kind_is_that_requests_fault(tmp_path: Path) -> None:
         asyncio.run(scenario())
 
 
+CAST_WITH_COLONS = """
+SELECT 'it''s :customer_uid::text' AS a, ':x::y'::text AS ":z::z", :customer_uid::text::int AS b /* :c::d */
+WHERE '7'::text = ANY(ARRAY[:customer_uid::text])  -- :e::f"""
+
+
+def test_a_parameter_may_be_cast_as_postgresql_does(tmp_path: Path) -> None:
+    """`::` after a parameter is a cast; in a text, a name or a comment it is what it was."""
+    with open_database("postgresql", tmp_path) as database:
+
+        async def scenario() -> None:
+            async with running(tmp_path, configured(database, CAST_WITH_COLONS)) as (values, _):
+                answer = await ask(values, "a", "b", ":z::z", uid="7")
+                assert values_of(answer) == {"a": "it's :customer_uid::text", "b": "7", ":z::z": ":x::y"}
+
+        asyncio.run(scenario())
+
+
 def test_two_columns_of_one_name_are_a_failure(database: Database, tmp_path: Path) -> None:
     """Neither is a pick, whether the statement's fields are declared or learned."""
 
