@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
@@ -34,6 +35,10 @@ def _postgresql(statement_timeout: float, connection: Any, record: Any) -> None:
         connection,
         "SET default_transaction_read_only = on",
         f"SET statement_timeout = {_milliseconds(statement_timeout)}",
+    )
+    # The driver makes a double of a `real`, which shows digits that are not in it.
+    connection.run_async(
+        lambda driver: driver.set_type_codec("float4", schema="pg_catalog", encoder=str, decoder=Decimal)
     )
 
 

@@ -259,6 +259,20 @@ def test_a_uid_of_the_wrong_kind_is_that_requests_fault(tmp_path: Path) -> None:
         asyncio.run(scenario())
 
 
+def test_a_real_number_goes_out_as_the_database_shows_it(tmp_path: Path) -> None:
+    """PostgreSQL's `real` has no digits that were never written; infinity is a failure still."""
+    with open_database("postgresql", tmp_path) as database:
+
+        async def scenario() -> None:
+            sql = "SELECT 120.1::real AS a, 1e10::float4 AS b, 0.1::float8 AS c, 'Infinity'::real AS d, NULL::real AS e"
+            async with running(tmp_path, configured(database, sql)) as (values, _):
+                assert values_of(await ask(values, "a", "b", "c")) == {"a": "120.1", "b": "10000000000", "c": "0.1"}
+                assert problem_of(await ask(values, "d")) == (502, ["d"])
+                assert problem_of(await ask(values, "e")) == (404, ["e"])
+
+        asyncio.run(scenario())
+
+
 CAST_WITH_COLONS = """
 SELECT 'it''s :customer_uid::text' AS a, ':x::y'::text AS ":z::z", :customer_uid::text::int AS b /* :c::d */
 WHERE '7'::text = ANY(ARRAY[:customer_uid::text])  -- :e::f"""
