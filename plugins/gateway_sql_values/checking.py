@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
 
+from gateway_sql_values.database_url import file_of
 from gateway_sql_values.engine import Database
 from gateway_sql_values.failures import DatabaseFailed
 from gateway_sql_values.statement import Statement
@@ -49,11 +48,9 @@ async def look(database: Database, queries: Sequence[tuple[Statement, tuple[str,
 
 
 def _file_is_there(database: Database) -> None:
-    name = database.engine.url.database
-    if database.kind == "sqlite" and name is not None:
-        path = Path(unquote(name.removeprefix("file:")))
-        if not path.is_file():
-            raise ValueError(f"the database file {path} does not exist")
+    path = file_of(database.engine.url)
+    if path is not None and not path.is_file():
+        raise ValueError(f"the database file {path} does not exist")
 
 
 async def _faults(database: Database, index: int, sql: Statement, fields: tuple[str, ...] | None) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
@@ -91,6 +91,13 @@ def _require_driver(url: URL) -> None:
     except InvalidRequestError:
         better = _DRIVERS.get(url.get_backend_name(), "another")
         raise ValueError(f"the driver of {url.drivername!r} is not async; use {better!r}") from None
+
+
+def file_of(url: URL) -> Path | None:
+    """The file of a SQLite database; None for any other."""
+    if url.get_backend_name() != "sqlite" or url.database is None:
+        return None
+    return Path(unquote(url.database.removeprefix("file:")))
 
 
 def _read_only_file(url: URL, directory: Path) -> URL:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import URL, event
@@ -17,7 +18,8 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
-from gateway_sql_values.failures import DatabaseFailed, DoubtfulRow
+from gateway_sql_values.database_url import file_of
+from gateway_sql_values.failures import DatabaseFailed, DoubtfulRow, outdated
 from gateway_sql_values.sessions import MAX_ROWS, SESSIONS, prepare_session, truncated
 from gateway_sql_values.statement import Statement
 
@@ -77,9 +79,12 @@ class Database:
         self._statement_timeout = statement_timeout
         self._ping_after = ping_after
         self._suspect_before = 0.0
+        self._file = file_of(url)
+        event.listen(self.engine, "do_connect", self._note_file)
         event.listen(self.engine, "connect", partial(prepare_session, self.kind, statement_timeout))
-        event.listen(self.engine, "connect", _stamp)
-        event.listen(self.engine, "checkin", _stamp)
+        event.listen(self.engine, "connect", partial(_stamp, "opened"))
+        for moment in ("connect", "checkin"):
+            event.listen(self.engine, moment, partial(_stamp, "used"))
         event.listen(self.engine, "checkout", self._look_at)
 
     def prepare(self, statement: Statement) -> Prepared:
@@ -144,8 +149,8 @@ class Database:
 
     def _failed(self, error: Any, connection: Any) -> DatabaseFailed:
         dialect = self.engine.dialect
-        sound = isinstance(error, dialect.loaded_dbapi.Error)
-        gone = not sound or dialect.is_disconnect(error, connection.dbapi_connection, None)
+        sound = isinstance(error, dialect.loaded_dbapi.Error | UnicodeEncodeError)
+        gone = not sound or outdated(error) or dialect.is_disconnect(error, connection.dbapi_connection, None)
         if gone:  # and so are most likely all that were opened before
             self._suspect_before = time.monotonic()
             connection.invalidate(error)
@@ -153,12 +158,16 @@ class Database:
             connection.close()
         return DatabaseFailed(error, gone)
 
+    def _note_file(self, dialect: Any, record: Any, arguments: Any, options: Any) -> None:
+        """Before it is opened, so that one that is replaced meanwhile is noticed."""
+        record.info["file"] = _identity(self._file)
+
     def _look_at(self, connection: Any, record: Any, proxy: Any) -> None:
         """Before a connection is used: one that may be dead is asked, or replaced at once."""
-        used = record.info.get("used", 0.0)
-        if used < self._suspect_before:
+        info = record.info
+        if info["opened"] < self._suspect_before or info["file"] != _identity(self._file):
             raise DisconnectionError
-        if time.monotonic() - used <= self._ping_after:
+        if time.monotonic() - info["used"] <= self._ping_after:
             return
         try:
             alive = self.engine.dialect.do_ping(connection)
@@ -168,5 +177,16 @@ class Database:
             raise DisconnectionError
 
 
-def _stamp(connection: Any, record: Any) -> None:
-    record.info["used"] = time.monotonic()
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """Which file the path names just now; None where it names none."""
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _stamp(moment: str, connection: Any, record: Any) -> None:
+    record.info[moment] = time.monotonic()

@@ -8,6 +8,10 @@ from typing import Final
 _TIMEOUT_STATES: Final = {"57014"}  # PostgreSQL: query_canceled
 _TIMEOUT_CODES: Final = {1969, 3024, 1317, "interrupted"}  # MariaDB, MySQL, both, SQLite
 _DATA: Final = "22"  # SQLSTATE class: a value would not do, such as a UID that cannot be cast to a number
+_DATA_CODES: Final = {1267, 1270, 1271, 1292, 1300, 1366, 1411, 1525, 1690, 1977, 3854, 3988}
+"""The same of MariaDB and MySQL: a text that the column's character set, collation or type cannot hold."""
+_OUTDATED: Final = {"InvalidCachedStatementError", "OutdatedSchemaCacheError", "InternalServerError"}
+"""Of asyncpg, where a table or type has changed since the connection first used it."""
 
 
 class DatabaseFailed(Exception):
@@ -27,9 +31,15 @@ class DatabaseFailed(Exception):
         self.gone = gone
         ended = state in _TIMEOUT_STATES or (isinstance(first, int | str) and first in _TIMEOUT_CODES)
         self.late = ended or isinstance(error, TimeoutError)
-        self.of_data = name == "DataError" or str(state).startswith(_DATA)
+        of_data = name in ("DataError", "UnicodeEncodeError") or str(state).startswith(_DATA)
+        self.of_data = of_data or (isinstance(first, int) and first in _DATA_CODES)
         message = str(error.args[-1] if error.args else error)
         self.told = re.sub(r"^<class '[^']*'>: ", "", message).partition("\n")[0] or name
+
+
+def outdated(error: BaseException) -> bool:
+    """Whether the connection remembers tables as they were before an ALTER TABLE."""
+    return type(error.__cause__ or error).__name__ in _OUTDATED
 
 
 class DoubtfulRow(Exception):

@@ -273,6 +273,31 @@ def test_a_real_number_goes_out_as_the_database_shows_it(tmp_path: Path) -> None
         asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("column", "connection"),
+    [("latin1", "utf8mb4"), ("ascii", "utf8mb4"), ("utf8mb3", "utf8mb4"), ("latin1", "latin1")],
+)
+def test_a_uid_that_no_character_set_holds_is_that_requests_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, connection: str
+) -> None:
+    """MariaDB or its driver refuses to compare it: a failure, but the provider stays on for everybody else."""
+    with open_database("mariadb", tmp_path) as database:
+        database.execute(f"CREATE TABLE {database.table} (id VARCHAR(9), name VARCHAR(9)) CHARACTER SET {column}")
+        database.execute(f"INSERT INTO {database.table} VALUES ('123', 'right')")
+        url = database.url.set(query={"charset": connection})
+        monkeypatch.setenv("CRM_URL", url.render_as_string(hide_password=False))
+        database.config = '{ env = "CRM_URL" }'
+
+        async def scenario() -> None:
+            sql = "SELECT name FROM {table} WHERE id = :customer_uid"
+            async with running(tmp_path, configured(database, sql)) as (values, _):
+                for _ in range(8):
+                    assert problem_of(await ask(values, "name", uid="\N{GRINNING FACE}")) == (502, ["name"])
+                assert values_of(await ask(values, "name", uid="123")) == {"name": "right"}
+
+        asyncio.run(scenario())
+
+
 CAST_WITH_COLONS = """
 SELECT 'it''s :customer_uid::text' AS a, ':x::y'::text AS ":z::z", :customer_uid::text::int AS b /* :c::d */
 WHERE '7'::text = ANY(ARRAY[:customer_uid::text])  -- :e::f"""
@@ -298,6 +323,61 @@ def test_two_columns_of_one_name_are_a_failure(database: Database, tmp_path: Pat
         for query in (sql + '\nfields = ["twice"]', sql):
             async with running(tmp_path, configured(database, query)) as (values, _):
                 assert problem_of(await ask(values, "twice")) == (502, ["twice"])
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("sql", "change"),
+    [
+        ("SELECT balance FROM {table} WHERE customer_uid = :customer_uid", "ALTER COLUMN balance TYPE text"),
+        ("SELECT * FROM {table} WHERE customer_uid = :customer_uid", "ADD COLUMN more text"),
+        ("SELECT * FROM {table} WHERE customer_uid = :customer_uid", "DROP COLUMN due"),
+    ],
+)
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_table_that_is_altered_meanwhile_costs_no_answer(
+    database: Database, tmp_path: Path, sql: str, change: str
+) -> None:
+    """Every pooled connection remembers it as it was; each is replaced, and the statement sent again."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, configured(database, sql)) as (values, _):
+            for step in ("before", "after"):
+                if step == "after":
+                    await asyncio.to_thread(database.execute, f"ALTER TABLE {database.table} {change}")
+                questions = (ask(values, "balance", address=f"{step} {number}") for number in range(10))
+                answers = await asyncio.gather(*questions)
+                assert [values_of(answer) for answer in answers] == [{"balance": "120.50"}] * 10
+            assert [health.failed for health in values.health()] == [0]
+
+    asyncio.run(scenario())
+
+
+def test_a_sqlite_file_that_is_replaced_answers_at_once(tmp_path: Path) -> None:
+    """Not the old one through connections that are open still; and one that was deleted answers nothing."""
+
+    def write(name: str, balance: str) -> None:
+        with sqlite3.connect(tmp_path / name) as connection:
+            connection.execute("CREATE TABLE c (uid TEXT, balance TEXT)")
+            connection.execute("INSERT INTO c VALUES ('123456', ?)", (balance,))
+        connection.close()
+
+    async def scenario() -> None:
+        text = (
+            '[plugins.sql_values]\nurl = "sqlite:///crm.db"\n[[plugins.sql_values.queries]]\n'
+            'sql = "SELECT balance FROM c WHERE uid = :customer_uid"\n'
+        )
+        write("crm.db", "1")
+        async with running(tmp_path, text) as (values, _):
+            assert values_of(await ask(values, "balance")) == {"balance": "1"}
+            write("new.db", "2")
+            (tmp_path / "new.db").rename(tmp_path / "crm.db")
+            assert values_of(await ask(values, "balance")) == {"balance": "2"}
+            (tmp_path / "crm.db").unlink()
+            assert problem_of(await ask(values, "balance")) == (502, ["balance"])
+            write("crm.db", "3")
+            assert values_of(await ask(values, "balance")) == {"balance": "3"}
 
     asyncio.run(scenario())
 
