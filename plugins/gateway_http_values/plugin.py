@@ -12,13 +12,15 @@ from typing import Annotated, Any, Final, Literal
 import httpx
 import msgspec
 
-from gateway import CustomValueRequest, Duration, Secret, SeveralCustomers, Size, Values, hookimpl
+from gateway import CustomValueRequest, Duration, Reject, Secret, SeveralCustomers, Size, Values, hookimpl
 from gateway_http_values.client import BadReply, Bearer, fetch, header_value, open_client, parse
 from gateway_http_values.pointer import MISSING, Pointer
 from gateway_http_values.template import BY_ADDRESS, Unfit, UrlTemplate, filled, keys_of, names_in
 
 Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
 _CHECKING: Final = 5.0
+_AT_FAULT: Final = (400, 422)
+"""Statuses that find fault with the question, such as with a customer UID that is no number."""
 _SECRET_HEADER = re.compile(r"auth|cookie|key|token|secret|password", re.IGNORECASE)
 QUIET: Final = ("httpx", "httpcore")
 """Loggers that would quote URLs, which hold customers' data."""
@@ -175,6 +177,8 @@ class HttpValuesPlugin:
             raise TimeoutError(f"requests[{index}]: {type(error).__name__}") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RuntimeError(f"requests[{index}]: {type(error).__name__}") from None
+        except Reject as error:
+            raise Reject(f"requests[{index}]: {error}") from None
         except BadReply as error:
             raise RuntimeError(f"requests[{index}]: {error}") from None
         if document is MISSING:
@@ -197,6 +201,8 @@ class HttpValuesPlugin:
             raise SeveralCustomers
         if status in request.unknown or status == 204:
             return MISSING
+        if status in _AT_FAULT:
+            raise Reject(f"answered {status}")
         if status != 200:
             raise BadReply(f"answered {status}")
         document = parse(reply)
@@ -221,10 +227,10 @@ class HttpValuesPlugin:
 
 
 def _all_of(results: list[dict[str, Any] | BaseException]) -> list[dict[str, Any]]:
-    """The documents, or the failure that says most: several customers before anything else."""
+    """The documents, or the failure that says most: several customers first, the question's own fault last."""
     errors = [result for result in results if isinstance(result, BaseException)]
     if errors:
-        raise next((error for error in errors if isinstance(error, SeveralCustomers)), errors[0])
+        raise min(errors, key=lambda error: (not isinstance(error, SeveralCustomers), isinstance(error, Reject)))
     return [result for result in results if isinstance(result, dict)]
 
 

@@ -309,6 +309,8 @@ def test_a_search_by_phone_does_not_answer_for_a_customer_uid(tmp_path: Path, te
         ((409, b""), 409),
         ((500, b"Traceback canary"), 502),
         ((401, b""), 502),
+        ((400, b"canary"), 502),
+        ((422, b"canary"), 502),
         ((301, b""), 502),
         ((201, CUSTOMER), 502),
         ((200, b"<html>canary"), 502),
@@ -336,6 +338,30 @@ def test_each_answer_has_its_status(tmp_path: Path, reply: Any, status: int, cap
 
     asyncio.run(scenario())
     assert "canary" not in caplog.text
+
+
+def test_a_question_that_the_service_finds_fault_with_costs_nobody_else(tmp_path: Path) -> None:
+    """A customer UID that is no number, say: a failure, but the provider stays on; not where another request broke."""
+
+    def reply(asked: Asked) -> Any:
+        if "/l/" in asked.line:
+            return 500, b""
+        return (200, CUSTOMER) if asked.line.endswith("123456") else (422 if "a" in asked.line[-1] else 400, b"")
+
+    async def scenario() -> None:
+        async with service(reply) as crm:
+            text = configured(crm.port, BY_UID, 'url = "BASE/l/{customer_uid}"\nfields = { limit = "/limit" }')
+            async with running(tmp_path, text) as (values, _):
+                for number in range(4):
+                    for uid in ("a", "b"):
+                        answer = await ask(values, "balance", uid=uid, address=str(number))
+                        assert problem_of(answer) == (502, ["balance"])
+                assert values_of(await ask(values, "balance")) == {"balance": "120.5"}
+                assert [health.failures for health in values.health()] == [0]
+                assert problem_of(await ask(values, "balance", "limit", uid="a")) == (502, ["balance", "limit"])
+                assert [health.failures for health in values.health()] == [1]
+
+    asyncio.run(scenario())
 
 
 def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
