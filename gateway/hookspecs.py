@@ -164,6 +164,6 @@ class Hooks:
     def custom_value_fields(self) -> Collection[str] | Mapping[str, Collection[str]] | None:
         """The field names this provider can know at all, or None where only a look-up tells (the default).
         Better a mapping of each to what it can be looked up by, `"customer_uid"` or `"outbound_channel_address"` or
-        both: then no other provider answers for a customer UID by the address alone. None: perhaps any field by any
-        key. Plain `def`; asked after startup, and now and then again while it returns None; by `gateway check` without
-        startup, after `check`."""
+        both: then no other provider answers for a customer UID by the address alone. Names without keys are not looked
+        up by UID; None: any field may be. Plain `def`; asked after startup, and now and then again while it returns
+        None; by `gateway check` without startup, after `check`."""
