@@ -57,15 +57,15 @@ class Rules:
     def not_by_address(
         self, fields: Iterable[str], customer_uid: str | None, providers: Sequence[Provider]
     ) -> frozenset[str]:
-        """Those of the fields that the address alone must not answer: where a customer was named, what somebody can
-        look up by that name, and what has a `required_key`."""
+        """Those of the fields that the address alone must not answer: where a customer was named, what one of the
+        field's providers can look up by that name, and what has a `required_key`."""
         if customer_uid is None:
             return frozenset()
         return frozenset(
             field
             for field in fields
             if self.settings(field).required_key is not None
-            or any(provider.may_know_by_uid(field) for provider in providers)
+            or any(provider.may_know_by_uid(field) for provider in self.providers(field, providers))
         )
 
     def providers(self, field: str, providers: Sequence[Provider]) -> list[Provider]:

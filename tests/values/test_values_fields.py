@@ -107,7 +107,8 @@ def test_a_field_may_need_the_customer_uid(tmp_path: Path) -> None:
 
 
 def test_a_provider_is_told_what_it_must_not_look_up_by_the_address(tmp_path: Path) -> None:
-    """Where a customer was named: what needs the UID, and what any provider can look up by it or does not say."""
+    """Where a customer was named: what needs the UID, and what any of a field's providers can look up by it or
+    does not say."""
 
     async def scenario() -> None:
         text = '[values.fields.balance]\nrequired_key = "customer_uid"\n'
@@ -123,6 +124,10 @@ def test_a_provider_is_told_what_it_must_not_look_up_by_the_address(tmp_path: Pa
         async with asking(tmp_path, phones=phones, late=late) as values:
             await ask(values, "due", address="44777")
             assert phones.requests[-1].not_by_address == {"due"}
+        text = '[values.fields.due]\nprovider = "phones"\n'
+        async with asking(tmp_path, text, phones=phones, late=late) as values:
+            await ask(values, "due", address="44777")
+            assert phones.requests[-1].not_by_address == set()
 
     asyncio.run(scenario())
 
