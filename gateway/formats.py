@@ -6,7 +6,7 @@ A closed set on purpose: one number placeholder or strftime's plain directives, 
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final, Self
@@ -50,8 +50,8 @@ class Format:
         return cls(value)
 
     def write(self, value: object, zone: tzinfo) -> str:
-        """`value` (a number or a date, or the text of one) in this format; `ValueError` where it is neither. A moment,
-        which has an offset from UTC, is told as the clocks of `zone` show it."""
+        """`value` (a number or a date, or the text of one) in this format; `ValueError` where it is neither. A moment
+        in UTC is told as the clocks of `zone` show it; one with another offset is told by somebody's clocks already."""
         return self._as_date(value, zone) if self._number is None else self._as_number(value, self._number)
 
     def _as_number(self, value: object, parts: re.Match[str]) -> str:
@@ -68,7 +68,7 @@ class Format:
             value = datetime.fromisoformat(value) if len(value) > 10 else date.fromisoformat(value)
         if not isinstance(value, date) or (self._timed and not isinstance(value, datetime)):
             raise ValueError("the value is no date, or has no time of day")
-        if isinstance(value, datetime) and value.tzinfo is not None:
+        if isinstance(value, datetime) and value.utcoffset() == timedelta(0):
             value = value.astimezone(zone)
         return value.strftime(self.source)
 

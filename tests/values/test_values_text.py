@@ -151,12 +151,14 @@ def test_a_value_that_does_not_fit_its_format_is_refused(source: str, value: Any
         ("2026-08-31T22:00:00Z", "01/09/2026 00:00"),
         ("2026-03-29T00:30:00+00:00", "29/03/2026 01:30"),
         ("2026-03-29T01:30:00+00:00", "29/03/2026 03:30"),
+        ("2026-09-01T00:00:00+03:00", "01/09/2026 00:00"),
         (datetime(2026, 8, 31, 22), "31/08/2026 22:00"),
         ("2026-08-31T22:00:00", "31/08/2026 22:00"),
     ],
 )
 def test_a_moment_is_told_by_the_clocks_of_its_zone(value: Any, text: str) -> None:
-    """Berlin's first of September begins at 22:00 in UTC; a time without an offset is taken as it stands."""
+    """Berlin's first of September begins at 22:00 in UTC; a time without an offset, or with one of its own, is taken as
+    it stands."""
     assert Format("%d/%m/%Y %H:%M").write(value, ZoneInfo("Europe/Berlin")) == text
 
 
