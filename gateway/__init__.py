@@ -14,7 +14,7 @@ from gateway.events import (
     SetStatus,
 )
 from gateway.hookspecs import Context, Reject, Retry, SeveralCustomers, Value, Values, hookimpl
-from gateway.settings import Duration, Secret, Size
+from gateway.settings import Duration, ExclusivePath, OrganisationName, Secret, Size
 
 __all__ = [
     "Context",
@@ -24,9 +24,11 @@ __all__ = [
     "DeliveryReport",
     "Duration",
     "Event",
+    "ExclusivePath",
     "InboundMessage",
     "MessageSend",
     "MoveToQueue",
+    "OrganisationName",
     "Payload",
     "Payment",
     "Reject",

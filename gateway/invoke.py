@@ -43,15 +43,16 @@ class Stuck(Exception):
     """No thread is free: all of the plugin's threads are stuck in calls that were over their time."""
 
 
-def describe(error: BaseException) -> str:
-    """An error's type and message for the operator: short, with long runs of digits (phone numbers) taken out."""
+def describe(error: BaseException, most: int | None = 200) -> str:
+    """An error's type and message for the operator: of so many characters at most, with long runs of digits (phone
+    numbers) taken out."""
     name = type(error).__name__
     try:
         text = str(error).encode(errors="replace").decode()
     except BaseException:  # a plugin's own exception may not even know how to say what it is
         return name
     text = _DIGITS.sub("…", " ".join(text.split()))
-    return f"{name}: {text[:200]}" if text else name
+    return f"{name}: {text[:most]}" if text else name
 
 
 class Impl:

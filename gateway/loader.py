@@ -7,21 +7,26 @@ not hide the others, and two distributions with one name are an error that names
 from __future__ import annotations
 
 import inspect
+import os
 from collections import defaultdict
+from collections.abc import Collection
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import msgspec
-import pluggy
 
+from gateway.binding import EVENT_HOOKS as EVENT_HOOKS
+from gateway.binding import HOOK_NAMES as HOOK_NAMES
+from gateway.binding import HookError
+from gateway.binding import bind as bind
 from gateway.config import Config, PluginSettings, PluginTable
-from gateway.hookspecs import ENTRY_POINT_GROUP, PROJECT, Hooks
+from gateway.hookspecs import ENTRY_POINT_GROUP
 from gateway.invoke import Caller, Impl, Threads, describe
-from gateway.settings import Duration
+from gateway.settings import Duration, ExclusivePath
 from gateway.typed_table import ConfigError, Problem, TableReader, dotted
 
-HOOK_NAMES = tuple(name for name in vars(Hooks) if not name.startswith("_"))
-EVENT_HOOKS = frozenset(name for name in HOOK_NAMES if name.startswith("on_"))
+OWN_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(PluginSettings))
+"""The keys of a plugin's table that are the gateway's."""
 
 
 class PluginDelivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,47 +84,74 @@ def installed() -> dict[str, list[EntryPoint]]:
 
 def load_plugins(config: Config) -> list[Plugin]:
     """The enabled plugins in config order; `ConfigError` with every fault of all of them."""
-    plugins, problems = load_sound(config)
+    plugins, problems = load_sound(config, config.organisations)
     if problems:
         raise ConfigError(config.source, problems)
     return plugins
 
 
-def load_sound(config: Config) -> tuple[list[Plugin], list[Problem]]:
-    """Those of the enabled plugins that can be loaded, and every fault of the others."""
-    problems: list[Problem] = []
-    available = installed()
-    plugins = [
-        plugin
-        for table in config.plugins
-        if table.settings.enabled and (plugin := _load(config, table, available, problems)) is not None
-    ]
-    return plugins, problems
+def load_sound(
+    config: Config, organisations: Collection[str] | None, *, secrets: bool = True
+) -> tuple[list[Plugin], list[Problem]]:
+    """Those of the enabled plugins that can be loaded, and every fault of the others. Where `organisations` is None,
+    which there are is not known. Without `secrets`, those stay unread."""
+    loader = _Loader(config, organisations, secrets)
+    tables = [table for table in config.plugins if table.settings.enabled]
+    return [plugin for table in tables if (plugin := loader.load(table)) is not None], loader.problems
 
 
-def _load(
-    config: Config, table: PluginTable, available: dict[str, list[EntryPoint]], problems: list[Problem]
-) -> Plugin | None:
-    path = dotted("plugins", table.name)
-    try:
-        entry = _entry(table.plugin, available)
-        kind = _import(entry)
-    except LookupError as error:
-        problems.append(Problem(path, str(error.args[0])))
+class _Loader:
+    """Loads plugins one by one, and collects their faults."""
+
+    def __init__(self, config: Config, organisations: Collection[str] | None, secrets: bool) -> None:
+        self.problems: list[Problem] = []
+        self._config = config
+        self._available = installed()
+        self._reader = TableReader(config.directory, self.problems, secrets=secrets, organisations=organisations)
+        self._claimed: dict[str, str] = {}
+
+    def load(self, table: PluginTable) -> Plugin | None:
+        path = dotted("plugins", table.name)
+        try:
+            entry, kind = plugin_class(table.plugin, self._available)
+        except LookupError as error:
+            self._fault(path, str(error.args[0]))
+            return None
+        settings = self._reader.table(_config_of(kind), table.table, path, OWN_KEYS)
+        if settings is None:
+            return None
+        self._claim(settings, path)
+        try:
+            instance = kind(settings) if hasattr(kind, "Config") else _construct(kind, settings)
+            hooks = bind(instance, table.name)
+        except HookError as error:
+            self._fault(path, f"{origin(entry)}: {error}")
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            self._fault(path, f"{origin(entry)}: {describe(error, None)}")
+        else:
+            return Plugin(table, entry, instance, hooks, _delivery(self._config, table.settings))
         return None
-    settings = TableReader(config.directory, problems).table(_config_of(kind), table.table, path)
-    if settings is None:
-        return None
-    try:
-        instance = kind(settings) if hasattr(kind, "Config") else _construct(kind, settings)
-        hooks = bind(instance, table.name)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        name, version = distribution_of(entry)
-        problems.append(Problem(path, f"{entry.value} from {name} {version}: {describe(error)}"))
-        return None
-    return Plugin(table, entry, instance, hooks, _delivery(config, table.settings))
+
+    def _claim(self, settings: msgspec.Struct, path: str) -> None:
+        """What two plugins must not share, they do not."""
+        for field in msgspec.structs.fields(settings):
+            value = getattr(settings, field.name)
+            if field.type in (ExclusivePath, ExclusivePath | None) and value is not None:
+                where = dotted(path, field.encode_name)
+                other = self._claimed.setdefault(os.path.realpath(value), where)
+                if other != where:
+                    self._fault(where, f"is the same as {other}; give each its own")
+
+    def _fault(self, path: str, message: str) -> None:
+        self.problems.append(Problem(path, message))
+
+
+def plugin_class(name: str, available: dict[str, list[EntryPoint]]) -> tuple[EntryPoint, Any]:
+    """A plugin's entry point and its class; `LookupError` with a sentence where it can be no plugin."""
+    entry = _entry(name, available)
+    return entry, _import(entry)
 
 
 def _construct(kind: Any, settings: Any) -> Any:
@@ -139,25 +171,27 @@ def _entry(name: str, available: dict[str, list[EntryPoint]]) -> EntryPoint:
 
 
 def _import(entry: EntryPoint) -> Any:
-    name, version = distribution_of(entry)
     try:
         kind = entry.load()
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise LookupError(f"{entry.value} from {name} {version} cannot be imported: {describe(error)}") from error
+        raise LookupError(f"{origin(entry)} cannot be imported: {describe(error, None)}") from error
     if not inspect.isclass(kind):
-        raise LookupError(f"{entry.value} from {name} {version} is no class")
+        raise LookupError(f"{origin(entry)} is no class")
     config = getattr(kind, "Config", None)
     if config is not None:
         if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
-            raise LookupError(f"{entry.value} from {name} {version}: Config must be a msgspec.Struct")
-        reserved = {f.encode_name for f in msgspec.structs.fields(PluginSettings)}
-        taken = sorted(reserved & {f.encode_name for f in msgspec.structs.fields(config)})
+            raise LookupError(f"{origin(entry)}: Config must be a msgspec.Struct")
+        taken = sorted({*OWN_KEYS} & {field.encode_name for field in msgspec.structs.fields(config)})
         if taken:
-            keys = ", ".join(taken)
-            raise LookupError(f"{entry.value} from {name} {version}: Config has {keys}, which is the gateway's own")
+            raise LookupError(f"{origin(entry)}: Config has {', '.join(taken)}, which is the gateway's own")
     return kind
+
+
+def origin(entry: EntryPoint) -> str:
+    """Where a plugin comes from, for its author."""
+    return f"{entry.value} from {' '.join(distribution_of(entry))}"
 
 
 def _config_of(kind: Any) -> type[msgspec.Struct]:
@@ -177,53 +211,3 @@ def _delivery(config: Config, own: PluginSettings) -> PluginDelivery:
         ordered=own.ordered,
         from_start=own.start == "start",
     )
-
-
-class _Manager(pluggy.PluginManager):
-    """pluggy finds the implementations and checks their signatures; a method named like a hook is one, marked or
-    not, so that a forgotten marker does not switch a plugin off in silence."""
-
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        options = super().parse_hookimpl_opts(plugin, name)
-        if options is None and name in HOOK_NAMES and inspect.isroutine(inspect.getattr_static(plugin, name, None)):
-            return {
-                "wrapper": False,
-                "hookwrapper": False,
-                "optionalhook": False,
-                "tryfirst": False,
-                "trylast": False,
-                "specname": None,
-            }
-        return options
-
-
-def bind(instance: Any, name: str) -> dict[str, Impl]:
-    """Bind an instance's hooks; `ValueError` for a misspelt hook or argument."""
-    manager = _Manager(PROJECT)
-    manager.add_hookspecs(Hooks)
-    known = ", ".join(HOOK_NAMES)
-    for method in dir(type(instance)):
-        if method.startswith("on_") and method not in HOOK_NAMES:
-            raise ValueError(f"{method} is no hook; hooks: {known}")
-    try:
-        manager.register(instance, name)
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        raise ValueError(_sentence(error, known)) from None
-    hooks = {}
-    for hook in HOOK_NAMES:
-        caller = getattr(manager.hook, hook)
-        for impl in caller.get_hookimpls():
-            if impl.hookwrapper or impl.wrapper:
-                raise ValueError(f"{hook} is a hook wrapper; wrappers are not supported")
-            if inspect.isgeneratorfunction(impl.function) or inspect.isasyncgenfunction(impl.function):
-                raise ValueError(f"{hook} has a yield in it: calling it would do nothing")
-            arguments = tuple(caller.spec.argnames)
-            order = None if impl.argnames == arguments else tuple(map(arguments.index, impl.argnames))
-            hooks[hook] = Impl(hook, impl.function, order)
-    return hooks
-
-
-def _sentence(error: pluggy.PluginValidationError, known: str) -> str:
-    text = " ".join(str(error).split())
-    return f"{text}; hooks: {known}" if "unknown hook" in text else text

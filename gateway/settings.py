@@ -13,8 +13,10 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -31,6 +33,10 @@ _WORD = r"(?>[A-Z0-9]{1,20}(?![A-Za-z0-9])|[A-Z]?[a-z0-9]{1,20})"  # what is ran
 _STEP = rf"(?:\.{{1,2}}|~|\.?{_WORD}(?:[._-]{_WORD})*)"
 _WORDY_PATH = re.compile(rf"(?:/?(?:{_STEP}/)+{_STEP}|/{_STEP}|{_WORD}(?:[_-]{_WORD})*\.[a-z]{{2,8}})", re.ASCII)
 _WORDY_NAME = re.compile(rf"[A-Z][A-Z0-9]{{0,19}}|{_WORD}(?:_{_WORD})+", re.ASCII)
+
+
+ExclusivePath = Annotated[Path, msgspec.Meta(extra={"exclusive": True})]
+"""A path that one plugin has to itself: two that name the same are an error of the config."""
 
 
 class FromConfig(Protocol):
@@ -141,6 +147,12 @@ class Network:
 
     def __repr__(self) -> str:
         return str(self.network)
+
+
+class OrganisationName(str):
+    """The name of an organisation of the config. Which there are, the reader of the config looks up."""
+
+    __slots__ = ()
 
 
 class Zone(ZoneInfo):

@@ -16,6 +16,7 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+", re.ASCII)
 _PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+", re.ASCII)
+_SMALLEST_JOURNAL = 2**20
 _LARGEST_BODY = 2**29  # what one row of the journal holds with room to spare
 
 
@@ -51,6 +52,17 @@ class BodySize(Size):
         size = super().from_config(value, directory)
         if not 0 < size <= _LARGEST_BODY:
             raise ValueError('must be larger than 0 and at most "512 MiB"')
+        return size
+
+
+class JournalSize(Size):
+    """A size that leaves a journal room for its own tables and for events."""
+
+    @classmethod
+    def from_config(cls, value: Any, directory: Path) -> Self:
+        size = super().from_config(value, directory)
+        if size < _SMALLEST_JOURNAL:
+            raise ValueError(f'must be at least "1 MiB", found {show(value)}')
         return size
 
 
@@ -94,7 +106,7 @@ class Admin(Table, frozen=True, kw_only=True):
 class Journal(Table, frozen=True, kw_only=True):
     path: Path = Path("var/journal.db")
     retention: Duration = Duration(30 * 86400)
-    max_size: Size = Size(10 * 2**30)
+    max_size: JournalSize = JournalSize(10 * 2**30)
     min_free: Size = Size(256 * 2**20)
     dedupe_window: Duration = Duration(86400)
 

@@ -10,12 +10,13 @@ import json
 import re
 import types
 import typing
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from gateway.settings import Secret, path_from, show
+from gateway.settings import OrganisationName, Secret, path_from, show
 
 T = TypeVar("T")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
@@ -51,17 +52,26 @@ class ConfigError(Exception):
 
 class TableReader:
     """Reads tables into structs. Every fault goes into `problems`; relative paths are relative to `directory`.
-    Without `secrets`, those stay unread: see `Secret.unread`."""
+    Without `secrets`, those stay unread: see `Secret.unread`. Names of `organisations` are looked up there, if any."""
 
-    def __init__(self, directory: Path, problems: list[Problem], *, secrets: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        problems: list[Problem],
+        *,
+        secrets: bool = True,
+        organisations: Collection[str] | None = None,
+    ) -> None:
         self._directory = directory
         self._problems = problems
         self._secrets = secrets
+        self._organisations = organisations
 
-    def table(self, kind: type[T], table: Any, path: str) -> T | None:
-        """Build `kind` (a msgspec struct) from `table`; None where that has a fault."""
+    def table(self, kind: type[T], table: Any, path: str, besides: Iterable[str] = ()) -> T | None:
+        """Build `kind` (a msgspec struct) from `table`; None where that has a fault. What is read `besides`, by
+        others, is named where a key is unknown."""
         before = len(self._problems)
-        values = self.fields(kind, table, path)
+        values = self.fields(kind, table, path, besides)
         if len(self._problems) > before:
             return None
         try:
@@ -86,7 +96,7 @@ class TableReader:
             sound[field.name] = self._default(field) if lacking else value
         return kind(**sound)
 
-    def fields(self, kind: type, table: Any, path: str) -> dict[str, Any]:
+    def fields(self, kind: type, table: Any, path: str, besides: Iterable[str] = ()) -> dict[str, Any]:
         """The values of `kind`'s fields by name; None (also inside of tables and arrays) for each unsound one."""
         if not isinstance(table, dict):
             self._fault(path, f"expected a table, found {_show(path, table)}")
@@ -94,9 +104,7 @@ class TableReader:
         fields = {field.encode_name: field for field in msgspec.structs.fields(typing.cast(Any, kind))}
         for key in table:
             if key not in fields:
-                close = difflib.get_close_matches(key[:80], fields, 1)
-                known = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(fields) or 'none'}"
-                self._fault(dotted(path, key), f"unknown key; {known}")
+                self._fault(dotted(path, key), f"unknown key; {meant(key, [*fields, *besides])}")
         values: dict[str, Any] = {}
         for key, field in fields.items():
             where = dotted(path, key)
@@ -114,8 +122,9 @@ class TableReader:
         origin, args = typing.get_origin(kind), typing.get_args(kind)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             return self.table(kind, value, path)
-        if origin is dict and args[0] is str and isinstance(value, dict):
-            return {k: self._value(args[1], v, dotted(path, k)) for k, v in value.items()}
+        if origin is dict and args[0] in (str, OrganisationName) and isinstance(value, dict):
+            places = {key: dotted(path, key) for key in value}
+            return {self._value(args[0], k, places[k]): self._value(args[1], v, places[k]) for k, v in value.items()}
         if (origin is list or (origin is tuple and args[1:] == (...,))) and isinstance(value, list):
             return origin(self._value(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
         try:
@@ -132,10 +141,20 @@ class TableReader:
             return path_from(value, self._directory)
         if kind is Secret and not self._secrets:
             return Secret.unread(value, self._directory)
+        if kind is OrganisationName:
+            return self._organisation(value)
         try:
             return kind.from_config(value, self._directory)
         except Exception as error:
             raise ValueError(_sentence(error)) from None
+
+    def _organisation(self, value: Any) -> OrganisationName:
+        known = self._organisations
+        if not isinstance(value, str):
+            raise ValueError(f"expected the name of an organisation, found {show(value)}")
+        if known is not None and value not in known:
+            raise ValueError(f"there is no organisation {show(value)}; {meant(value, known)}")
+        return OrganisationName(value)
 
     def _default(self, field: msgspec.structs.FieldInfo) -> Any:
         default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
@@ -143,6 +162,13 @@ class TableReader:
 
     def _fault(self, path: str, message: str) -> None:
         self._problems.append(Problem(path, message))
+
+
+def meant(name: str, known: Iterable[str], those: str = "known") -> str:
+    """Which of the known names was probably meant, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(name[:80], known, 1)
+    return f"did you mean {close[0]!r}?" if close else f"{those}: {', '.join(known) or 'none'}"
 
 
 def dotted(path: str, key: str) -> str:

@@ -13,7 +13,7 @@ from running import write_config, write_plugin
 
 from gateway.config import load_config
 from gateway.hookspecs import Hooks
-from gateway.loader import HOOK_NAMES, Plugin, installed, load_plugins
+from gateway.loader import HOOK_NAMES, OWN_KEYS, Plugin, installed, load_plugins
 from gateway.typed_table import ConfigError
 
 Load = Callable[..., list[Plugin]]
@@ -199,6 +199,61 @@ def test_settings_are_typed(load: Load, tmp_path: Path) -> None:
     assert (delivery.backoff, delivery.concurrency, delivery.ordered) == (1.0, 4, True)
 
 
+def test_a_misspelt_key_of_the_gateways_own_is_known(faults: Any) -> None:
+    """They stand in the same table as the plugin's; a list of known keys has both."""
+    assert faults('[plugins.mine]\nurl = "x"\nenabeld = false\nconcurency = 1\nq = 1\n', mine=CONFIGURED) == [
+        ("plugins.mine.enabeld", "unknown key; did you mean 'enabled'?"),
+        ("plugins.mine.concurency", "unknown key; did you mean 'concurrency'?"),
+        ("plugins.mine.q", f"unknown key; known: url, wait, most, key, folder, {', '.join(OWN_KEYS)}"),
+    ]
+
+
+OWNING = """
+    import msgspec
+    from gateway import ExclusivePath, OrganisationName
+
+    class Plugin:
+        class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+            directory: ExclusivePath
+            index: ExclusivePath | None = None
+            whose: OrganisationName | None = None
+            texts: dict[OrganisationName, str] = {}
+
+        def __init__(self, config):
+            self.config = config
+"""
+
+
+def test_what_a_plugin_has_to_itself_is_no_other_ones(faults: Any, tmp_path: Path) -> None:
+    """However the two write it; each names the other."""
+    (tmp_path / "link").symlink_to("kept")
+    text = "[plugins.mine]\ndirectory = 'kept'\n[plugins.mine-eu]\nuse = 'mine'\ndirectory = 'other/../link'\n"
+    assert faults(text, mine=OWNING) == [
+        ("plugins.mine-eu.directory", "is the same as plugins.mine.directory; give each its own")
+    ]
+    assert faults("[plugins.mine]\ndirectory = 'kept'\nindex = 'kept'\n") == [
+        ("plugins.mine.index", "is the same as plugins.mine.directory; give each its own")
+    ]
+
+
+def test_each_may_have_its_own(load: Load) -> None:
+    """Also where one is switched off."""
+    text = "[plugins.mine]\ndirectory = 'a'\n[plugins.mine-eu]\nuse = 'mine'\ndirectory = 'b'\n"
+    off = "[plugins.mine-off]\nuse = 'mine'\ndirectory = 'a'\nenabled = false\n"
+    assert [plugin.name for plugin in load(text + off, mine=OWNING)] == ["mine", "mine-eu"]
+
+
+def test_an_organisation_that_a_plugin_names_is_one_of_the_configs(load: Load, faults: Any) -> None:
+    """As a key or as a value."""
+    [plugin] = load("[plugins.mine]\ndirectory = 'a'\nwhose = 'acme'\ntexts.acme = 'x'\n", mine=OWNING)
+    assert (plugin.instance.config.whose, plugin.instance.config.texts) == ("acme", {"acme": "x"})
+    assert faults("[plugins.mine]\ndirectory = 'a'\nwhose = 5\ntexts.acne = 'x'\ntexts.nope = 'x'\n") == [
+        ("plugins.mine.whose", "expected the name of an organisation, found 5"),
+        ("plugins.mine.texts.acne", "there is no organisation 'acne'; did you mean 'acme'?"),
+        ("plugins.mine.texts.nope", "there is no organisation 'nope'; known: acme"),
+    ]
+
+
 def test_settings_that_are_wrong(faults: Any) -> None:
     """Every fault of a table, with its dotted path."""
     assert faults('[plugins.mine]\nwait = 5\nurll = "x"\ntimeout = "7s"\n', mine=CONFIGURED) == [
@@ -214,7 +269,7 @@ def test_a_plugin_without_settings(load: Load, faults: Any) -> None:
     for name, argument in (("none", ""), ("one", ", config")):
         [plugin] = load(f"[plugins.{name}]\n", **{name: source.format(argument)})
         assert plugin.instance.made
-    assert faults('[plugins.none]\nurl = "x"\n') == [("plugins.none.url", "unknown key; known: none")]
+    assert faults('[plugins.none]\nurl = "x"\n') == [("plugins.none.url", f"unknown key; known: {', '.join(OWN_KEYS)}")]
 
 
 @pytest.mark.parametrize(
@@ -230,6 +285,13 @@ def test_an_init_that_raises(faults: Any, body: str, cause: str) -> None:
     """One sentence, also for what is no `Exception`."""
     source = f"class Plugin:\n    def __init__(self, config): {body}\n"
     assert faults("[plugins.sad]\n", sad=source) == [("plugins.sad", f"plugin_sad:Plugin from plugin-sad 1.0: {cause}")]
+
+
+def test_a_long_error_is_told_whole(faults: Any) -> None:
+    """Its end may be what helps."""
+    source = "class Plugin:\n    def __init__(self, config): raise ValueError('long ' * 100 + 'end')\n"
+    [(_, message)] = faults("[plugins.sad]\n", sad=source)
+    assert message.endswith("long long end")
 
 
 # Instances
@@ -311,27 +373,34 @@ def test_arguments_may_be_left_out_and_reordered(load: Load) -> None:
 @pytest.mark.parametrize(
     ("hooks", "message"),
     [
-        ("@hookimpl\ndef on_paymnt(self, event): ...", "on_paymnt is no hook; hooks: startup, shutdown, "),
-        ("def on_paymnt(self, event): ...", "on_paymnt is no hook; hooks: startup, shutdown, "),
-        ("@hookimpl\ndef chekpoint(self): ...", "unknown hook 'chekpoint'"),
-        ("@hookimpl\ndef on_payment(self, event, payload, more): ...", "{'more'}"),
-        ("@hookimpl\ndef on_event(self, evnt): ...", "{'evnt'}"),
-        ("def on_event(self, evnt): ...", "{'evnt'}"),
-        ("@hookimpl(wrapper=True)\ndef on_event(self, event): yield", "on_event is a hook wrapper"),
+        ("@hookimpl\ndef on_paymnt(self, event): ...", "on_paymnt is no hook; did you mean 'on_payment'?"),
+        ("def on_paymnt(self, event): ...", "on_paymnt is no hook; did you mean 'on_payment'?"),
+        ("def on_xyz(self, event): ...", f"on_xyz is no hook; hooks: {', '.join(HOOK_NAMES)}"),
+        ("@hookimpl\ndef chekpoint(self): ...", "chekpoint is no hook; did you mean 'checkpoint'?"),
         (
-            "@hookimpl\nasync def on_event(self, event): yield",
-            "on_event has a yield in it",
+            "@hookimpl\ndef on_payment(self, event, payload, more): ...",
+            "on_payment has no argument 'more'; arguments: event, payload",
         ),
-        ("@hookimpl\ndef on_event(self, event): yield", "on_event has a yield in it"),
+        ("@hookimpl\ndef on_event(self, evnt): ...", "on_event has no argument 'evnt'; arguments: event"),
+        ("def checkpoint(self, evnt): ...", "checkpoint has no argument 'evnt'; arguments: none"),
+        (
+            "@hookimpl(wrapper=True)\ndef on_event(self, event): yield",
+            "on_event is a hook wrapper; wrappers are not supported",
+        ),
+        *(
+            (
+                f"@hookimpl\n{kind} on_event(self, event): yield",
+                "on_event has a yield in it: calling it would do nothing",
+            )
+            for kind in ("def", "async def")
+        ),
     ],
 )
 def test_a_misspelt_hook_or_argument(faults: Any, hooks: str, message: str) -> None:
-    """An error that names it, instead of a plugin that does nothing in silence."""
-    [(path, found)] = faults("[plugins.odd]\n", odd=one(hooks))
-    assert path == "plugins.odd"
-    assert found.startswith("plugin_odd:Plugin from plugin-odd 1.0: ValueError: ")
-    assert message in found
-    assert "\n" not in found
+    """A whole sentence that names it, instead of a plugin that does nothing in silence."""
+    assert faults("[plugins.odd]\n", odd=one(hooks)) == [
+        ("plugins.odd", f"plugin_odd:Plugin from plugin-odd 1.0: {message}")
+    ]
 
 
 def test_other_methods_are_the_plugins_own(load: Load) -> None:

@@ -15,9 +15,12 @@ from typing import Any, Final, NamedTuple
 
 import tomli
 
+from gateway.cli.ports import own_port
 from gateway.config import Config, is_loopback
 from gateway.invoke import CallTimeout, PluginFault, Stuck
+from gateway.journal import JournalError
 from gateway.journal.lock import JournalLock
+from gateway.journal.schema import look_at
 from gateway.loader import Plugin
 from gateway.tls import tls_faults
 from gateway.typed_table import Problem, dotted
@@ -94,6 +97,11 @@ def _journal(config: Config) -> Iterator[Finding]:
         yield _error(path, f"the folder {folder} cannot be written to by this user")
     elif journal.exists() and not os.access(journal, os.R_OK | os.W_OK):
         yield _error(path, f"{journal} cannot be read and written by this user")
+    elif not JournalLock(journal).is_held():  # nobody looks into one that is written to
+        try:
+            look_at(journal)
+        except JournalError as error:
+            yield _error(path, str(error))
     kind = _file_system(folder)
     if kind is not None and _NETWORK_FILE_SYSTEMS.fullmatch(kind):
         yield _error(path, f"{folder} is on a network file system ({kind}), which cannot keep a journal safe")
@@ -139,7 +147,7 @@ def _tls(config: Config) -> Iterator[Finding]:
 
 
 def _listeners(config: Config, unsound: Collection[str]) -> Iterator[Finding]:
-    unsure = "journal" in unsound or JournalLock(config.journal.path).is_held()  # then it may be our own gateway's
+    lock = None if "journal" in unsound else JournalLock(config.journal.path)
     for table, host, port in (
         ("server", config.server.host, config.server.port),
         ("admin", config.admin.host, config.admin.port),
@@ -152,7 +160,11 @@ def _listeners(config: Config, unsound: Collection[str]) -> Iterator[Finding]:
             yield _error(f"{table}.host", f"{host} is no name or address that this machine knows")
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                if not unsure:
+                ours = None if lock is None else own_port(lock, port)
+                if ours is None:
+                    what = f"{port} is in use, and whether by the gateway that runs cannot be seen from here"
+                    yield _warning(f"{table}.port", what)
+                elif not ours:
                     yield _error(f"{table}.port", f"{port} is in use by another program")
             elif error.errno == errno.EADDRNOTAVAIL:
                 yield _error(f"{table}.host", f"{host} is not an address of this machine")

@@ -28,7 +28,8 @@ class Wired(NamedTuple):
 def wire(config_path: Path) -> Wired:
     """Look at both levels, whatever the first has found; `ConfigError` where the file is no TOML at all."""
     config, fields = read_config(config_path)
-    plugins, wiring = load_sound(config)
+    unsure = any(problem.path.partition(".")[0] == "organisations" for problem in fields)
+    plugins, wiring = load_sound(config, None if unsure else config.organisations)
     values = None
     loaded = msgspec.structs.replace(config, values=_without_faulty_providers(config.values, plugins))
     try:

@@ -37,16 +37,16 @@ class JournalLock:
     def __init__(self, journal: Path, name: str = GATEWAY) -> None:
         self._journal = journal
         self._name = name
-        self._path = journal.with_name(journal.name + ".lock")
+        self.path = journal.with_name(journal.name + ".lock")
         self._descriptor = -1
 
     def take(self, patience: float = 0.0) -> Self:
         """`JournalBusy` naming the process that holds it; a command is asked to make way, for so many seconds."""
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise JournalError(f"the journal's lock {self._path} cannot be opened: {error.strerror}") from None
+            raise JournalError(f"the journal's lock {self.path} cannot be opened: {error.strerror}") from None
         deadline, asked = time.monotonic() + patience, False
         while not _locked(descriptor):
             holder = _holder(descriptor)
@@ -77,7 +77,7 @@ class JournalLock:
     def holder(self) -> Holder | None:
         """Which process holds it now, if any."""
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return None
         try:

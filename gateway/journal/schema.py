@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from gateway.journal import JournalError
 from gateway.journal.wal import BUSY_MS, LONG
 
 VERSION: Final = 1
+_ONLY_LOOK: Final = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 
 # events: `created` and `digest` find a repeated body; the first event of a natural key owns `natural_key`.
 # Both are null where they do not apply. Both indexes grow at their end, as dates and message numbers do.
@@ -114,11 +116,7 @@ def open_writer(path: Path, vfs: str | None = None) -> apsw.Connection:
 
 def _prepare(connection: apsw.Connection, path: Path) -> None:
     connection.set_busy_timeout(BUSY_MS)
-    version = connection.pragma("user_version")
-    if version == 0 and rows(connection, "SELECT 1 FROM sqlite_schema LIMIT 1"):
-        raise JournalError(f"{path}: is a database, but no journal")
-    if version not in (0, VERSION):
-        raise JournalError(f"{path}: was written by another version of the gateway (layout {version})")
+    version = _version(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     mode, level = connection.pragma("journal_mode"), connection.pragma("synchronous")
@@ -132,6 +130,30 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
         with connection:
             connection.execute(TABLES)
             connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def look_at(path: Path) -> None:
+    """`JournalError` with a sentence where a file is there that no gateway would take for its journal. Changes nothing,
+    and so looks past what only a write-ahead log has."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise JournalError(f"the journal {path} cannot be opened: it is no file")
+    try:
+        with contextlib.closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=_ONLY_LOOK)) as found:
+            _version(found, path)
+    except apsw.Error as error:
+        raise JournalError(f"the journal {path} cannot be opened: {error}") from error
+
+
+def _version(connection: apsw.Connection, path: Path) -> int:
+    """The layout of a journal; 0 for one that has no tables yet."""
+    version = connection.pragma("user_version")
+    if version == 0 and rows(connection, "SELECT 1 FROM sqlite_schema LIMIT 1"):
+        raise JournalError(f"{path}: is a database, but no journal")
+    if version not in (0, VERSION):
+        raise JournalError(f"{path}: was written by another version of the gateway (layout {version})")
+    return int(version)
 
 
 def make_folder(folder: Path) -> None:

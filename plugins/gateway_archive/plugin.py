@@ -6,11 +6,10 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
-from gateway import Context, Event, hookimpl
+from gateway import Context, Event, ExclusivePath, hookimpl
 from gateway_archive.lines import Item, place_and_line
 from gateway_archive.store import ArchiveError, Store
 
@@ -50,7 +49,7 @@ class ArchivePlugin:
     class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """`directory`: where the files go. `compress`: whether days that are over become `.jsonl.zst`."""
 
-        directory: Path
+        directory: ExclusivePath
         compress: bool = False
 
     def __init__(self, config: Config, clock: Callable[[], datetime] = _now) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import msgspec
 
-from gateway import Context, CustomValueRequest, Value, Values, hookimpl
+from gateway import CustomValueRequest, OrganisationName, Value, Values, hookimpl
 
 __all__ = ["StaticValuesPlugin"]
 
@@ -33,7 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """`values` for everybody, and `organisations` over them."""
 
     values: dict[str, Constant] = {}
-    organisations: dict[str, dict[str, Constant]] = {}
+    organisations: dict[OrganisationName, dict[str, Constant]] = {}
 
 
 class StaticValuesPlugin:
@@ -43,14 +43,9 @@ class StaticValuesPlugin:
 
     def __init__(self, config: Settings) -> None:
         self._common = _plain(config.values)
-        self._own = {name: {**self._common, **_plain(values)} for name, values in config.organisations.items()}
-
-    @hookimpl
-    async def startup(self, context: Context) -> None:
-        unknown = sorted(self._own.keys() - set(context.organisations))
-        if unknown:
-            known = ", ".join(context.organisations)
-            raise ValueError(f"organisations.{unknown[0]}: there is no such organisation; there are {known}")
+        self._own: dict[str, dict[str, Value]] = {
+            name: {**self._common, **_plain(values)} for name, values in config.organisations.items()
+        }
 
     @hookimpl
     def custom_value_fields(self) -> set[str]:

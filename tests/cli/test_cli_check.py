@@ -6,14 +6,18 @@ import errno
 import json
 import os
 import socket
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from click.testing import CliRunner, Result
-from running import RunningGateway, write_config, write_plugin
+from running import RunningGateway, run_cli, write_config, write_plugin
 
 from gateway.cli import cli, environment
+from gateway.journal.lock import GATEWAY, Holder, JournalLock
 from gateway.sample import _customers, init
 
 CHECKED = """
@@ -290,6 +294,34 @@ def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
     assert {"server.port": f"{port} is in use by another program"} == errors
 
 
+@pytest.mark.parametrize("listener", ["server", "admin"])
+def test_a_port_that_the_running_gateway_does_not_have_is_an_error(
+    running_gateway: RunningGateway, listener: str
+) -> None:
+    """The config was changed since it started, and another program listens there."""
+    text = running_gateway.config_path.read_text()
+    changed = running_gateway.directory / "changed.toml"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        before = getattr(running_gateway.config, listener).port
+        changed.write_text(text.replace(f"port = {before}", f"port = {port}"))
+        assert found(changed) == ({f"{listener}.port": f"{port} is in use by another program"}, {})
+
+
+@pytest.mark.parametrize("process", ["no process", "1"])
+def test_a_port_of_which_nothing_can_be_known_is_a_warning(
+    running_gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, process: str
+) -> None:
+    """The process that has the journal is out of sight, or its number is another one's here."""
+    monkeypatch.setattr(JournalLock, "holder", lambda self: Holder(process, GATEWAY))
+
+    errors, warnings = found(running_gateway.config_path)
+
+    assert errors == {}
+    assert warnings.keys() == {"server.port", "admin.port"}
+    assert "whether by the gateway that runs cannot be seen from here" in warnings["server.port"]
+
+
 def test_the_running_gateways_own_ports_are_no_fault(running_gateway: RunningGateway) -> None:
     """Its config may be checked beside it."""
     assert found(running_gateway.config_path) == ({}, {})
@@ -334,6 +366,89 @@ def test_tls_files_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
     errors, _ = found(config)
     assert list(errors) == ["server.tls"]
     assert "are no pair that can be used" in errors["server.tls"]
+
+
+def a_folder(place: Path) -> None:
+    place.mkdir()
+
+
+def a_text(place: Path) -> None:
+    place.write_text("no journal\n" * 200)
+
+
+def a_short_text(place: Path) -> None:
+    place.write_text("no journal")
+
+
+def a_database(place: Path) -> None:
+    with closing(apsw.Connection(str(place))) as database:
+        database.execute("CREATE TABLE customers (uid TEXT)")
+
+
+def a_later_journal(place: Path) -> None:
+    with closing(apsw.Connection(str(place))) as database:
+        database.pragma("user_version", 99)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (a_folder, "the journal {} cannot be opened: it is no file"),
+        (a_text, "the journal {} cannot be opened: file is not a database"),
+        (a_short_text, "the journal {} cannot be opened: file is not a database"),
+        (a_database, "{}: is a database, but no journal"),
+        (a_later_journal, "{}: was written by another version of the gateway (layout 99)"),
+    ],
+)
+def test_what_is_no_journal_is_an_error(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+    """Nothing of it is changed, and nothing is made beside it."""
+    place = tmp_path / "journal?.db"
+    make(place)
+    config = write_config(tmp_path, '[journal]\npath = "journal?.db"\n')
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+
+    assert found(config) == ({"journal.path": message.format(place)}, {})
+    assert before == {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+
+
+def test_a_journal_of_this_gateway_is_none(running_gateway: RunningGateway) -> None:
+    """Closed as it should be, or left by one that was killed; an empty file, too."""
+    running_gateway.stop()
+    assert found(running_gateway.config_path) == ({}, {})
+    running_gateway.start()
+    running_gateway.kill()
+    assert found(running_gateway.config_path) == ({}, {})
+    running_gateway.config.journal.path.write_bytes(b"")
+    assert found(running_gateway.config_path) == ({}, {})
+
+
+def test_a_journal_without_room_for_anything_is_an_error(tmp_path: Path) -> None:
+    """Every event would be answered 503."""
+    errors, _ = found(write_config(tmp_path, '[journal]\nmax_size = "0 B"\n'), "--offline")
+
+    assert errors == {"journal.max_size": "must be at least \"1 MiB\", found '0 B'"}
+
+
+def test_two_archives_of_one_directory_are_an_error(tmp_path: Path) -> None:
+    """The second could not start; `run` says so with the same exit code."""
+    config = write_config(
+        tmp_path, '[plugins.archive]\ndirectory = "a"\n[plugins.archive-eu]\nuse = "archive"\ndirectory = "./a"\n'
+    )
+
+    message = "is the same as plugins.archive.directory; give each its own"
+    assert found(config, "--offline") == ({"plugins.archive-eu.directory": message}, {})
+    assert run_cli(["run", "-c", config]).returncode == 78
+
+
+def test_constants_for_an_organisation_that_is_none_are_an_error(tmp_path: Path) -> None:
+    """`run` says so with the same exit code; an organisation whose own table has a fault is one all the same."""
+    table = '[plugins.static_values.organisations.nope]\nsupport = "1"\n'
+    path = "plugins.static_values.organisations.nope"
+    assert found(write_config(tmp_path, table)) == ({path: "there is no organisation 'nope'; known: acme"}, {})
+    assert run_cli(["run", "-c", tmp_path / "config.toml"]).returncode == 78
+
+    errors, _ = found(write_config(tmp_path, f"[organisations.nope]\nsecrets = 5\n{table}"))
+    assert errors.keys() == {"organisations.nope.secrets"}
 
 
 def test_a_disk_without_room_is_an_error(tmp_path: Path) -> None:

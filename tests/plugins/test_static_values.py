@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from asking import ask, problem_of, read_config, running, values_of
 
-from gateway.invoke import PluginFault
 from gateway.loader import load_plugins
 from gateway.typed_table import ConfigError
 
@@ -51,13 +50,11 @@ def test_an_organisations_own_values_come_over_the_common_ones(tmp_path: Path) -
 def test_an_organisation_that_is_none_stops_the_start(tmp_path: Path) -> None:
     """A slip there would silently answer with the common value."""
 
-    async def scenario() -> None:
-        async with running(tmp_path, "[plugins.static_values.organisations.acne]\nsupport = '1'\n"):
-            raise AssertionError("started")
-
-    with pytest.raises(PluginFault) as raised:
-        asyncio.run(scenario())
-    assert str(raised.value) == "ValueError: organisations.acne: there is no such organisation; there are acme"
+    with pytest.raises(ConfigError) as raised:
+        load_plugins(read_config(tmp_path, "[plugins.static_values.organisations.acne]\nsupport = '1'\n"))
+    [problem] = raised.value.problems
+    assert problem.path == "plugins.static_values.organisations.acne"
+    assert problem.message == "there is no organisation 'acne'; did you mean 'acme'?"
 
 
 @pytest.mark.parametrize("value", ["[1]", "{ a = 1 }", "nan", "inf", "09:00:00"])
