@@ -113,7 +113,8 @@ class _Loader:
     def load(self, table: PluginTable) -> Plugin | None:
         path = dotted("plugins", table.name)
         try:
-            entry, kind = plugin_class(table.plugin, self._available)
+            entry = _entry(table.plugin, self._available)
+            kind = _import(entry)
         except LookupError as error:
             self._fault(path, str(error.args[0]))
             return None
@@ -148,10 +149,18 @@ class _Loader:
         self.problems.append(Problem(path, message))
 
 
-def plugin_class(name: str, available: dict[str, list[EntryPoint]]) -> tuple[EntryPoint, Any]:
-    """A plugin's entry point and its class; `LookupError` with a sentence where it can be no plugin."""
+def class_of(name: str, available: dict[str, list[EntryPoint]]) -> type:
+    """A plugin's class, and its hooks looked at as far as that goes without an instance; `LookupError` with a sentence
+    where it can be no plugin."""
     entry = _entry(name, available)
-    return entry, _import(entry)
+    kind = _import(entry)
+    try:
+        bind(object.__new__(kind), name)
+    except HookError as error:
+        raise LookupError(f"{origin(entry)}: {error}") from None
+    except TypeError:
+        pass  # only its own `__new__` can make one
+    return kind
 
 
 def _construct(kind: Any, settings: Any) -> Any:
@@ -170,7 +179,7 @@ def _entry(name: str, available: dict[str, list[EntryPoint]]) -> EntryPoint:
     return entries[0]
 
 
-def _import(entry: EntryPoint) -> Any:
+def _import(entry: EntryPoint) -> type:
     try:
         kind = entry.load()
     except BaseException as error:

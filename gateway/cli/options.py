@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -26,12 +27,22 @@ def _config_path(context: click.Context, parameter: click.Parameter, value: Path
     return Path(os.environ.get("GATEWAY_CONFIG") or "config.toml")
 
 
+def config_is_named() -> bool:
+    """Whether the config file is one that was asked for, and not only the default."""
+    context: click.Context | None = click.get_current_context()
+    while context is not None:
+        if context.get_parameter_source("config_path") is ParameterSource.COMMANDLINE:
+            return True
+        context = context.parent
+    return bool(os.environ.get("GATEWAY_CONFIG"))
+
+
 def config_option(function: F) -> F:
     return click.option(
         "-c",
         "--config",
         "config_path",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # that it cannot be read is said with all its other faults
         callback=_config_path,
         help="The config file.  [default: $GATEWAY_CONFIG, or config.toml]",
     )(function)

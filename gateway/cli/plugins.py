@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from gateway.cli.options import config_option, json_option
+from gateway.cli.options import config_is_named, config_option, json_option
 from gateway.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from gateway.config import PluginTable
 
 
 class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -33,14 +37,15 @@ def command(config_path: Path, as_json: bool) -> None:
     """List what is installed and what is enabled.
 
     First the plugins of the config in the order of their calls, then what else is installed. A table [plugins.NAME] in
-    the config turns a plugin on. Of the settings those with a * must be given.
+    the config turns a plugin on. Of the settings those with a * must be given. A plugin in the state `error` cannot
+    start; the reason stands below.
 
     \b
     Examples:
       gateway plugins
       gateway plugins --json | jq 'select(.enabled).name'
     """
-    rows = _rows(config_path)
+    rows = list(_rows(config_path))
     if as_json:
         for row in rows:
             print_json(row)
@@ -51,55 +56,66 @@ def command(config_path: Path, as_json: bool) -> None:
             click.echo(f"{row.name}: {row.error}", err=True)
 
 
-def _rows(config_path: Path) -> list[Row]:
-    from gateway.config import load_config
-    from gateway.loader import installed
+def _rows(config_path: Path) -> Iterator[Row]:
+    from gateway.loader import class_of, installed
 
     available = installed()
-    tables = load_config(config_path, secrets=False).plugins if config_path.exists() else ()
-    rows = []
+    tables, faults = _configured(config_path)
+
+    def rows(name: str, plugin: str, enabled: bool) -> Iterator[Row]:
+        kind, error = None, faults.get(name)
+        try:
+            kind = class_of(plugin, available)
+        except LookupError as unfit:
+            error = error or str(unfit.args[0])
+        entries: list[EntryPoint | None] = [*available.get(plugin, [])]
+        for entry in entries or [None]:
+            yield _row(name, plugin, entry, enabled, kind, error)
+
     for table in tables:
-        entries = available.get(table.plugin, [])
-        rows += [_row(table.name, entry, table.settings.enabled) for entry in entries]
-        if not entries:
-            rows.append(_missing(table.name, table.plugin, table.settings.enabled))
+        yield from rows(table.name, table.plugin, table.settings.enabled)
     used = {table.plugin for table in tables}
-    rows += [_row(name, entry, False) for name in available.keys() - used for entry in available[name]]
-    return rows
+    for name in sorted(available.keys() - used):
+        yield from rows(name, name, False)
 
 
-def _row(name: str, entry: EntryPoint, enabled: bool) -> Row:
-    from gateway.invoke import describe
+def _configured(config_path: Path) -> tuple[tuple[PluginTable, ...], dict[str, str]]:
+    """The plugins of the config, which need not be there unless it was asked for; and what keeps some from starting."""
+    from gateway.config import load_config
+    from gateway.loader import load_sound
+    from gateway.typed_table import dotted
+
+    if not (config_path.exists() or config_is_named()):
+        return (), {}
+    config = load_config(config_path, secrets=False)
+    _, problems = load_sound(config, config.organisations, secrets=False)
+    faults = {}
+    for table in config.plugins:
+        path = dotted("plugins", table.name)
+        messages = [problem.message for problem in problems if problem.path == path]
+        messages += [
+            f"{problem.path.removeprefix(f'{path}.')}: {problem.message}"
+            for problem in problems
+            if problem.path.startswith(f"{path}.")
+        ]
+        if messages:
+            faults[table.name] = "; ".join(messages)
+    return config.plugins, faults
+
+
+def _row(name: str, plugin: str, entry: EntryPoint | None, enabled: bool, kind: Any, error: str | None) -> Row:
     from gateway.loader import HOOK_NAMES, distribution_of
 
-    distribution, version = distribution_of(entry)
-    hooks: list[str] = []
-    settings: dict[str, Any] = {}
-    error = None
-    try:
-        kind = entry.load()
-        hooks = [hook for hook in HOOK_NAMES if hasattr(kind, hook)]
-        settings = _settings(getattr(kind, "Config", None))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as problem:
-        error = f"{entry.value} cannot be imported: {describe(problem)}"
+    distribution, version = distribution_of(entry) if entry is not None else ("", "")
     return Row(
         name=name,
-        plugin=entry.name,
+        plugin=plugin,
         version=version,
         distribution=distribution,
         enabled=enabled,
-        hooks=hooks,
-        settings=settings,
+        hooks=[hook for hook in HOOK_NAMES if hasattr(kind, hook)],
+        settings=_settings(getattr(kind, "Config", None)),
         error=error,
-    )
-
-
-def _missing(name: str, plugin: str, enabled: bool) -> Row:
-    error = f"no plugin {plugin!r} is installed"
-    return Row(
-        name=name, plugin=plugin, version="", distribution="", enabled=enabled, hooks=[], settings={}, error=error
     )
 
 

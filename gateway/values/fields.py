@@ -132,7 +132,7 @@ class Rules:
         return [
             Problem(f"values.fields.{one}", f"differs from {other!r} by case only; they are two fields")
             for one, other in combinations(names, 2)
-            if one.casefold() == other.casefold()
+            if one.casefold() == other.casefold() and self.field(one) != self.field(other)
         ]
 
 

@@ -562,6 +562,15 @@ def test_a_short_admin_password_is_a_warning(tmp_path: Path, length: int, warned
     assert found(config, "--offline")[1].keys() == found(config)[1].keys()
 
 
+def test_an_alias_that_differs_by_case_is_none(tmp_path: Path) -> None:
+    """It stands for the field itself; one of another field is."""
+    config = write_config(tmp_path, '[values.fields.balance]\naliases = ["Balance", "BALANCE"]\n')
+    assert found(config) == ({}, {})
+
+    config = write_config(tmp_path, '[values.fields.balance]\n[values.fields.rate]\naliases = ["Balance"]\n')
+    assert found(config)[1].keys() == {"values.fields.Balance"}
+
+
 def test_no_secret_is_shown(tmp_path: Path) -> None:
     """Not even when it is what is wrong."""
     config = write_config(tmp_path)

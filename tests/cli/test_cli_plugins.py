@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 from running import write_config, write_plugin
 
@@ -99,16 +100,93 @@ def test_a_plugin_that_is_not_installed_is_said_to_be_missing(tmp_path: Path) ->
     """The config names it, and nobody has it."""
     config = write_config(tmp_path, "[plugins.crm]\n")
 
-    assert rows(config)["crm"]["error"] == "no plugin 'crm' is installed"
-    assert "crm: no plugin 'crm' is installed\n" in plugins(config).stderr
+    assert rows(config)["crm"]["error"].startswith("no plugin 'crm' is installed; installed: archive, ")
+    assert "crm: no plugin 'crm' is installed; " in plugins(config).stderr
 
 
-def test_without_a_config_what_is_installed_is_listed(tmp_path: Path) -> None:
+def test_without_a_config_what_is_installed_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before `gateway init`, too; nothing is enabled then."""
-    found = rows(tmp_path / "config.toml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
+    result = CliRunner().invoke(cli, ["plugins", "--json"])
+    found = [json.loads(line) for line in result.output.splitlines()]
 
-    assert {"archive", "logging", "sql_values"} <= found.keys()
-    assert not any(row["enabled"] for row in found.values())
+    names = [row["name"] for row in found]
+    assert {"archive", "logging", "sql_values"} <= set(names)
+    assert names == sorted(names)
+    assert not any(row["enabled"] for row in found)
+
+
+@pytest.mark.parametrize("arguments", [["-c", "typo.toml", "plugins"], ["plugins", "-c", "typo.toml"], ["plugins"]])
+def test_a_config_that_was_asked_for_must_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """By `-c`, wherever it stands, or by the environment."""
+    monkeypatch.chdir(tmp_path)
+    environment = {} if "-c" in arguments else {"GATEWAY_CONFIG": "typo.toml"}
+
+    result = CliRunner().invoke(cli, arguments, env=environment)
+
+    assert result.exit_code == 78
+    assert "typo.toml: config: there is no such file" in result.output
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("Plugin = 5", "is no class"),
+        ("class Plugin:\n    def on_paymnt(self, event): ...", "on_paymnt is no hook; did you mean 'on_payment'?"),
+        ("class Plugin:\n    def on_event(self, evnt): ...", "on_event has no argument 'evnt'; arguments: event"),
+        (
+            "import msgspec\nclass Plugin:\n    class Config(msgspec.Struct):\n        timeout: int = 1\n",
+            "Config has timeout, which is the gateway's own",
+        ),
+    ],
+)
+def test_what_can_never_start_is_an_error(tmp_path: Path, site: Path, source: str, message: str, enabled: bool) -> None:
+    """Whether the config uses it or not, with the sentence that `check` has."""
+    write_plugin(site, "odd", source)
+    config = write_config(tmp_path, "[plugins.odd]\n" if enabled else "")
+
+    row = rows(config)["odd"]
+    result = plugins(config)
+
+    assert row["enabled"] == enabled
+    assert row["error"].startswith("plugin_odd:Plugin from plugin-odd 1.0")
+    assert row["error"].endswith(message)
+    [line] = [line for line in result.stdout.splitlines() if line.startswith("odd ")]
+    assert line.split()[1] == "error"
+    assert f"odd: {row['error']}\n" in result.stderr
+
+
+def test_what_cannot_start_with_its_settings_is_an_error(tmp_path: Path, site: Path) -> None:
+    """A key that is missing, and an `__init__` that raises; every fault of it."""
+    write_plugin(site, "counting", COUNTING)
+    config = write_config(tmp_path, "[plugins.counting]\nstep = 1\n[plugins.two]\nuse = 'counting'\nx = 1\n")
+
+    found = rows(config)
+
+    cause = "AssertionError: listing makes no instance"
+    assert found["counting"]["error"] == f"plugin_counting:Plugin from plugin-counting 1.0: {cause}"
+    assert found["two"]["error"].startswith("x: unknown key; known: step, name, enabled, ")
+    assert found["two"]["error"].endswith("; step: is missing")
+    assert found["two"]["hooks"] == ["on_payment", "checkpoint"]
+
+
+def test_two_distributions_of_one_name_are_both_listed_as_errors(tmp_path: Path, site: Path) -> None:
+    """Either could be meant, so neither can start."""
+    write_plugin(site, "twice", COUNTING)
+    other = site / "somebody_else-2.5.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: somebody-else\nVersion: 2.5\n")
+    (other / "entry_points.txt").write_text("[gateway.plugins]\ntwice = plugin_twice:Plugin\n")
+
+    lines = plugins(write_config(tmp_path), "--json").output.splitlines()
+
+    found = [row for row in map(json.loads, lines) if row["name"] == "twice"]
+    assert {row["distribution"] for row in found} == {"plugin-twice", "somebody-else"}
+    assert all(row["error"].startswith("the name 'twice' is claimed by ") for row in found)
 
 
 def test_in_a_pipe_the_table_is_plain_and_aligned(tmp_path: Path) -> None:
