@@ -221,12 +221,12 @@ def eventually(holds: Callable[[], bool], *, within: float = 10.0) -> None:
 
 
 def on_a_terminal(
-    arguments: Sequence[str | Path], *, answer: str = "", environment: dict[str, str] | None = None
+    arguments: Sequence[str | Path], *, answer: str = "", environment: dict[str, str] | None = None, columns: int = 120
 ) -> tuple[int, str]:
-    """A `gateway` command on a terminal of its own, 120 columns wide, with `answer` typed: its exit code, and what
+    """A `gateway` command on a terminal of its own, so many columns wide, with `answer` typed: its exit code, and what
     was to be seen."""
     terminal, ours = pty.openpty()
-    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
         [GATEWAY, *map(str, arguments)],
         stdin=ours,

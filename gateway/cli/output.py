@@ -39,8 +39,9 @@ def printable(text: str) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrapped: int = 1) -> int:
-    """A table with a header, of which the last `wrapped` columns may wrap on a terminal; how many rows it had. Long
-    cells of the others are shortened. Nothing is printed where there is no row."""
+    """A table with a header, of which the last `wrapped` columns may wrap on a terminal, or stand on a line of
+    their own where it is narrow; how many rows it had. Long cells of the others are shortened. Nothing is printed where
+    there is no row."""
     unwrapped = len(columns) - wrapped
     rows = ([*map(_shortened, row[:unwrapped]), *row[unwrapped:]] for row in rows)
     first = list(islice(rows, _MEASURED))
@@ -88,12 +89,19 @@ def _rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], unwrapped
     from rich.table import Table
     from rich.text import Text
 
+    from gateway.cli.narrow import WHOLE, fits, print_stacked
+
+    console = Console()
+    cells = [[Text(printable(cell), style=_STYLES.get(cell.partition(" ")[0], "")) for cell in row] for row in rows]
+    if not fits(console.width, columns, cells, unwrapped):
+        print_stacked(console, columns, cells, unwrapped)
+        return
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=index < unwrapped)
-    for row in rows:
-        table.add_row(*(Text(printable(cell), style=_STYLES.get(cell.partition(" ")[0], "")) for cell in row))
-    Console().print(table)
+        table.add_column(column, overflow="fold", no_wrap=index < unwrapped or column in WHOLE)
+    for row in cells:
+        table.add_row(*row)
+    console.print(table)
 
 
 _STYLES = {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
 
+import click
 import pytest
 from running import RunningGateway, eventually, on_a_terminal, running, write_config
 
-from gateway.journal import Filter
+from gateway.journal import EventRow, Filter
 from gateway.journal.reader import open_reader
 from gateway.simulate import body, encode
 
@@ -34,6 +37,11 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
         yield started
 
 
+def all_events(gateway: RunningGateway) -> list[EventRow]:
+    with closing(open_reader(gateway.config)) as reader:
+        return list(reader.events(Filter()))
+
+
 def dead(gateway: RunningGateway) -> int:
     reader = open_reader(gateway.config)
     try:
@@ -42,7 +50,7 @@ def dead(gateway: RunningGateway) -> int:
         reader.close()
 
 
-def run(gateway: RunningGateway, *arguments: str, **options: str) -> tuple[int, str]:
+def run(gateway: RunningGateway, *arguments: str, **options: Any) -> tuple[int, str]:
     return on_a_terminal([*arguments, "-c", gateway.config_path], **options)
 
 
@@ -54,6 +62,24 @@ def test_events_are_a_table_of_the_newest_in_colour(gateway: RunningGateway) -> 
     assert seen.count("payment") == 20
     assert "───" in seen
     assert f"{ESCAPE}1;31mdead shop" in seen
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 120, 200])
+@pytest.mark.parametrize("command", [["events"], ["dead"], ["dead", "--hook", "payment"]])
+def test_ids_and_reasons_stay_readable(gateway: RunningGateway, command: list[str], columns: int) -> None:
+    """On terminals of any usual width: each id stands whole, every column is there, and no line is broken."""
+    ids = [row.id for row in all_events(gateway)][-20 if command == ["events"] else 0 :]
+
+    code, seen = run(gateway, *command, columns=columns)
+
+    lines = click.unstyle(seen).splitlines()
+    assert code == 0
+    assert [word for line in lines for word in line.split() if word in ids] == ids
+    assert max(map(len, lines)) <= columns
+    for name in ("hook", "conversation", "id", *(("error", "attempts") if "dead" in command else ("state",))):
+        assert any(name in line for line in lines[:2]), name
+    if "dead" in command:
+        assert "the shop is closed" in " ".join(click.unstyle(seen).split())
 
 
 def test_no_color_is_respected(gateway: RunningGateway) -> None:
