@@ -29,11 +29,12 @@ _INTRUSIONS: Final = (401, 415, 421)
 _NO_REPLAY: Final = "there is no replay of this number"
 
 
-class Counted(msgspec.Struct):
-    """How many a filter means, and how many of them were dealt with."""
+class Counted(msgspec.Struct, omit_defaults=True):
+    """How many a filter means, how many of them were dealt with, and how many are of plugins that are off."""
 
     matched: int
     done: int
+    left: int = 0
 
 
 class Started(msgspec.Struct):
@@ -63,6 +64,11 @@ class NotNow(HTTPException):
 def create_admin(gateway: Gateway) -> Litestar:
     """The admin application of a started gateway."""
     journal, delivery = gateway.journal, gateway.delivery
+
+    def require_delivery(plugin: str | None) -> None:
+        if plugin not in delivery.deliverers:
+            known = ", ".join(delivery.deliverers) or "none"
+            raise NotNow(detail=f"no plugin {plugin} takes events here; those that do: {known}")
 
     @get("/", sync_to_thread=False)
     def front() -> Redirect:
@@ -97,9 +103,13 @@ def create_admin(gateway: Gateway) -> Litestar:
     @post("/api/dead/retry", status_code=200)
     async def dead_retry(request: Request[Any, Any, Any]) -> Counted:
         data = read_filter(await request.body())
-        done = await journal.retry_dead(data)
+        if data.plugin is not None:
+            require_delivery(data.plugin)
+        matched = await journal.count_dead(data)
+        done = await journal.retry_dead(data, list(delivery.deliverers))
         await delivery.refresh(data.plugin)
-        return Counted(done, done)
+        left = max(0, matched - done)
+        return Counted(done + left, done, left)
 
     @post("/api/dead/discard", status_code=200)
     async def dead_discard(request: Request[Any, Any, Any]) -> Counted:
@@ -110,9 +120,7 @@ def create_admin(gateway: Gateway) -> Litestar:
     @post("/api/replay", status_code=202)
     async def replay(request: Request[Any, Any, Any]) -> Started:
         data = read_filter(await request.body())
-        if data.plugin not in delivery.deliverers:
-            known = ", ".join(delivery.deliverers) or "none"
-            raise NotNow(detail=f"no plugin {data.plugin} takes events here; those that do: {known}")
+        require_delivery(data.plugin)
         started = await journal.new_replay(data)
         await delivery.refresh(data.plugin)
         return Started(started.number, started.matched)

@@ -163,6 +163,20 @@ def class_of(name: str, available: dict[str, list[EntryPoint]]) -> type:
     return kind
 
 
+def taking_events(config: Config) -> list[str]:
+    """The enabled plugins that events are delivered to; also those of which that cannot be known, for some fault."""
+    available = installed()
+
+    def takes(plugin: str) -> bool:
+        try:
+            kind = class_of(plugin, available)
+        except LookupError:
+            return True
+        return any(hasattr(kind, hook) for hook in EVENT_HOOKS)
+
+    return [table.name for table in config.plugins if table.settings.enabled and takes(table.plugin)]
+
+
 def _construct(kind: Any, settings: Any) -> Any:
     """A plugin without a `Config` may leave the argument out."""
     return kind(settings) if inspect.signature(kind).parameters else kind()

@@ -7,9 +7,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import msgspec
+from apsw import Connection
 
 from gateway.admin import Counted, ReplayState, Started
 from gateway.admin_client import NoAnswer, request
@@ -17,11 +19,11 @@ from gateway.config import Config
 from gateway.gateway import Gateway
 from gateway.journal import Filter, JournalError, progress
 from gateway.journal.lock import GATEWAY, JournalBusy, JournalLock
-from gateway.journal.reader import open_reader
+from gateway.journal.reader import JournalReader, open_reader
 from gateway.journal.schema import open_writer
 from gateway.journal.sqlite import STEP
 from gateway.lifecycle import StartFailed
-from gateway.loader import load_plugins
+from gateway.loader import load_plugins, taking_events
 
 POLL: Final = 0.1
 TAKE_OVER_SECONDS: Final = 5.0
@@ -45,26 +47,42 @@ class Operations:
         self._lock = JournalLock(config.journal.path, command)
 
     def dead_retry(self, which: Filter, dry_run: bool = False) -> Counted:
-        """Have dead letters delivered again, with fresh attempts."""
+        """Have dead letters delivered again, with fresh attempts; those of plugins that are off stay as they are."""
+        on = taking_events(self._config)
+        if which.plugin is not None:
+            _require(which.plugin, on)
         if dry_run:
-            return Counted(self._count(which, dead=True), 0)
-        return self._change_dead("retry", which)
+            with self._reader() as reader:
+                matched = reader.count_dead(which)
+                return Counted(matched, 0, matched - reader.count_dead(which, on))
+        with _explained():
+            if not self._take():
+                return msgspec.convert(self._ask("POST", "/api/dead/retry", which), Counted)
+            with self._lock, contextlib.closing(open_writer(self._config.journal.path)) as connection:
+                matched = progress.count_dead(connection, which)
+                done = _in_steps(connection, partial(progress.retry_dead, plugins=on), which)
+                return Counted(matched, done, matched - done)
 
     def dead_discard(self, which: Filter, dry_run: bool = False) -> Counted:
         """Drop dead letters for good; the events stay until retention takes them."""
         if dry_run:
-            return Counted(self._count(which, dead=True), 0)
-        return self._change_dead("discard", which)
+            with self._reader() as reader:
+                return Counted(reader.count_dead(which), 0)
+        with _explained():
+            if not self._take():
+                return msgspec.convert(self._ask("POST", "/api/dead/discard", which), Counted)
+            with self._lock, contextlib.closing(open_writer(self._config.journal.path)) as connection:
+                done = _in_steps(connection, progress.discard_dead, which)
+                return Counted(done, done)
 
     def replay(self, which: Filter, dry_run: bool = False, progress: Progress | None = None) -> Counted:
         """Deliver events again to `which.plugin`; returns when all were handed over. `progress(done, matched)`."""
         if which.plugin is None:
             raise OperationError("a replay needs the plugin to deliver to")
-        known = [table.name for table in self._config.plugins if table.settings.enabled]
-        if which.plugin not in known:
-            raise OperationError(f"no plugin {which.plugin} is switched on; those that are: {', '.join(known)}")
+        _require(which.plugin, taking_events(self._config))
         if dry_run:
-            return Counted(self._count(which, dead=False), 0)
+            with self._reader() as reader:
+                return Counted(reader.count(which), 0)
         report = progress or (lambda done, matched: None)
         started: Started | None = None
         with _explained():
@@ -76,9 +94,10 @@ class Operations:
                 self._await_gateway()
         return self._replay_running(which, started, report)
 
-    def _count(self, which: Filter, dead: bool) -> int:
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[JournalReader]:
         with _explained(), contextlib.closing(open_reader(self._config)) as reader:
-            return reader.count_dead(which) if dead else reader.count(which)
+            yield reader
 
     def _take(self) -> bool:
         """Whether the journal is ours now: not where a gateway has it, which is to be asked then."""
@@ -95,20 +114,6 @@ class Operations:
         deadline = time.monotonic() + TAKE_OVER_SECONDS
         while self._lock.holder() is None and time.monotonic() < deadline:
             time.sleep(POLL)
-
-    def _change_dead(self, what: str, which: Filter) -> Counted:
-        change = progress.retry_dead if what == "retry" else progress.discard_dead
-        with _explained():
-            if not self._take():
-                return msgspec.convert(self._ask("POST", f"/api/dead/{what}", which), Counted)
-            with self._lock, contextlib.closing(open_writer(self._config.journal.path)) as connection:
-                done = 0
-                while True:
-                    with connection:
-                        count = change(connection, which, STEP)
-                    if not count:
-                        return Counted(done, done)
-                    done += count
 
     def _replay_running(self, which: Filter, started: Started | None, report: Progress) -> Counted:
         if started is None:
@@ -127,8 +132,6 @@ class Operations:
         gateway = Gateway(only, load_plugins(only))
         await gateway.start(lambda failure: None, only=True)
         try:
-            if which.plugin not in gateway.delivery.deliverers:
-                raise JournalError(f"plugin {which.plugin} takes no events")
             if started is None:
                 replay = await gateway.journal.new_replay(which)
                 started = Started(replay.number, replay.matched)
@@ -147,6 +150,23 @@ class Operations:
             return request(self._config, method, path, body)
         except NoAnswer as error:
             raise OperationError(str(error)) from error
+
+
+def _require(plugin: str, on: list[str]) -> None:
+    """`OperationError` for a plugin that nothing would be delivered to."""
+    if plugin not in on:
+        known = ", ".join(on) or "none"
+        raise OperationError(f"no plugin {plugin} that takes events is switched on; those that are: {known}")
+
+
+def _in_steps(connection: Connection, change: Callable[[Connection, Filter, int], int], which: Filter) -> int:
+    done = 0
+    while True:
+        with connection:
+            count = change(connection, which, STEP)
+        if not count:
+            return done
+        done += count
 
 
 @contextlib.contextmanager

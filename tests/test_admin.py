@@ -410,6 +410,27 @@ def test_dead_letters_are_retried(tmp_path: Path, picky: list[bool]) -> None:
         assert (await gateway.manage("POST", "/api/dead/retry", {})).document == {"matched": 0, "done": 0}
 
 
+def test_dead_letters_of_plugins_that_are_off_stay(tmp_path: Path, picky: list[bool]) -> None:
+    """Nobody delivers them here; the answer says how many that are."""
+
+    @scenario(tmp_path, "[plugins.picky]\n")
+    async def _(gateway: InProcess) -> None:
+        await gateway.post(EVENT)
+        await until(lambda: dead(gateway) == 1)
+
+    @scenario(tmp_path, "[plugins.other]\nuse = 'picky'\n")
+    async def _(gateway: InProcess) -> None:
+        await gateway.post(EVENT.replace(b"1", b"2"))
+        await until(lambda: gateway.events()[-1].deliveries == {"other": "dead"})
+        answer = await gateway.manage("POST", "/api/dead/retry", {"plugin": "picky"})
+        assert (answer.status, answer.problem) == (409, "no plugin picky takes events here; those that do: other")
+        picky[0] = False
+        answer = await gateway.manage("POST", "/api/dead/retry", {})
+        assert answer.document == {"matched": 2, "done": 1, "left": 1}
+        await until(lambda: gateway.events()[-1].deliveries == {"other": "delivered"})
+        assert (await gateway.manage("POST", "/api/dead/retry", {})).document == {"matched": 1, "done": 0, "left": 1}
+
+
 def test_dead_letters_are_discarded(tmp_path: Path, picky: list[bool]) -> None:
     """They are dead letters no more; the events stay."""
 

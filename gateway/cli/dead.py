@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.filters import filter_options, narrows
+from gateway.cli.filters import filter_options, narrows, require_known
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json, print_table, show_time
 from gateway.cli.repair import confirm, dry_run_option, operations, report, yes_option
@@ -40,7 +40,9 @@ def command(context: click.Context, which: Filter, config_path: Path, as_json: b
     from gateway.config import load_config
     from gateway.journal.reader import open_reader
 
-    with closing(open_reader(load_config(config_path, secrets=False))) as reader:
+    config = load_config(config_path, secrets=False)
+    require_known(config, which.organisation, which.plugin)
+    with closing(open_reader(config)) as reader:
         rows = reader.dead(which)
         if as_json:
             for row in rows:
@@ -77,6 +79,8 @@ def _every(function: Any) -> Any:
 def retry(which: Filter, every: bool, dry_run: bool, yes: bool, config_path: Path, as_json: bool) -> None:
     """Deliver dead letters again, by ID or by filter, with their attempts counted anew.
 
+    Those of a plugin that is not switched on stay as they are. Without a running gateway it is done at the next start.
+
     \b
     Examples:
       gateway dead retry 0190b5c4-...
@@ -84,11 +88,11 @@ def retry(which: Filter, every: bool, dry_run: bool, yes: bool, config_path: Pat
       gateway dead retry --all --yes
     """
     _require_choice(which, every)
-    with operations(config_path) as journal:
+    with operations(config_path, which) as journal:
         if not dry_run:
             confirm("Deliver {n} dead letters again?", lambda: journal.dead_retry(which, True), yes)
         counted = journal.dead_retry(which, dry_run)
-    report(counted, as_json, dry_run, "dead letter", "delivered again")
+    report(counted, as_json, dry_run, "dead letter", "delivered again", soon=True)
 
 
 @command.command("discard", short_help="Give dead letters up.")
@@ -109,7 +113,7 @@ def discard(which: Filter, every: bool, dry_run: bool, yes: bool, config_path: P
       gateway dead discard --plugin archive --until 2026-01-31 --dry-run
     """
     _require_choice(which, every)
-    with operations(config_path) as journal:
+    with operations(config_path, which) as journal:
         if not dry_run:
             confirm("Give {n} dead letters up?", lambda: journal.dead_discard(which, True), yes, ask_from=1)
         counted = journal.dead_discard(which, dry_run)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.cli.filters import filter_options, narrows
+from gateway.cli.filters import filter_options, narrows, require_known
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import on_terminal, print_json, print_table, printable, show_time
 
@@ -49,6 +49,7 @@ def command(which: Filter, limit: int | None, show: bool, config_path: Path, as_
     if which.plugin is not None and which.state is None:
         raise click.UsageError("--plugin says whose --state is meant; give both")
     config = load_config(config_path, secrets=False)
+    require_known(config, which.organisation, which.plugin)
     if limit is None and on_terminal() and not as_json:
         limit = _ON_A_TERMINAL
     with closing(open_reader(config)) as reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -11,20 +12,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from gateway.config import Config
     from gateway.journal import Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
 STATES = ("delivered", "waiting", "retrying", "dead")
 
 
-def hook_named(spelling: str) -> str:
-    """The hook that a spelling means: `inbound-message`, `inboundMessage`, `Inbound messages`; `BadParameter`."""
+def hook_named(spelling: str, more: tuple[str, ...] = ()) -> str:
+    """The hook that a spelling means: `inbound-message`, `inboundMessage`, `Inbound messages`; or one of `more`, as it
+    is. `BadParameter`."""
     from gateway.decoding import hook_names, normalise
     from gateway.events import HOOKS
+    from gateway.typed_table import meant
+
+    if spelling in more:
+        return spelling
 
     hook = hook_names({}).get(normalise(spelling))
     if hook is None:
-        raise click.BadParameter(f"{spelling!r} is no hook; hooks: {', '.join(HOOKS)}")
+        raise click.BadParameter(f"{spelling!r} is no hook; {meant(spelling, [*HOOKS, *more], 'hooks')}")
     return hook
 
 
@@ -116,7 +123,7 @@ def _options(states: bool, plugin_required: bool) -> list[Callable[[F], F]]:
 
 
 def _hook(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    return value if value is None or value == "unknown" else hook_named(value)
+    return None if value is None else hook_named(value, ("unknown",))
 
 
 def as_moment(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
@@ -127,6 +134,25 @@ def in_order(since: datetime | None, until: datetime | None) -> None:
     """`UsageError` for a range that nothing can be in."""
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--since is not before --until, so nothing can match")
+
+
+def require_known(config: Config, organisation: str | None, plugin: str | None = None) -> None:
+    """`BadParameter` for a name that neither the config nor the journal knows: nothing could match it."""
+    from gateway.journal.reader import open_reader
+    from gateway.typed_table import meant
+
+    plugins = [table.name for table in config.plugins]
+    strange_organisation = organisation is not None and organisation not in config.organisations
+    strange_plugin = plugin is not None and plugin not in plugins
+    if not (strange_organisation or strange_plugin):
+        return
+    with closing(open_reader(config)) as reader:
+        if plugin is not None and strange_plugin and not reader.knows_plugin(plugin):
+            known = meant(plugin, sorted({*plugins, *reader.plugins()}))
+            raise click.BadParameter(f"there is no plugin {plugin!r}; {known}", param_hint="--plugin")
+        if organisation is not None and strange_organisation and not reader.knows_organisation(organisation):
+            known = meant(organisation, config.organisations)
+            raise click.BadParameter(f"there is no organisation {organisation!r}; {known}", param_hint="--organisation")
 
 
 def narrows(which: Filter) -> bool:

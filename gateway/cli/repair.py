@@ -11,22 +11,26 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from gateway.cli.failures import Failure
+from gateway.cli.filters import require_known
 from gateway.cli.output import print_json
 
 if TYPE_CHECKING:
+    from gateway.journal import Filter
     from gateway.operations import Counted, Operations
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
 @contextmanager
-def operations(config_path: Path) -> Iterator[Operations]:
+def operations(config_path: Path, which: Filter) -> Iterator[Operations]:
     """What changes deliveries; what cannot be done is the command's failure."""
     from gateway.config import load_config
     from gateway.operations import OperationError, Operations
 
+    config = load_config(config_path, secrets=False)
+    require_known(config, which.organisation, which.plugin)
     try:
-        yield Operations(load_config(config_path, secrets=False), f"`{click.get_current_context().command_path}`")
+        yield Operations(config, f"`{click.get_current_context().command_path}`")
     except OperationError as error:
         raise Failure(str(error)) from None
 
@@ -47,18 +51,21 @@ def confirm(question: str, count: Callable[[], Counted], yes: bool, *, ask_from:
     """On a terminal, ask before `ask_from` or more are changed; `{n}` in the question is how many."""
     if yes or not on_terminal():
         return
-    matched = count().matched
-    if matched >= ask_from and not click.confirm(question.format(n=matched), err=True):
+    counted = count()
+    number = counted.matched - counted.left
+    if number >= ask_from and not click.confirm(question.format(n=number), err=True):
         raise Failure("nothing was changed")
 
 
-def report(counted: Counted, as_json: bool, dry_run: bool, noun: str, done: str) -> None:
-    """Say how many matched and how many were changed: `noun` is what matched, `done` what became of them."""
+def report(counted: Counted, as_json: bool, dry_run: bool, noun: str, done: str, *, soon: bool = False) -> None:
+    """Say how many matched and how many were changed: `noun` is what matched, `done` what became of them, or will
+    `soon`."""
+    left = f"; {counted.left} left as they are: their plugins are off" if counted.left else ""
     if as_json:
         print_json({"matched": counted.matched, "done": counted.done})
     elif not counted.matched:
         click.echo(f"no {noun} matches", err=True)
     elif dry_run:
-        click.echo(f"{counted.matched} would be {done}")
+        click.echo(f"{counted.matched - counted.left} would be {done}{left}")
     else:
-        click.echo(f"{counted.done} of {counted.matched} {done}")
+        click.echo(f"{counted.done} of {counted.matched} {'will be ' if soon else ''}{done}{left}")

@@ -34,7 +34,7 @@ def command(which: Filter, dry_run: bool, yes: bool, config_path: Path, as_json:
       gateway replay --plugin crm --hook payment --since 7d
       gateway replay --plugin crm 0190b5c4-...
     """
-    with operations(config_path) as journal:
+    with operations(config_path, which) as journal:
         if not dry_run:
             question = f"Deliver {{n}} events again to {which.plugin}?"
             confirm(question, lambda: journal.replay(which, True), yes)

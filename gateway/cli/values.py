@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.cli.filters import as_moment, in_order
+from gateway.cli.filters import as_moment, in_order, require_known
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import on_terminal, print_json, print_table, show_time
 
@@ -66,6 +66,7 @@ def command(
 
     in_order(since, until)
     config = load_config(config_path, secrets=False)
+    require_known(config, organisation)
     which = GivenFilter(
         organisation=organisation,
         customer_uid=customer,

@@ -6,7 +6,7 @@ SQLite (`gateway.journal.sqlite`) is its first engine. Positions (`seq`) grow in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -173,6 +173,12 @@ class Reader(Protocol):
     def plugins(self) -> list[str]:
         """The plugin instances that have a cursor."""
 
+    def knows_plugin(self, name: str) -> bool:
+        """Whether anything is kept of a plugin instance, which may be removed since."""
+
+    def knows_organisation(self, name: str) -> bool:
+        """Whether anything is kept of an organisation."""
+
     def close(self) -> None: ...
 
 
@@ -230,8 +236,11 @@ class Journal(Protocol):
     async def probe(self) -> None:
         """Write and read back; `JournalError` where either fails."""
 
-    async def retry_dead(self, which: Filter) -> int:
-        """Make dead letters due again, out of order; returns how many."""
+    async def retry_dead(self, which: Filter, plugins: Collection[str] | None = None) -> int:
+        """Make dead letters due again, out of order; with `plugins`, of these only. Returns how many."""
+
+    async def count_dead(self, which: Filter) -> int:
+        """How many dead letters there are."""
 
     async def discard_dead(self, which: Filter) -> int:
         """Give dead letters up; returns how many."""

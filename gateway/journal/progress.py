@@ -4,7 +4,7 @@ within a commit."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import apsw
 import msgspec
@@ -161,17 +161,19 @@ def replay_state(connection: apsw.Connection, number: int) -> tuple[int, bool]:
     return done, bool(finished)
 
 
-def _dead(which: Filter) -> tuple[str, tuple[object, ...]]:
+def _dead(which: Filter, plugins: Collection[str] | None = None) -> tuple[str, tuple[object, ...]]:
     condition, values = where(msgspec.structs.replace(which, state=None, plugin=None))
+    among = "1" if plugins is None else f"plugin IN ({','.join('?' * len(plugins))})"
     return (
-        "state = ? AND plugin = coalesce(?, plugin)"
+        f"state = ? AND plugin = coalesce(?, plugin) AND {among}"
         f" AND EXISTS (SELECT 1 FROM events WHERE events.seq = parked.seq AND {condition})",
-        (DEAD, which.plugin, *values),
+        (DEAD, which.plugin, *(plugins or ()), *values),
     )
 
 
-def count_dead(connection: apsw.Connection, which: Filter) -> int:
-    condition, values = _dead(which)
+def count_dead(connection: apsw.Connection, which: Filter, plugins: Collection[str] | None = None) -> int:
+    """How many dead letters a filter means; with `plugins`, of these only."""
+    condition, values = _dead(which, plugins)
     [(count,)] = connection.execute(f"SELECT count(*) FROM parked WHERE {condition}", values)
     return int(count)
 
@@ -187,9 +189,10 @@ def discard_dead(connection: apsw.Connection, which: Filter, limit: int) -> int:
     return connection.changes()
 
 
-def retry_dead(connection: apsw.Connection, which: Filter, limit: int) -> int:
-    """Make up to `limit` matching dead letters due again, out of order; returns how many."""
-    condition, values = _dead(which)
+def retry_dead(connection: apsw.Connection, which: Filter, limit: int, plugins: Collection[str] | None = None) -> int:
+    """Make up to `limit` matching dead letters due again, out of order; with `plugins`, of these only. Returns how
+    many."""
+    condition, values = _dead(which, plugins)
     connection.execute(
         "UPDATE parked SET state = 'retrying', attempts = 0, next_at = 0, conversation = NULL"
         f" WHERE (plugin, seq) IN (SELECT plugin, seq FROM parked WHERE {condition} LIMIT ?)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -42,15 +42,28 @@ class JournalReader:
         """The plugin instances that have a cursor and are switched on."""
         return [row[0] for row in self._connection.execute("SELECT plugin FROM cursors WHERE removed_at IS NULL")]
 
+    def knows_plugin(self, name: str) -> bool:
+        """Whether anything is kept of a plugin instance, which may be removed since."""
+        return self._any("SELECT 1 FROM cursors WHERE plugin = ? UNION ALL SELECT 1 FROM parked WHERE plugin = ?", name)
+
+    def knows_organisation(self, name: str) -> bool:
+        """Whether anything is kept of an organisation."""
+        return self._any(
+            "SELECT 1 FROM events WHERE organisation = ? UNION ALL SELECT 1 FROM given WHERE organisation = ?", name
+        )
+
+    def _any(self, sql: str, name: str) -> bool:
+        return self._connection.execute(f"{sql} LIMIT 1", (name, name)).fetchone() is not None
+
     def count(self, which: Filter) -> int:
         """How many events a filter means."""
         condition, values = where(which)
         [(count,)] = self._connection.execute(f"SELECT count(*) FROM events WHERE {condition}", values)
         return int(count)
 
-    def count_dead(self, which: Filter) -> int:
-        """How many dead letters a filter means."""
-        return progress.count_dead(self._connection, which)
+    def count_dead(self, which: Filter, plugins: Collection[str] | None = None) -> int:
+        """How many dead letters a filter means; with `plugins`, of these only."""
+        return progress.count_dead(self._connection, which, plugins)
 
     def events(self, which: Filter, limit: int | None = None, newest: bool = False) -> Iterator[EventRow]:
         """Matching events, oldest first; with `newest` the last `limit` of them, still oldest first."""

@@ -9,9 +9,10 @@ import sys
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -204,9 +205,13 @@ class SqliteJournal:
         # in line with the settlements, so that it is no older than any of them
         return await self.operate(lambda c: (progress.parked(c, plugin), progress.replays(c, plugin)))
 
-    async def retry_dead(self, which: Filter) -> int:
-        """Make dead letters due again, out of order; returns how many."""
-        return await self._in_steps(progress.retry_dead, which)
+    async def retry_dead(self, which: Filter, plugins: Collection[str] | None = None) -> int:
+        """Make dead letters due again, out of order; with `plugins`, of these only. Returns how many."""
+        return await self._in_steps(partial(progress.retry_dead, plugins=plugins), which)
+
+    async def count_dead(self, which: Filter) -> int:
+        """How many dead letters there are."""
+        return await self.query(lambda connection: progress.count_dead(connection, which))
 
     async def discard_dead(self, which: Filter) -> int:
         """Give dead letters up; returns how many."""

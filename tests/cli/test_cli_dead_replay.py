@@ -103,7 +103,6 @@ def test_dead_lists_a_line_per_letter_of_the_promised_shape(untouched: RunningGa
     assert {letter["plugin"] for letter in found} == {"shop"}
     assert "the shop is closed" in found[0]["error"]
     assert len(letters(untouched, "--hook", "payment")) == 2
-    assert letters(untouched, "--plugin", "other") == []
 
     table = run(untouched, "dead").stdout.splitlines()
     assert table[0].split()[:5] == ["dead", "since", "(UTC)", "plugin", "hook"]
@@ -120,7 +119,7 @@ def test_retry_by_id_and_by_filter(gateway: RunningGateway) -> None:
     eventually(lambda: taken(gateway) == [f"{message['id']} False"])
     assert counted(gateway, "dead", "retry", "--id", second["id"], "--hook", "payment") == (1, 1)
     eventually(lambda: len(taken(gateway)) == 2)
-    assert run(gateway, "dead", "retry", "--all").stdout == "1 of 1 delivered again\n"
+    assert run(gateway, "dead", "retry", "--all").stdout == "1 of 1 will be delivered again\n"
     eventually(lambda: len(taken(gateway)) == 3)
     assert dead(gateway) == 0
     assert run(gateway, "dead").stderr == "there are no dead letters\n"
@@ -204,15 +203,94 @@ def test_replay_for_people(gateway: RunningGateway) -> None:
 
 
 def test_replay_needs_a_plugin_that_is_there(untouched: RunningGateway) -> None:
-    """Wrong usage without one; a failure that names those there are with a wrong one."""
+    """Wrong usage without one, or with one that nobody knows."""
     missing = run(untouched, "replay", "--hook", "payment")
     unknown = run(untouched, "replay", "--plugin", "shopp")
 
     assert missing.exit_code == 2
     assert "Missing option '--plugin'" in missing.stderr
-    assert (unknown.exit_code, unknown.stdout) == (1, "")
-    assert "shopp" in unknown.stderr
-    assert "shop" in unknown.stderr.replace("shopp", "")
+    assert (unknown.exit_code, unknown.stdout) == (2, "")
+    assert "there is no plugin 'shopp'; did you mean 'shop'?" in unknown.stderr
+
+
+def turn_shop_off(gateway: RunningGateway, how: str) -> None:
+    """And another one, which takes events, on."""
+    gateway.stop()
+    gateway.config_path.write_text(
+        gateway.config_path.read_text().replace("[plugins.shop]\n", how)
+        + '[plugins.static_values.values]\nrate = "1"\n[plugins.archive]\ndirectory = "archive"\n'
+    )
+
+
+@pytest.mark.parametrize("runs", [True, False])
+@pytest.mark.parametrize("how", ["", "[plugins.shop]\nenabled = false\n"])
+def test_dead_letters_of_a_plugin_that_is_off_stay(gateway: RunningGateway, how: str, runs: bool) -> None:
+    """Nobody would deliver them, and nobody would see them either."""
+    turn_shop_off(gateway, how)
+    if runs:
+        gateway.start()
+
+    for command in (["dead", "retry", "--plugin", "shop"], ["replay", "--plugin", "shop"]):
+        for arguments in (command, [*command, "--dry-run"]):
+            refused = run(gateway, *arguments)
+            assert refused.exit_code == 1
+            assert refused.stderr == "no plugin shop that takes events is switched on; those that are: archive\n"
+    left = "3 left as they are: their plugins are off\n"
+    assert run(gateway, "dead", "retry", "--all", "--dry-run").stdout == f"0 would be delivered again; {left}"
+    assert run(gateway, "dead", "retry", "--all").stdout == f"0 of 3 will be delivered again; {left}"
+    assert counted(gateway, "dead", "retry", "--all") == (3, 0)
+    assert dead(gateway) == 3
+    assert run(gateway, "dead", "discard", "--plugin", "shop").stdout == "3 of 3 discarded\n"
+
+
+@pytest.mark.parametrize("command", [["dead", "retry"], ["replay"]], ids=" ".join)
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_nothing_is_delivered_to_a_plugin_that_takes_no_events(
+    gateway: RunningGateway, command: list[str], options: list[str]
+) -> None:
+    """Whether it is only counted or done; the list names those that take some."""
+    turn_shop_off(gateway, "[plugins.shop]\n")
+
+    refused = run(gateway, *command, "--plugin", "static_values", *options)
+
+    assert refused.exit_code == 1
+    message = "no plugin static_values that takes events is switched on; those that are: shop, archive\n"
+    assert refused.stderr == message
+
+
+UNKNOWN = [
+    *(["dead"], ["dead", "retry"], ["dead", "discard"], ["replay", "--plugin", "shop"]),
+    *(["events"], ["values"]),
+]
+
+
+@pytest.mark.parametrize("command", UNKNOWN, ids=" ".join)
+def test_an_organisation_that_nobody_knows_is_a_slip(untouched: RunningGateway, command: list[str]) -> None:
+    """Instead of a filter that nothing matches."""
+    close = run(untouched, *command, "--organisation", "acne")
+    far = run(untouched, *command, "--organisation", "beta")
+
+    assert (close.exit_code, far.exit_code) == (2, 2)
+    assert "there is no organisation 'acne'; did you mean 'acme'?" in close.stderr
+    assert "there is no organisation 'beta'; known: acme" in far.stderr
+
+
+@pytest.mark.parametrize("command", [["dead"], ["dead", "retry"], ["dead", "discard"], ["events", "--state", "dead"]])
+def test_a_plugin_that_nobody_knows_is_a_slip(untouched: RunningGateway, command: list[str]) -> None:
+    """The same."""
+    result = run(untouched, *command, "--plugin", "sjop")
+
+    assert result.exit_code == 2
+    assert "there is no plugin 'sjop'; did you mean 'shop'?" in result.stderr
+
+
+def test_what_only_the_journal_knows_is_none(gateway: RunningGateway) -> None:
+    """Organisations and plugins that the config had once."""
+    turn_shop_off(gateway, "")
+    text = gateway.config_path.read_text().replace("[organisations.acme]", "[organisations.other]")
+    gateway.config_path.write_text(text)
+
+    assert len(letters(gateway, "--plugin", "shop", "--organisation", "acme")) == 3
 
 
 def test_all_of_it_works_without_a_running_gateway(gateway: RunningGateway) -> None:
