@@ -38,7 +38,8 @@ def guard(config: Config) -> Guard:
             return
         if not trusted(config, connection):
             challenge = {"WWW-Authenticate": 'Basic realm="gateway"'}
-            raise HTTPException(status_code=401, detail="a password is needed", headers=challenge)
+            detail = "the password is wrong" if "authorization" in headers else "a password is needed"
+            raise HTTPException(status_code=401, detail=detail, headers=challenge)
 
     return check
 

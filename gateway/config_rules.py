@@ -12,7 +12,7 @@ from gateway.decoding import hook_names, normalise
 from gateway.events import HOOKS
 from gateway.settings import Secret, show
 from gateway.tables import Admin, Delivery, HookSettings, Organisation, PluginSettings, PluginTable, Server, Values
-from gateway.typed_table import Problem, dotted
+from gateway.typed_table import Problem, dotted, meant
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _PASSWORD_BYTES = 12
@@ -46,11 +46,15 @@ def _values(values: Values, enabled: list[str], unsure: Collection[str] | None) 
     taken: dict[str, str] = {}
     for name, field in values.fields.items():
         path = dotted("values.fields", name)
+        if not name:
+            yield Problem(path, "is empty; a field needs a name")
         if unsure is not None and field.provider is not None and field.provider not in {*enabled, *unsure}:
             known = ", ".join(enabled) or "none"
             yield Problem(f"{path}.provider", f"no plugin {show(field.provider)} is enabled; enabled: {known}")
         for index, alias in enumerate(field.aliases):
-            if alias in values.fields:
+            if not alias:
+                yield Problem(f"{path}.aliases[{index}]", "is empty; a field needs a name")
+            elif alias in values.fields:
                 yield Problem(f"{path}.aliases[{index}]", f"{show(alias)} is a field itself")
             elif taken.setdefault(alias, name) != name:
                 yield Problem(f"{path}.aliases[{index}]", f"{show(alias)} already stands for {taken[alias]}")
@@ -147,7 +151,7 @@ def _hooks(hooks: dict[str, HookSettings | None]) -> Iterator[Problem]:
     for name, settings in hooks.items():
         path = dotted("hooks", name)
         if name not in HOOKS:
-            yield Problem(path, f"unknown hook; known: {', '.join(HOOKS)}")
+            yield Problem(path, f"unknown hook; {meant(name, HOOKS)}")
             continue
         for index, spelling in enumerate(settings.types if settings is not None else ()):
             where = f"{path}.types[{index}]"

@@ -20,7 +20,10 @@ from gateway.settings import OrganisationName, Secret, path_from, show
 
 T = TypeVar("T")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
-_QUIET = ("passw", "pwd", "secret", "token", "key", "credential", "auth", "url", "dsn")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_QUIET = re.compile(
+    r".*(passw(or)?d|pwd|passphrase|secret|token|key|credential|auth|url|dsn)s?|authorization|bearer|cookie"
+)
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -130,7 +133,7 @@ class TableReader:
         try:
             return msgspec.convert(value, kind, dec_hook=self._custom)
         except msgspec.ValidationError as error:
-            message, place = _explain(error, kind, _show(path, value))
+            message, place = _explain(error, kind, value, path)
             self._fault(path + place, message)
         except Exception as error:  # a type of a plugin's that msgspec knows no way with
             self._fault(path, _sentence(error))
@@ -194,18 +197,19 @@ def _without_none(kind: Any) -> Any:
     return kind
 
 
-def _explain(error: msgspec.ValidationError, kind: Any, found: str) -> tuple[str, str]:
+def _explain(error: msgspec.ValidationError, kind: Any, value: Any, path: str) -> tuple[str, str]:
     """msgspec's message in the words of TOML, and the place below the value that it is about."""
     message, _, place = str(error).rpartition(" - at `$") if " - at `$" in str(error) else (str(error), "", "")
     place = place.rstrip("`")
     if isinstance(error.__cause__, ValueError):
         return str(error.__cause__), place
     if typing.get_origin(kind) is Literal:
-        return f"expected one of {', '.join(json.dumps(arg) for arg in typing.get_args(kind))}, found {found}", place
+        choices = ", ".join(json.dumps(arg) for arg in typing.get_args(kind))
+        return f"expected one of {choices}, found {show(value)}", place  # what has a few values only is no secret
     expected, _, got = re.sub("^Invalid RFC3339 encoded (.*)", r"Expected `\1`", message).partition(", got ")
     words = re.sub(r"`([^`]*)`", lambda match: _in_words(match[1]), expected)
     if expected.startswith("Expected"):
-        words += f", found {_in_words(got.strip('`')) if place else found}"
+        words += f", found {_in_words(got.strip('`')) if place else _show(path, value)}"
     return words[0].lower() + words[1:], place
 
 
@@ -221,6 +225,6 @@ def _sentence(error: Exception) -> str:
 
 def _show(path: str, value: Any) -> str:
     """What was found, without showing what might be a secret."""
-    if isinstance(value, str) and any(word in path.lower() for word in _QUIET):
+    if isinstance(value, str) and any(_QUIET.fullmatch(word.lower()) for word in _WORD.findall(path)):
         return "a text"
     return show(value)

@@ -255,7 +255,8 @@ def test_a_password(tmp_path: Path) -> None:
             bad += [(b"authorization", value) for value in (b"Basic %%%", b"Basic", b"Bearer correct: horse", b"\xff")]
             for header in (*bad, HOST):
                 answer = await gateway.manage("GET", "/metrics", headers=[header])
-                assert (answer.status, answer.problem) == (401, "a password is needed")
+                detail = "a password is needed" if header is HOST else "the password is wrong"
+                assert (answer.status, answer.problem) == (401, detail)
                 assert answer.headers["www-authenticate"] == 'Basic realm="gateway"'
             for path in ("/api/dead/retry", "/api/dead/discard", "/api/replay"):
                 assert (await gateway.manage("POST", path, {})).status == 401
@@ -288,7 +289,7 @@ def test_who_is_turned_away_leaves_a_line(tmp_path: Path, caplog: pytest.LogCapt
             assert gateway.metrics()['gateway_requests_refused_total{reason="admin",status="401"}'] == 2
 
     run(scenario())
-    assert caplog.messages == ["401 GET from 127.0.0.1: admin listener: a password is needed"] * 2
+    assert caplog.messages == ["401 GET from 127.0.0.1: admin listener: the password is wrong"] * 2
 
 
 @pytest.mark.parametrize(

@@ -567,7 +567,20 @@ def test_every_fault_of_a_table_is_found_at_once() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["password", "api_key", "token", "client_secret", "dsn", "database_url", "authorization", "credentials", "pwd"],
+    [
+        *(
+            "password",
+            "api_key",
+            "token",
+            "client_secret",
+            "dsn",
+            "database_url",
+            "authorization",
+            "credentials",
+            "pwd",
+        ),
+        *("dbpassword", "accessKey", "tokens", "password2", "oauth"),
+    ],
 )
 def test_what_stands_where_a_secret_belongs_is_not_shown(name: str) -> None:
     """Whatever type the field has, and however deep."""
@@ -580,6 +593,16 @@ def test_what_stands_where_a_secret_belongs_is_not_shown(name: str) -> None:
         assert problems[0][1] == "expected a whole number, found a text"
     table = msgspec.defstruct("config", [(name, int)])
     assert read(f"{name} = [1]", table)[1] == [(f"plugins.p.{name}", "expected a whole number, found an array")]
+
+
+def test_what_only_reads_like_a_secret_is_shown() -> None:
+    """Words are compared whole; and what may have a few values only is none, whatever it is called."""
+    for name in ("author", "keyboard", "tokenizer"):
+        config = msgspec.defstruct("config", [(name, int)])
+        assert read(f"{name} = 'x'", config)[1] == [(f"plugins.p.{name}", "expected a whole number, found 'x'")]
+    config = msgspec.defstruct("config", [("required_key", Literal["customer_uid"])])
+    message = "expected one of \"customer_uid\", found 'phone'"
+    assert read("required_key = 'phone'", config)[1] == [("plugins.p.required_key", message)]
 
 
 def test_a_check_of_the_plugins_own_is_a_fault_of_its_table() -> None:

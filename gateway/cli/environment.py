@@ -17,7 +17,7 @@ import tomli
 
 from gateway.cli.ports import own_port
 from gateway.config import Config, is_loopback
-from gateway.invoke import CallTimeout, PluginFault, Stuck
+from gateway.invoke import CallTimeout, PluginFault, Stuck, describe
 from gateway.journal import JournalError
 from gateway.journal.lock import JournalLock
 from gateway.journal.schema import look_at
@@ -190,8 +190,9 @@ async def _plugin(plugin: Plugin) -> list[Finding]:
     try:
         said = await plugin.caller.call(plugin.hooks["check"], timeout=_CHECK_TIMEOUT)
     except PluginFault as fault:
-        sentence = str(fault).partition(": ")[2]
-        return [_error(path, sentence if " " in sentence else str(fault))]
+        text = describe(fault.cause, None)
+        sentence = text.partition(": ")[2]
+        return [_error(path, sentence if " " in sentence else text)]
     except (CallTimeout, Stuck) as fault:
         return [_error(path, f"its check gave {fault}")]
     sentences: Iterable[str] = [said] if isinstance(said, str) else said or ()

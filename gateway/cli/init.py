@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -32,5 +33,5 @@ def command(directory: Path | None, config_path: Path) -> None:
         raise Failure(f"{error.filename or config}: {error.strerror}; nothing more was written") from None
     for file in made:
         click.echo(f"{'made' if file.new else 'kept'}  {file.path}")
-    option = "" if config == Path("config.toml") else f" -c {config}"
+    option = "" if config == Path("config.toml") else f" -c {shlex.quote(str(config))}"
     click.echo(f"\nNext: gateway check{option}   then: gateway run{option}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -62,8 +63,17 @@ def organisation_option(function: F) -> F:
 
 def url_option(function: F) -> F:
     return click.option(
-        "--url", metavar="URL", help="Another callback URL than the configured listener's, such as the proxy's."
+        "--url",
+        metavar="URL",
+        callback=_http_url,
+        help="Another callback URL than the configured listener's, such as the proxy's.",
     )(function)
+
+
+def _http_url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.match(r"https?://[^/?#\s]", value, re.IGNORECASE):
+        raise click.BadParameter(f"{value!r} is no URL with http:// or https://, such as http://127.0.0.1:8080/webio")
+    return value
 
 
 def the_organisation(config: Config, name: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -85,7 +86,7 @@ def _configured(config_path: Path) -> tuple[tuple[PluginTable, ...], dict[str, s
     from gateway.loader import load_sound
     from gateway.typed_table import dotted
 
-    if not (config_path.exists() or config_is_named()):
+    if not (os.path.lexists(config_path) or config_is_named()):
         return (), {}
     config = load_config(config_path, secrets=False)
     _, problems = load_sound(config, config.organisations, secrets=False)

@@ -15,7 +15,7 @@ from gateway.journal import DEAD, DISCARDED, HELD, DeadRow, EventRow, Filter, Gi
 from gateway.journal.filtering import page_from, span, where
 from gateway.journal.given import GivenFilter, listed
 from gateway.journal.restoring import COLUMNS, moment
-from gateway.journal.schema import open_reader_connection, rows
+from gateway.journal.schema import open_reader_connection, rows, why
 
 PAGE: Final = 500
 _SHOWN: Final = {HELD: "waiting"}
@@ -25,8 +25,10 @@ def open_reader(config: Config) -> JournalReader:
     """`JournalError` with a sentence where there is no journal, or none that can be read."""
     try:
         return JournalReader(open_reader_connection(config.journal.path))
-    except apsw.Error as error:
-        raise JournalError(f"the journal {config.journal.path} cannot be read: {error}") from error
+    except (apsw.Error, OSError) as error:
+        raise JournalError(
+            f"the journal {config.journal.path} cannot be read: {why(error, config.journal.path)}"
+        ) from error
 
 
 class JournalReader:

@@ -14,6 +14,8 @@ from gateway.journal import JournalError
 from gateway.journal.wal import BUSY_MS, LONG
 
 VERSION: Final = 1
+_ENTER: Final = os.R_OK | os.W_OK | os.X_OK
+_USE: Final = os.R_OK | os.W_OK
 _ONLY_LOOK: Final = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 
 # events: `created` and `digest` find a repeated body; the first event of a natural key owns `natural_key`.
@@ -103,7 +105,7 @@ def open_writer(path: Path, vfs: str | None = None) -> apsw.Connection:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = apsw.Connection(str(path), vfs=vfs)
     except (apsw.Error, OSError) as error:
-        raise JournalError(f"the journal {path} cannot be opened: {_reason(error)}") from error
+        raise JournalError(f"the journal {path} cannot be opened: {why(error, path)}") from error
     try:
         _prepare(connection, path)
     except BaseException as error:
@@ -169,7 +171,11 @@ def make_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _reason(error: Exception) -> str:
+def why(error: Exception, path: Path) -> str:
+    """Why a journal cannot be opened: SQLite does not tell that it is not allowed to."""
+    denied = not all(os.access(place, mode) for place, mode in ((path.parent, _ENTER), (path, _USE)))
+    if isinstance(error, apsw.CantOpenError) and denied:
+        return "permission denied"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 

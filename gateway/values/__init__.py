@@ -71,7 +71,7 @@ class CustomValues:
         problems = [
             Problem(
                 f"values.fields.{name}.provider",
-                f"{field.provider} answers no custom values; those that do: {', '.join(names)}",
+                f"{field.provider} answers no custom values; those that do: {', '.join(names) or 'none'}",
             )
             for name, field in config.values.fields.items()
             if field.provider is not None and field.provider not in names

@@ -264,6 +264,14 @@ def test_what_a_plugins_check_raises_is_an_error(tmp_path: Path, site: Path, met
     assert {"plugins.checked": message} == errors
 
 
+def test_what_a_plugins_check_raises_is_told_whole(tmp_path: Path, site: Path) -> None:
+    """However long it is."""
+    sentence = "the table " + "of tables " * 50 + "has no column due_date"
+    write_plugin(site, "checked", CHECKED.format(check=f"def check(self): raise ValueError({sentence!r})"))
+
+    assert found(write_config(tmp_path, "[plugins.checked]\n"))[0] == {"plugins.checked": sentence}
+
+
 def test_what_a_plugins_check_returns_are_warnings(tmp_path: Path, site: Path) -> None:
     """They are shown, and exit with 0."""
     write_plugin(site, "checked", CHECKED.format(check="def check(self): return ['its role may write']"))

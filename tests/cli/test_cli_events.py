@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -215,6 +216,21 @@ def test_without_a_journal_it_says_so(tmp_path_factory: pytest.TempPathFactory) 
 
     assert result.exit_code == 1
     assert result.stderr.startswith("there is no journal at ")
+
+
+def test_a_journal_that_may_not_be_read_says_so(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite itself would only say that it cannot."""
+    config = write_config(tmp_path_factory.mktemp("closed"), '[journal]\npath = "closed.db"\n')
+    journal = config.with_name("closed.db")
+    journal.mkdir()  # what not even root can open
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    result = CliRunner().invoke(cli, ["events", "-c", str(config)])
+
+    assert result.exit_code == 1
+    assert result.stderr == f"the journal {journal} cannot be read: permission denied\n"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import subprocess
@@ -145,6 +146,37 @@ def test_a_bad_configuration_exits_78_with_every_fault(tmp_path: Path, command: 
     assert result.stdout == ""
     for path in ("server.port", "server.prot", "organisations"):
         assert f"{config}: {path}: " in result.stderr
+
+
+READERS = [
+    *(["check"], ["run"], ["plugins"], ["token", "mint"], ["send", "payment"], ["ask", "balance"], ["events"]),
+    *(["values"], ["dead"], ["dead", "retry", "--all"], ["replay", "--plugin", "archive"]),
+]
+
+
+@pytest.mark.parametrize("command", READERS, ids=" ".join)
+def test_a_config_that_cannot_be_read_is_a_bad_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """A file of somebody else's, and one in a place where nothing can even be looked for: exit 78, and a sentence."""
+    path = write_config(tmp_path)
+    nowhere = tmp_path / ("x" * 300)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda *_: False)
+        patched.setattr(Path, "read_bytes", refuse)
+        closed = CliRunner().invoke(cli, [*command, "-c", str(path)])
+
+    away = CliRunner().invoke(cli, [*command, "-c", str(nowhere)])
+
+    assert (closed.exit_code, away.exit_code) == (78, 78)
+    for result, place, reason in ((closed, path, "Permission denied"), (away, nowhere, "File name too long")):
+        message = f"cannot be read: {reason}"
+        assert message in result.output
+        assert command == ["check"] or result.output == f"{place}: config: {message}\n"
+
+
+def refuse(_: Path) -> bytes:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_no_configuration_says_what_to_do(tmp_path: Path) -> None:

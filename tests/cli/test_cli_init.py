@@ -36,6 +36,13 @@ def test_init_writes_three_files_and_says_what_comes_next(tmp_path: Path) -> Non
     assert f"Next: gateway check -c {folder / 'config.toml'}" in result.output
 
 
+def test_what_comes_next_can_be_pasted(tmp_path: Path) -> None:
+    """Into a shell, whatever the folder is called."""
+    folder = tmp_path / "a b"
+
+    assert f"Next: gateway check -c '{folder / 'config.toml'}'   then: " in init(folder).output
+
+
 def test_init_writes_into_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a folder, and then the next commands need no option."""
     monkeypatch.chdir(tmp_path)

@@ -192,6 +192,16 @@ def test_send_refuses_what_it_cannot_mean(gateway: RunningGateway, arguments: li
     assert sentence in result.stderr
 
 
+@pytest.mark.parametrize("command", [["send", "payment"], ["ask", "balance"]])
+@pytest.mark.parametrize("url", ["foo", "127.0.0.1:8080/webio", "ftp://127.0.0.1/", "http:///webio", ""])
+def test_a_url_that_is_none_is_wrong_usage(gateway: RunningGateway, command: list[str], url: str) -> None:
+    """Exit 2, with one that would be right."""
+    result = run(gateway, *command, "--url", url)
+
+    assert result.exit_code == 2
+    assert f"{url!r} is no URL with http:// or https://, such as http://127.0.0.1:8080/webio" in result.stderr
+
+
 def test_ask_prints_the_founding_documents_example(gateway: RunningGateway) -> None:
     """`balance` and `ID` of customer 123456, aligned."""
     result = run(gateway, "ask", "balance", "ID", "--customer", "123456", "--address", "44777777777")
