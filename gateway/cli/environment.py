@@ -195,5 +195,7 @@ async def _plugin(plugin: Plugin) -> list[Finding]:
         return [_error(path, sentence if " " in sentence else text)]
     except (CallTimeout, Stuck) as fault:
         return [_error(path, f"its check gave {fault}")]
+    finally:
+        plugin.threads.close()
     sentences: Iterable[str] = [said] if isinstance(said, str) else said or ()
     return [_warning(path, str(sentence)) for sentence in sentences]
