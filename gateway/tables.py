@@ -16,7 +16,6 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+", re.ASCII)
 _PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+", re.ASCII)
-_SMALLEST_JOURNAL = 2**20
 _LARGEST_BODY = 2**29  # what one row of the journal holds with room to spare
 
 
@@ -56,13 +55,13 @@ class BodySize(Size):
 
 
 class JournalSize(Size):
-    """A size that leaves a journal room for its own tables and for events."""
+    """A size that leaves a journal room for anything at all."""
 
     @classmethod
     def from_config(cls, value: Any, directory: Path) -> Self:
         size = super().from_config(value, directory)
-        if size < _SMALLEST_JOURNAL:
-            raise ValueError(f'must be at least "1 MiB", found {show(value)}')
+        if size <= 0:
+            raise ValueError(f"must be larger than 0, found {show(value)}")
         return size
 
 
