@@ -56,7 +56,8 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 Value = str | int | float | Decimal | date | bool | None
 """What a provider may return for a field. Numbers and dates go out as text: decimals exact, dates ISO 8601."""
 
-Values = Mapping[str, Value]
+Values = Mapping[str, Value | Exception]
+"""Values by field; an exception stands for a field that failed while others did not."""
 
 
 class Retry(Exception):

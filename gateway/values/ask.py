@@ -125,14 +125,14 @@ class Provider:
         failure = None
         try:
             values = _chosen(await self._caller.call(self._impl, request, timeout=max(0.0, timeout)), fields)
-            self.breaker.succeeded()
+            self._answered(values)
             if self._declared is None and self._monotonic() >= self._declare_again:
                 self._declaring = asyncio.ensure_future(self.declare(timeout))
         except CallTimeout as error:
             failure = LATE
             self._broke(error)
         except PluginFault as error:
-            failure = _failure_of(error.cause)
+            failure = failure_of(error.cause)
             if failure == SEVERAL:
                 self.breaker.succeeded()
             elif isinstance(error.cause, Reject):
@@ -148,6 +148,16 @@ class Provider:
             raise
         self._late += failure == LATE
         return Reply(values, failure, round((self._monotonic() - started) * 1000, 2))
+
+    def _answered(self, values: Mapping[str, Any]) -> None:
+        """It gave values, among them perhaps failures of single fields; it works where one of them is none."""
+        failures = [value for value in values.values() if isinstance(value, Exception)]
+        if failures and len(failures) == len(values):
+            self.breaker.failed()
+        else:
+            self.breaker.succeeded()
+        if failures:
+            self._complain(PluginFault(failures[0]))
 
     def gave_nonsense(self, error: Exception) -> None:
         """It gave a field something that is no value."""
@@ -243,7 +253,8 @@ def _in_time(impl: Impl) -> Callable[[CustomValueRequest], Any]:
     return call
 
 
-def _failure_of(cause: BaseException) -> str:
+def failure_of(cause: BaseException) -> str:
+    """The outcome of a field that failed with this."""
     if isinstance(cause, SeveralCustomers):
         return SEVERAL
     return LATE if isinstance(cause, TimeoutError) else FAILED

@@ -21,7 +21,7 @@ from gateway.values.answer import (
     Found,
     tellable,
 )
-from gateway.values.ask import Provider, Reply
+from gateway.values.ask import Provider, Reply, failure_of
 from gateway.values.text import BadValue, as_text
 
 _PLAIN = FieldSettings()
@@ -117,6 +117,8 @@ class Rules:
         if field not in reply.values:
             return Found(detail(UNKNOWN))
         value = reply.values[field]
+        if isinstance(value, Exception):
+            return Found(detail(failure_of(value)))
         if value is None:
             return Found(detail(NULL if field in self._nullable else UNKNOWN))
         try:

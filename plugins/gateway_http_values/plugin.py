@@ -147,8 +147,12 @@ class HttpValuesPlugin:
         results = await asyncio.gather(
             *(self._run(index, given, request.time_left) for index, _ in runs), return_exceptions=True
         )
+        errors = [result for result in results if isinstance(result, BaseException)]
+        if any(isinstance(error, SeveralCustomers) for error in errors) or (errors and len(errors) == len(results)):
+            raise min(errors, key=_weight)
         values: dict[str, Any] = {}
-        for (_, fields), document in zip(runs, _all_of(results), strict=True):
+        for (_, fields), result in zip(runs, results, strict=True):
+            document = result if isinstance(result, dict) else dict.fromkeys(fields, result)
             for field in fields:
                 if values.get(field) is None and field in document:
                     values[field] = document[field]
@@ -226,12 +230,9 @@ class HttpValuesPlugin:
         return [f"{origin} gets its credentials unencrypted" for origin in plain]
 
 
-def _all_of(results: list[dict[str, Any] | BaseException]) -> list[dict[str, Any]]:
-    """The documents, or the failure that says most: several customers first, the question's own fault last."""
-    errors = [result for result in results if isinstance(result, BaseException)]
-    if errors:
-        raise min(errors, key=lambda error: (not isinstance(error, SeveralCustomers), isinstance(error, Reject)))
-    return [result for result in results if isinstance(result, dict)]
+def _weight(error: BaseException) -> tuple[bool, bool]:
+    """Several customers say most, the question's own fault least."""
+    return not isinstance(error, SeveralCustomers), isinstance(error, Reject)
 
 
 def _only(records: Any) -> Any:

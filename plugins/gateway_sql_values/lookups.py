@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from gateway_sql_values.engine import Database, Rows
 from gateway_sql_values.statement import BY_ADDRESS, Statement
 
 Given = Mapping[str, str | None]
+Row = dict[str, Any]
 
 
 class Lookup:
@@ -67,6 +69,29 @@ def plan(lookups: Sequence[Lookup], request: CustomValueRequest, given: Given) -
         if missing.isdisjoint(lookup.parameters) and (fields := wanted.intersection(lookup.columns or ())):
             found.append((lookup, fields))
     return found
+
+
+async def together(rows: Sequence[Awaitable[Row]], seconds: float) -> list[Row | Exception]:
+    """All rows, or what went wrong with each: a `TimeoutError` for one that takes longer than so many seconds."""
+    tasks = [asyncio.ensure_future(row) for row in rows]
+    try:
+        await asyncio.wait(tasks, timeout=max(0.0, seconds))
+        return [_result(task) for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+def _result(task: asyncio.Future[Row]) -> Row | Exception:
+    if not task.done():
+        return TimeoutError("the statement took too long")
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if not isinstance(error, Exception):
+        raise error
+    return error
 
 
 def merged(rows: Sequence[tuple[frozenset[str], Mapping[str, Any]]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -13,11 +13,13 @@ from gateway_sql_values.checking import look
 from gateway_sql_values.database_url import DatabaseUrl
 from gateway_sql_values.engine import Database
 from gateway_sql_values.failures import DatabaseFailed, DoubtfulRow
-from gateway_sql_values.lookups import Lookup, merged, parameters, plan
+from gateway_sql_values.lookups import Lookup, merged, parameters, plan, together
 from gateway_sql_values.statement import Statement
 
 _LEARNING: Final = 2.0
 """Seconds that a start waits for the database to tell the statements' columns."""
+MARGIN: Final = 0.05
+"""Seconds before the answer is too late at which slow statements are given up, so that the others' fields are told."""
 QUIET: Final = {"asyncmy": logging.ERROR, "aiosqlite": logging.WARNING, "sqlalchemy.engine": logging.WARNING}
 """Loggers that would quote parameters or rows, which are customers' data, and the level at which they do not."""
 
@@ -104,23 +106,25 @@ class SqlValuesPlugin:
             if not self._known:
                 await self._learn()
             return await self._look_up(request)
-        except DoubtfulRow:
-            raise Reject("the database compared a text with a number that it is not; cast the column to text") from None
-        except DatabaseFailed as error:
-            if error.late:
-                raise TimeoutError("the statement took too long") from None
-            if error.of_data:
-                raise Reject(str(error)) from None
-            raise
+        except (DoubtfulRow, DatabaseFailed) as error:
+            raise _told(error) from None
 
     async def _look_up(self, request: CustomValueRequest) -> Values:
         given = parameters(request)
         runs = plan(self._lookups, request, given)
-        if len(runs) == 1:
-            [(lookup, fields)] = runs
-            return merged([(fields, await lookup.row(given))])
-        results = await asyncio.gather(*(lookup.row(given) for lookup, _ in runs), return_exceptions=True)
-        return merged([(fields, row) for (_, fields), row in zip(runs, _rows(results), strict=True)])
+        if len(runs) < 2:
+            return merged([(fields, await lookup.row(given)) for lookup, fields in runs])
+        results = await together([lookup.row(given) for lookup, _ in runs], request.time_left - MARGIN)
+        errors = [result for result in results if isinstance(result, Exception)]
+        several = [error for error in errors if isinstance(error, SeveralCustomers)]
+        if several or len(errors) == len(results):
+            raise (several or errors)[0]
+        return merged(
+            [
+                (fields, dict.fromkeys(fields, _told(result)) if isinstance(result, Exception) else result)
+                for (_, fields), result in zip(runs, results, strict=True)
+            ]
+        )
 
     def _prepare(self, database: Database) -> None:
         queries = enumerate(self._config.queries)
@@ -144,9 +148,10 @@ class SqlValuesPlugin:
         )
 
 
-def _rows(results: list[dict[str, Any] | BaseException]) -> list[dict[str, Any]]:
-    """The rows, or the failure that says most: several customers before anything else."""
-    errors = [result for result in results if isinstance(result, BaseException)]
-    if errors:
-        raise next((error for error in errors if isinstance(error, SeveralCustomers)), errors[0])
-    return [result for result in results if isinstance(result, dict)]
+def _told(error: Exception) -> Exception:
+    """A failure in the terms of the gateway's contract."""
+    if isinstance(error, DoubtfulRow):
+        return Reject("the database compared a text with a number that it is not; cast the column to text")
+    if isinstance(error, DatabaseFailed) and error.late:
+        return TimeoutError("the statement took too long")
+    return Reject(str(error)) if isinstance(error, DatabaseFailed) and error.of_data else error

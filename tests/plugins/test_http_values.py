@@ -358,6 +358,8 @@ def test_a_question_that_the_service_finds_fault_with_costs_nobody_else(tmp_path
                         assert problem_of(answer) == (502, ["balance"])
                 assert values_of(await ask(values, "balance")) == {"balance": "120.5"}
                 assert [health.failures for health in values.health()] == [0]
+                assert problem_of(await ask(values, "balance", "limit")) == (502, ["limit"])
+                assert [health.failures for health in values.health()] == [0]
                 assert problem_of(await ask(values, "balance", "limit", uid="a")) == (502, ["balance", "limit"])
                 assert [health.failures for health in values.health()] == [1]
 

@@ -205,6 +205,23 @@ def test_statements_of_one_request_run_together(tmp_path: Path) -> None:
         asyncio.run(scenario())
 
 
+def test_a_statement_that_fails_or_takes_too_long_fails_its_own_fields_only(tmp_path: Path) -> None:
+    """What the others found is told before it is too late for that."""
+    with open_database("postgresql", tmp_path) as database:
+
+        async def scenario() -> None:
+            fast = "SELECT 1 AS fast"
+            slow = "SELECT CAST(pg_sleep(3) AS text) AS slow\nfields = ['slow']"
+            broken = "SELECT 1 / CAST(:customer_uid AS integer) AS broken\nfields = ['broken']"
+            text = configured(database, fast, slow, broken, values='[values]\ndeadline = "700ms"')
+            async with running(tmp_path, text) as (values, _):
+                assert problem_of(await ask(values, "fast", "slow")) == (504, ["slow"])
+                assert problem_of(await ask(values, "fast", "broken", uid="0")) == (502, ["broken"])
+                assert values_of(await ask(values, "fast")) == {"fast": "1"}
+
+        asyncio.run(scenario())
+
+
 def test_a_uuid_and_a_truth_are_texts_too(tmp_path: Path) -> None:
     """PostgreSQL's own types; what has no text, such as an array, is a failure."""
     with open_database("postgresql", tmp_path) as database:

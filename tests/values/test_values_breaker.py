@@ -116,6 +116,24 @@ def test_an_answer_in_between_starts_the_count_again(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_field_that_fails_alone_fails_no_other(tmp_path: Path) -> None:
+    """The answer names it and not its neighbours, and a provider that gives something is not passed over."""
+
+    async def scenario() -> None:
+        crm = Knows({"balance": "1", "due": TimeoutError("slow"), "name": LookupError("no such column")})
+        text = '[values.fields.name]\ndefault = "customer"\ndefault_on_error = true\n'
+        async with asking(tmp_path, text, clock=Clock(), crm=crm) as values:
+            for _ in range(2 * THRESHOLD):
+                assert problem_of(await ask(values, "balance", "due", "name")) == (504, ["due"])
+            assert values_of(await ask(values, "balance", "name")) == {"balance": "1", "name": "customer"}
+            crm.values = {"due": TimeoutError("slow")}
+            for _ in range(2 * THRESHOLD):
+                await ask(values, "due")
+            assert problem_of(await ask(values, "balance")) == (502, ["balance"])
+
+    asyncio.run(scenario())
+
+
 def test_a_request_that_is_at_fault_itself_does_not_count(tmp_path: Path) -> None:
     """Somebody who asks for nonsense, or for an ambiguous customer, switches the provider off for nobody."""
 
