@@ -167,8 +167,8 @@ def test_looking_for_retried_dead_letters_brings_back_none_that_has_just_died(tm
     """The journal is asked what is parked; before the answer is here, an event has its last attempt."""
 
     async def run() -> None:
-        plugin = Plain({1: [ValueError("no")] * 100})
-        async with delivering(tmp_path, {"a": plugin}, max_attempts=2, backoff=0.2, backoff_max=0.2) as rig:
+        plugin = Plain({1: [Retry(after=0.3)] * 100})
+        async with delivering(tmp_path, {"a": plugin}, max_attempts=2) as rig:
             changes = rig.journal.changes
 
             async def slowly(name: str) -> Any:
@@ -244,6 +244,7 @@ def test_stuck_threads_behind_a_coroutine_cost_no_processor(tmp_path: Path) -> N
 def test_a_backlog_of_a_healthy_plugin_writes_no_row_per_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much it is behind: it has a cursor, and that is all."""
     monkeypatch.setattr("gateway.delivery.reading.WINDOW", 32)
+    monkeypatch.setattr("gateway.delivery.deliverer.SLOW", 30.0)  # the machine may be
 
     class Slow(Takes):
         @hookimpl
