@@ -23,8 +23,8 @@ from subjects import behind, flood, running, steady
 # isort: split
 from victim import Victim
 
-from gateway.config import Config
-from gateway.journal.sqlite import SqliteJournal
+from gateway.config.tables import Config
+from gateway.journal.sqlite.journal import SqliteJournal
 
 CHUNK = 200_000
 BODY = """{"type": "inboundMessage", "conversationId": "%d", "communicationActionId": "%d", \

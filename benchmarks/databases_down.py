@@ -29,8 +29,8 @@ from typing import Any
 import psutil
 from post import Subject, free_port, gateway
 
-from gateway import tokens
-from gateway.config import load_config
+from gateway.config.load import load_config
+from gateway.http import tokens
 
 DEADLINE, GRACE = 500, 50
 """Milliseconds."""

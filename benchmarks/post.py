@@ -24,8 +24,8 @@ from typing import Any
 
 import httpx
 
-from gateway import tokens
-from gateway.config import load_config
+from gateway.config.load import load_config
+from gateway.http import tokens
 
 HERE = Path(__file__).parent
 SECRET = "a secret of thirty-two bytes or more"

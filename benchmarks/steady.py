@@ -17,7 +17,8 @@ from typing import Any
 import uvloop
 
 from gateway import simulate
-from gateway.config import Config, load_config
+from gateway.config.load import load_config
+from gateway.config.tables import Config
 
 
 class Steady:

@@ -29,8 +29,8 @@ from floors import serve
 from post import LOAD_CORE, Subject, free_port, gateway
 from sqlalchemy import make_url
 
-from gateway import tokens
-from gateway.config import load_config
+from gateway.config.load import load_config
+from gateway.http import tokens
 
 HERE = Path(__file__).parent
 URL = os.environ.get("GATEWAY_TEST_POSTGRESQL", "postgresql+asyncpg://root@127.0.0.1:5432/test")

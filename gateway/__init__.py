@@ -1,5 +1,6 @@
 """What plugin authors import, and nothing else. The contract is in `gateway.hookspecs`."""
 
+from gateway.config.field_types import Duration, ExclusivePath, OrganisationName, Secret, Size
 from gateway.events import (
     ConversationAssignment,
     ConversationClosed,
@@ -14,7 +15,6 @@ from gateway.events import (
     SetStatus,
 )
 from gateway.hookspecs import Context, Reject, Retry, SeveralCustomers, Value, Values, hookimpl
-from gateway.settings import Duration, ExclusivePath, OrganisationName, Secret, Size
 
 __all__ = [
     "Context",

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
-from gateway.config import Config, Organisation, Server
+from gateway.config.tables import Config, Organisation, Server
 from gateway.events import HOOKS
-from gateway.tokens import mint
+from gateway.http.tokens import mint
 
 _TOKEN_LIFE = 86400.0
 _EXTRAS: dict[str, dict[str, str]] = {

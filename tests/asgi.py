@@ -13,14 +13,15 @@ import msgspec
 from litestar import Litestar
 from running import write_config
 
-from gateway.admin import create_admin
-from gateway.app import create_app
-from gateway.config import Config, load_config
-from gateway.gateway import Gateway
-from gateway.journal import EventRow, Filter
-from gateway.journal.reader import open_reader
-from gateway.loader import Plugin, load_plugins
-from gateway.tokens import mint
+from gateway.config.load import load_config
+from gateway.config.tables import Config
+from gateway.http.admin import create_admin
+from gateway.http.app import create_app
+from gateway.http.tokens import mint
+from gateway.journal.interface import EventRow, Filter
+from gateway.journal.sqlite.reader import open_reader
+from gateway.plugin_host.load import Plugin, load_plugins
+from gateway.service import Gateway
 
 GONE = "gone"
 """In a body: the client hangs up here."""

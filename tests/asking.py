@@ -15,10 +15,13 @@ from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from gateway import Context, CustomValueRequest, hookimpl
-from gateway.config import Config, load_config
-from gateway.loader import Plugin, PluginDelivery, bind, load_plugins
-from gateway.settings import Duration
-from gateway.values import Answer, CustomValues
+from gateway.config.field_types import Duration
+from gateway.config.load import load_config
+from gateway.config.tables import Config
+from gateway.plugin_host.bind import bind
+from gateway.plugin_host.load import Plugin, PluginDelivery, load_plugins
+from gateway.values.answer import Answer
+from gateway.values.service import CustomValues
 
 ORGANISATION = '[organisations.acme]\nsecrets = [{ file = "webio.secret" }]\n'
 DELIVERY = PluginDelivery(

@@ -13,6 +13,12 @@ from running import RunningGateway, running
 StartGateway = Callable[..., RunningGateway]
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio, as the gateway does."""
+    return "asyncio"
+
+
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder on this process's path, for `write_plugin`; what was imported from it is forgotten afterwards."""

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from gateway import Event, hookimpl
-from gateway.config import Config, PluginSettings, PluginTable, load_config
-from gateway.delivery import Delivery
+from gateway.config.field_types import Duration
+from gateway.config.load import load_config
+from gateway.config.tables import Config, PluginSettings, PluginTable
 from gateway.delivery.deliverer import Deliverer
-from gateway.journal import Filter, Receipt
-from gateway.journal.reader import JournalReader, open_reader
-from gateway.journal.sqlite import SqliteJournal
-from gateway.loader import Plugin, PluginDelivery, bind
-from gateway.settings import Duration
+from gateway.delivery.service import Delivery
+from gateway.journal.interface import Filter, Receipt
+from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.sqlite.reader import JournalReader, open_reader
+from gateway.plugin_host.bind import bind
+from gateway.plugin_host.load import Plugin, PluginDelivery
 
 QUICK = {"max_attempts": 3, "backoff": 0.001, "backoff_max": 0.002, "timeout": 5.0, "concurrency": 4, "ordered": True}
 PATIENCE = 20.0

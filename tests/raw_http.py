@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from running import RunningGateway
 
-from gateway.tokens import mint
+from gateway.http.tokens import mint
 
 EVENT = b'{"type":"payment"}'
 CLOSE = b"Connection: close"

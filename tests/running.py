@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from gateway.config import Config, load_config
+from gateway.config.load import load_config
+from gateway.config.tables import Config
 from gateway.simulate import Client
 
 GATEWAY = str(Path(sys.executable).with_name("gateway"))

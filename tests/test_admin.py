@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from raw_http import EVENT, Requests, talk
 from running import RunningGateway, running, write_plugin
 
-from gateway.journal import JournalError
+from gateway.journal.interface import JournalError
 
 PICKY = """
     from gateway import Reject, hookimpl
@@ -127,7 +127,7 @@ def reason(answer: Any) -> str:
 
 def test_not_ready_when_the_journal_fails_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 with the reason, and in time."""
-    from gateway import admin
+    from gateway.http import admin
 
     async def fails() -> None:
         raise JournalError("the journal does not read back what was written")

@@ -15,7 +15,7 @@ import pytest
 
 import gateway
 from gateway import hookspecs
-from gateway.loader import HOOK_NAMES
+from gateway.plugin_host.bind import HOOK_NAMES
 
 ROOT = Path(gateway.__file__).parent.parent
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py"))
@@ -85,9 +85,9 @@ def gateway_imports() -> Iterator[tuple[str, Import]]:
     ("module", "allowed"),
     [
         ("gateway.events", set()),
-        ("gateway.settings", set()),
+        ("gateway.config.field_types", set()),
         ("gateway.hookspecs", {"gateway.events"}),
-        ("gateway", {"gateway.events", "gateway.hookspecs", "gateway.settings"}),
+        ("gateway", {"gateway.events", "gateway.hookspecs", "gateway.config.field_types"}),
     ],
 )
 def test_border_types_know_nothing_of_the_host(module: str, allowed: set[str]) -> None:
@@ -113,15 +113,24 @@ def test_imports_point_one_way() -> None:
     [
         (
             "gateway.journal",
-            {"gateway.delivery", "gateway.loader", "gateway.values", "gateway.receiver", "gateway.cli"},
+            {"gateway.delivery", "gateway.plugin_host.load", "gateway.values", "gateway.http.receiver", "gateway.cli"},
         ),
-        ("gateway.delivery", {"gateway.receiver", "gateway.values", "gateway.app", "gateway.admin", "gateway.cli"}),
-        ("gateway.values", {"gateway.receiver", "gateway.delivery", "gateway.app", "gateway.admin", "gateway.cli"}),
-        ("gateway.receiver", {"gateway.delivery", "gateway.app", "gateway.admin", "gateway.gateway", "gateway.cli"}),
-        ("gateway.config", {"gateway.loader", "gateway.hookspecs", "gateway.journal", "gateway.cli"}),
-        ("gateway.tokens", {"gateway.receiver", "gateway.app", "gateway.cli"}),
-        ("gateway.app", {"gateway.server", "gateway.cli"}),
-        ("gateway.server", {"gateway.cli"}),
+        (
+            "gateway.delivery",
+            {"gateway.http.receiver", "gateway.values", "gateway.http.app", "gateway.http.admin", "gateway.cli"},
+        ),
+        (
+            "gateway.values",
+            {"gateway.http.receiver", "gateway.delivery", "gateway.http.app", "gateway.http.admin", "gateway.cli"},
+        ),
+        (
+            "gateway.http.receiver",
+            {"gateway.delivery", "gateway.http.app", "gateway.http.admin", "gateway.service", "gateway.cli"},
+        ),
+        ("gateway.config", {"gateway.plugin_host.load", "gateway.hookspecs", "gateway.journal", "gateway.cli"}),
+        ("gateway.http.tokens", {"gateway.http.receiver", "gateway.http.app", "gateway.cli"}),
+        ("gateway.http.app", {"gateway.serving.server", "gateway.cli"}),
+        ("gateway.serving.server", {"gateway.cli"}),
     ],
 )
 def test_the_way_of_an_event_is_the_order_of_imports(package: str, forbidden: set[str]) -> None:
@@ -137,12 +146,12 @@ def test_only_the_outermost_modules_know_the_servers() -> None:
     """Litestar, Granian and uvicorn are in the few modules that serve."""
     knowing = {name for name in GATEWAY if libraries(name) & SERVER_LIBRARIES}
     assert knowing <= {
-        "gateway.app",
-        "gateway.admin",
-        "gateway.admin_access",
-        "gateway.listeners",
-        "gateway.server",
-        "gateway.supervisor",
+        "gateway.http.app",
+        "gateway.http.admin",
+        "gateway.http.access",
+        "gateway.serving.listeners",
+        "gateway.serving.server",
+        "gateway.serving.supervisor",
         *(name for name in GATEWAY if name.startswith("gateway.dashboard")),
     }
 

@@ -14,7 +14,10 @@ import tomli
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.config import Config, ConfigError, is_loopback, load_config, read_config, same_value
+from gateway.config.convert import ConfigError
+from gateway.config.load import load_config, read_config
+from gateway.config.rules import is_loopback, same_value
+from gateway.config.tables import Config
 
 SECRET = "cAnArY-0123456789-cAnArY-0123456789-cAnArY"  # 42 bytes; must never show
 LONG = SECRET * 2

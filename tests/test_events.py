@@ -227,4 +227,6 @@ def test_the_border_types_import_nothing_of_the_host() -> None:
     script = "import sys, gateway, gateway.events; print(sorted(m for m in sys.modules if m.split('.')[0] in %r))"
     heavy = {"gateway", "litestar", "granian", "uvicorn", "apsw", "sqlalchemy", "jwt", "httpx"}
     run = subprocess.run([sys.executable, "-c", script % heavy], capture_output=True, text=True, check=True, timeout=60)
-    assert run.stdout.strip() == str(["gateway", "gateway.events", "gateway.hookspecs", "gateway.settings"])
+    assert run.stdout.strip() == str(
+        ["gateway", "gateway.config", "gateway.config.field_types", "gateway.events", "gateway.hookspecs"]
+    )

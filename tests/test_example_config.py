@@ -11,7 +11,9 @@ import msgspec
 import pytest
 import tomli
 
-from gateway.config import (
+from gateway.cli.sample import example, init
+from gateway.config.load import load_config
+from gateway.config.tables import (
     Admin,
     Config,
     Delivery,
@@ -24,10 +26,8 @@ from gateway.config import (
     Server,
     Tls,
     Values,
-    load_config,
 )
-from gateway.loader import load_plugins
-from gateway.sample import example, init
+from gateway.plugin_host.load import load_plugins
 
 EXAMPLE = example().decode()
 COMMENTED_KEY = re.compile(r"^#(\w+ = .*|\[.*)$", re.MULTILINE)

@@ -14,11 +14,12 @@ from asgi import in_process
 from delivering import plugin
 from running import write_config
 
-from gateway import Context, hookimpl, lifecycle
-from gateway.config import load_config
-from gateway.gateway import Gateway
-from gateway.lifecycle import Lifecycle, StartFailed
-from gateway.loader import Plugin
+from gateway import Context, hookimpl
+from gateway.config.load import load_config
+from gateway.plugin_host import lifecycle
+from gateway.plugin_host.lifecycle import Lifecycle, StartFailed
+from gateway.plugin_host.load import Plugin
+from gateway.service import Gateway
 
 Behaviour = Callable[[], Awaitable[None]]
 

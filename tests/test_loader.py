@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from running import write_config, write_plugin
 
-from gateway.config import load_config
+from gateway.config.convert import ConfigError
+from gateway.config.load import load_config
 from gateway.hookspecs import Hooks
-from gateway.loader import HOOK_NAMES, OWN_KEYS, Plugin, installed, load_plugins
-from gateway.typed_table import ConfigError
+from gateway.plugin_host.bind import HOOK_NAMES
+from gateway.plugin_host.load import OWN_KEYS, Plugin, installed, load_plugins
 
 Load = Callable[..., list[Plugin]]
 

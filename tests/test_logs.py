@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gateway import logs
-from gateway.config import Log
+from gateway import log as logs
+from gateway.config.tables import Log
 
 Lines = Callable[[], list[str]]
 Configure = Callable[..., Lines]

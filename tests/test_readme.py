@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from running import eventually, running, write_config, write_plugin
 
 from gateway.cli import cli
-from gateway.config import load_config
-from gateway.loader import load_plugins
+from gateway.config.load import load_config
+from gateway.plugin_host.load import load_plugins
 from gateway.simulate import body, encode
 
 ROOT = Path(__file__).parents[1]

@@ -22,8 +22,8 @@ import pytest
 from raw_http import CLOSE, EVENT, Raw, Requests, talk
 from running import GATEWAY, RunningGateway, eventually, on_a_terminal, run_cli, running, write_config, write_plugin
 
-from gateway.config import load_config
-from gateway.server import serve
+from gateway.config.load import load_config
+from gateway.serving.server import serve
 
 StartGateway = Callable[..., RunningGateway]
 

@@ -13,8 +13,8 @@ import pytest
 import tomli
 
 from gateway import Duration, Secret, Size
-from gateway.settings import Network, Zone, path_from, show
-from gateway.typed_table import Problem, TableReader, dotted
+from gateway.config.convert import Problem, TableReader, dotted
+from gateway.config.field_types import Network, Zone, path_from, show
 
 FOLDER = Path("/etc/gateway")
 SECRET = b"0123456789abcdef0123456789abcdef"

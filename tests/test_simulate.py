@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from running import write_config
 
-from gateway.config import load_config
+from gateway.config.load import load_config
 from gateway.decoding import decode, hook_names
 from gateway.events import HOOKS
+from gateway.http.tokens import TokenChecker
 from gateway.simulate import Client, Unreachable, body, conversation, encode, local_address, token, url_of
-from gateway.tokens import TokenChecker
 
 NAMES = hook_names({})
 DOCUMENTED = {

@@ -18,9 +18,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tokens_corpus import REQUIRED, b64, bad_claims, bad_tokens, sign, token
 
-from gateway.config import Organisation
-from gateway.settings import Duration, Secret
-from gateway.tokens import MAX_BYTES, Accepted, TokenChecker, TokenRefused, fingerprint, mint
+from gateway.config.field_types import Duration, Secret
+from gateway.config.tables import Organisation
+from gateway.http.tokens import MAX_BYTES, Accepted, TokenChecker, TokenRefused, fingerprint, mint
 
 SECRET = b"the first secret of acme, 48 bytes, random enough"
 OLD = b"the secret before it, which is good for a while.."

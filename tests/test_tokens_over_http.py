@@ -17,8 +17,8 @@ from raw_http import Requests, talk
 from running import SECRET, eventually, running
 from tokens_corpus import REQUIRED, bad_claims, bad_tokens, token
 
-from gateway.logs import Bounded
-from gateway.tokens import fingerprint
+from gateway.http.tokens import fingerprint
+from gateway.log import Bounded
 
 ANSWER = (
     b'{"type":"about:blank","title":"Unauthorized","status":401,'

@@ -13,7 +13,7 @@ from gateway.cli.options import config_option, json_option, organisation_option,
 from gateway.cli.output import print_json, print_table, printable
 
 if TYPE_CHECKING:
-    from gateway.values import Explained
+    from gateway.values.explained import Explained
 
 
 @click.command("ask")
@@ -57,7 +57,7 @@ def command(
       gateway ask balance --customer 123456 --direct --json
     """
     from gateway.cli.asking import Question, as_webio, directly, over_admin
-    from gateway.config import load_config
+    from gateway.config.load import load_config
     from gateway.journal.lock import JournalLock
 
     if url is not None and (explain or direct):

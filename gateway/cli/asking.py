@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 import msgspec
 
 from gateway.cli.failures import Failure
-from gateway.config import Config
+from gateway.config.tables import Config
 from gateway.simulate import Client, Unreachable, query
-from gateway.values import Explained, explained
+from gateway.values.explained import Explained, explained
 
 
 class Question(NamedTuple):
@@ -36,7 +36,7 @@ def as_webio(config: Config, organisation: str, question: Question, url: str | N
 
 def over_admin(config: Config, organisation: str, question: Question) -> Explained:
     """Over the admin listener of the gateway that runs."""
-    from gateway.admin_client import NoAnswer, request
+    from gateway.cli.admin_client import NoAnswer, request
 
     try:
         found = request(config, "GET", f"/api/values?{urlencode({'organisation': organisation, **query(*question)})}")
@@ -47,8 +47,8 @@ def over_admin(config: Config, organisation: str, question: Question) -> Explain
 
 def directly(config: Config, organisation: str, question: Question) -> Explained:
     """From the providers, started here for this one question."""
-    from gateway.direct import ask_directly
-    from gateway.lifecycle import StartFailed
+    from gateway.plugin_host.lifecycle import StartFailed
+    from gateway.values.ask_providers import ask_directly
 
     try:
         return explained(asyncio.run(ask_directly(config, organisation, urlencode(query(*question)).encode())))

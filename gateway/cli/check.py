@@ -14,7 +14,7 @@ from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from gateway.typed_table import Problem
+    from gateway.config.convert import Problem
 
 
 @click.command("check")
@@ -48,7 +48,7 @@ def command(offline: bool, config_path: Path, as_json: bool) -> None:
 def examine(config_path: Path, offline: bool) -> tuple[list[Problem], list[Problem]]:
     """The errors and the warnings of every level. What could only follow from a fault already found is not told."""
     from gateway.cli.wiring import wire
-    from gateway.typed_table import ConfigError
+    from gateway.config.convert import ConfigError
 
     try:
         config, plugins, values, fields, wiring, warnings = wire(config_path)

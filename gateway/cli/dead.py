@@ -14,7 +14,7 @@ from gateway.cli.output import print_json, print_table, show_time
 from gateway.cli.repair import confirm, dry_run_option, operations, report, yes_option
 
 if TYPE_CHECKING:
-    from gateway.journal import Filter
+    from gateway.journal.interface import Filter
 
 
 @click.group("dead", invoke_without_command=True)
@@ -37,8 +37,8 @@ def command(context: click.Context, which: Filter, config_path: Path, as_json: b
         if narrows(which) or as_json:
             raise click.UsageError(f"write options after `{context.invoked_subcommand}`, not before it")
         return
-    from gateway.config import load_config
-    from gateway.journal.reader import open_reader
+    from gateway.config.load import load_config
+    from gateway.journal.sqlite.reader import open_reader
 
     config = load_config(config_path, secrets=False)
     require_known(config, which.organisation, which.plugin)

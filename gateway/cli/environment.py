@@ -16,14 +16,15 @@ from typing import Any, Final, NamedTuple
 import tomli
 
 from gateway.cli.ports import own_port
-from gateway.config import Config, is_loopback
-from gateway.invoke import CallTimeout, PluginFault, Stuck, describe
-from gateway.journal import JournalError
+from gateway.config.convert import Problem, dotted
+from gateway.config.rules import is_loopback
+from gateway.config.tables import Config
+from gateway.config.tls import tls_faults
+from gateway.journal.interface import JournalError
 from gateway.journal.lock import JournalLock
-from gateway.journal.schema import look_at
-from gateway.loader import Plugin
-from gateway.tls import tls_faults
-from gateway.typed_table import Problem, dotted
+from gateway.journal.sqlite.schema import look_at
+from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck, describe
+from gateway.plugin_host.load import Plugin
 
 _CHECK_TIMEOUT: Final = 15.0
 _NETWORK_FILE_SYSTEMS: Final = re.compile(

@@ -7,11 +7,11 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from gateway.journal import JournalError
-from gateway.typed_table import ConfigError
+from gateway.config.convert import ConfigError
+from gateway.journal.interface import JournalError
 
 if TYPE_CHECKING:
-    from gateway.config import Server
+    from gateway.config.tables import Server
 
 BAD_CONFIG: Final = 78
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from gateway.config import Config
-    from gateway.journal import Filter
+    from gateway.config.tables import Config
+    from gateway.journal.interface import Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
 STATES = ("delivered", "waiting", "retrying", "dead")
@@ -22,9 +22,9 @@ STATES = ("delivered", "waiting", "retrying", "dead")
 def hook_named(spelling: str, more: tuple[str, ...] = ()) -> str:
     """The hook that a spelling means: `inbound-message`, `inboundMessage`, `Inbound messages`; or one of `more`, as it
     is. `BadParameter`."""
+    from gateway.config.convert import meant
     from gateway.decoding import hook_names, normalise
     from gateway.events import HOOKS
-    from gateway.typed_table import meant
 
     if spelling in more:
         return spelling
@@ -37,7 +37,7 @@ def hook_named(spelling: str, more: tuple[str, ...] = ()) -> str:
 
 def moment(text: str) -> datetime:
     """ISO 8601 (UTC where it names no zone), a duration before now, `now`, `today` or `yesterday`; `BadParameter`."""
-    from gateway.settings import Duration
+    from gateway.config.field_types import Duration
 
     now: datetime = datetime.now(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -73,7 +73,7 @@ def filter_options(*, states: bool = False, plugin_required: bool = False, argum
             more_ids: tuple[str, ...] = (),
             **rest: Any,
         ) -> Any:
-            from gateway.journal import Filter
+            from gateway.journal.interface import Filter
 
             in_order(since, until)
             which = Filter(
@@ -138,8 +138,8 @@ def in_order(since: datetime | None, until: datetime | None) -> None:
 
 def require_known(config: Config, organisation: str | None, plugin: str | None = None) -> None:
     """`BadParameter` for a name that neither the config nor the journal knows: nothing could match it."""
-    from gateway.journal.reader import open_reader
-    from gateway.typed_table import meant
+    from gateway.config.convert import meant
+    from gateway.journal.sqlite.reader import open_reader
 
     plugins = [table.name for table in config.plugins]
     strange_organisation = organisation is not None and organisation not in config.organisations
@@ -157,6 +157,6 @@ def require_known(config: Config, organisation: str | None, plugin: str | None =
 
 def narrows(which: Filter) -> bool:
     """Whether a filter leaves anything out."""
-    from gateway.journal import Filter
+    from gateway.journal.interface import Filter
 
     return which != Filter()

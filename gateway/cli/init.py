@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.failures import Failure
 from gateway.cli.options import config_option
-from gateway.sample import init
+from gateway.cli.sample import init
 
 
 @click.command("init")

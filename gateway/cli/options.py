@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from gateway.config import Config
+    from gateway.config.tables import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,7 +106,7 @@ def named_values(context: click.Context, parameter: click.Parameter, values: tup
 
 
 def duration(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    from gateway.settings import Duration
+    from gateway.config.field_types import Duration
 
     if value is None:
         return None

@@ -15,7 +15,7 @@ from gateway.cli.options import config_is_named, config_option, json_option
 from gateway.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from gateway.config import PluginTable
+    from gateway.config.tables import PluginTable
 
 
 class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -58,7 +58,7 @@ def command(config_path: Path, as_json: bool) -> None:
 
 
 def _rows(config_path: Path) -> Iterator[Row]:
-    from gateway.loader import class_of, installed
+    from gateway.plugin_host.load import class_of, installed
 
     available = installed()
     tables, faults = _configured(config_path)
@@ -82,9 +82,9 @@ def _rows(config_path: Path) -> Iterator[Row]:
 
 def _configured(config_path: Path) -> tuple[tuple[PluginTable, ...], dict[str, str]]:
     """The plugins of the config, which need not be there unless it was asked for; and what keeps some from starting."""
-    from gateway.config import load_config
-    from gateway.loader import load_sound
-    from gateway.typed_table import dotted
+    from gateway.config.convert import dotted
+    from gateway.config.load import load_config
+    from gateway.plugin_host.load import load_sound
 
     if not (os.path.lexists(config_path) or config_is_named()):
         return (), {}
@@ -105,7 +105,8 @@ def _configured(config_path: Path) -> tuple[tuple[PluginTable, ...], dict[str, s
 
 
 def _row(name: str, plugin: str, entry: EntryPoint | None, enabled: bool, kind: Any, error: str | None) -> Row:
-    from gateway.loader import HOOK_NAMES, distribution_of
+    from gateway.plugin_host.bind import HOOK_NAMES
+    from gateway.plugin_host.load import distribution_of
 
     distribution, version = distribution_of(entry) if entry is not None else ("", "")
     return Row(

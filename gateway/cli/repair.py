@@ -15,8 +15,9 @@ from gateway.cli.filters import require_known
 from gateway.cli.output import print_json
 
 if TYPE_CHECKING:
-    from gateway.journal import Filter
-    from gateway.operations import Counted, Operations
+    from gateway.cli.operations import Operations
+    from gateway.http.admin import Counted
+    from gateway.journal.interface import Filter
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -24,8 +25,8 @@ F = TypeVar("F", bound=Callable[..., object])
 @contextmanager
 def operations(config_path: Path, which: Filter) -> Iterator[Operations]:
     """What changes deliveries; what cannot be done is the command's failure."""
-    from gateway.config import load_config
-    from gateway.operations import OperationError, Operations
+    from gateway.cli.operations import OperationError, Operations
+    from gateway.config.load import load_config
 
     config = load_config(config_path, secrets=False)
     require_known(config, which.organisation, which.plugin)

@@ -13,7 +13,7 @@ from gateway.cli.output import progress
 from gateway.cli.repair import confirm, dry_run_option, operations, report, yes_option
 
 if TYPE_CHECKING:
-    from gateway.journal import Filter
+    from gateway.journal.interface import Filter
 
 
 @click.command("replay")

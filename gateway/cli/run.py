@@ -24,6 +24,6 @@ def command(config_path: Path) -> None:
       gateway run -c /etc/webio-gateway/config.toml
     """
     from gateway.cli.wiring import sound_config
-    from gateway.server import serve
+    from gateway.serving.server import serve
 
     sys.exit(serve(sound_config(config_path)))

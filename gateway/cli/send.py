@@ -107,7 +107,7 @@ def command(
       gateway send payment --field amount:=12.50 --count 1000 --concurrency 8
       gateway send payment --file body.json
     """
-    from gateway.config import load_config
+    from gateway.config.load import load_config
     from gateway.simulate import Client
 
     if (hook is None and not every and file is None) or (every and (hook is not None or file is not None)):

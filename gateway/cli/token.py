@@ -59,8 +59,8 @@ def mint_token(
       gateway token mint --expires-in 1h --claim orgId=4711
       curl -H "x-webio-token: $(gateway token mint)" -d '{"type": "payment"}' http://127.0.0.1:8080/webio
     """
-    from gateway.config import load_config
-    from gateway.tokens import mint
+    from gateway.config.load import load_config
+    from gateway.http.tokens import mint
 
     config = load_config(config_path)
     settings = config.organisations[the_organisation(config, organisation)]
@@ -85,8 +85,8 @@ def verify_token(token: str | None, config_path: Path, as_json: bool) -> None:
       gateway token mint | gateway token verify
       gateway token verify --json < token.txt
     """
-    from gateway.config import load_config
-    from gateway.tokens import TokenChecker, TokenRefused
+    from gateway.config.load import load_config
+    from gateway.http.tokens import TokenChecker, TokenRefused
 
     config = load_config(config_path)
     try:

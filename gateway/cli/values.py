@@ -15,8 +15,8 @@ from gateway.cli.options import config_option, json_option
 from gateway.cli.output import on_terminal, print_json, print_table, show_time
 
 if TYPE_CHECKING:
-    from gateway.config import Values
-    from gateway.journal import GivenRow
+    from gateway.config.tables import Values
+    from gateway.journal.interface import GivenRow
 
 _ON_A_TERMINAL: Final = 20
 
@@ -60,9 +60,9 @@ def command(
       gateway values --customer 123456 --field balance
       gateway values --status 502 --since today --json
     """
-    from gateway.config import load_config
-    from gateway.journal.given import GivenFilter
-    from gateway.journal.reader import open_reader
+    from gateway.config.load import load_config
+    from gateway.journal.sqlite.reader import open_reader
+    from gateway.journal.sqlite.value_records import GivenFilter
 
     in_order(since, until)
     config = load_config(config_path, secrets=False)

@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.config import Config, Values, read_config, weak_password
-from gateway.loader import Plugin, load_sound
-from gateway.typed_table import ConfigError, Problem
-from gateway.values import CustomValues
+from gateway.config.convert import ConfigError, Problem
+from gateway.config.load import read_config
+from gateway.config.rules import weak_password
+from gateway.config.tables import Config, Values
+from gateway.plugin_host.load import Plugin, load_sound
+from gateway.values.service import CustomValues
 
 
 class Wired(NamedTuple):

@@ -23,14 +23,9 @@ from gateway.delivery.run import SKIPPED, Outcome, calls_of
 from gateway.delivery.settling import Settling
 from gateway.delivery.suspicion import CRASHES, Suspicion
 from gateway.events import Event
-from gateway.invoke import PluginFault, Stuck, describe
-from gateway.journal import (
-    HELD,
-    RETRYING,
-    Journal,
-    Standing,
-)
-from gateway.loader import Plugin
+from gateway.journal.interface import HELD, RETRYING, Journal, Standing
+from gateway.plugin_host.call import PluginFault, Stuck, describe
+from gateway.plugin_host.load import Plugin
 
 log = logging.getLogger("gateway.delivery")
 

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Final
 
-from gateway.logs import Bounded
+from gateway.log import Bounded
 
 log = logging.getLogger("gateway.delivery")
 

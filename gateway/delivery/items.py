@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from gateway.events import Event
-from gateway.journal import Parked
+from gateway.journal.interface import Parked
 
 Key = str
 """What order is kept within: an organisation's conversation, as `organisation/conversation`."""

@@ -13,9 +13,9 @@ from gateway.delivery.health import Health
 from gateway.delivery.items import Item, Key
 from gateway.delivery.run import Outcome, Run, calls_of, is_threaded
 from gateway.delivery.suspicion import Suspicion
-from gateway.invoke import Stuck, describe
-from gateway.journal import JournalError
-from gateway.loader import Plugin
+from gateway.journal.interface import JournalError
+from gateway.plugin_host.call import Stuck, describe
+from gateway.plugin_host.load import Plugin
 
 CHUNK: Final = 256
 CHUNK_SECONDS: Final = 0.005

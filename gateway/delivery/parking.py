@@ -16,9 +16,9 @@ from gateway.delivery.items import Item, Key
 from gateway.delivery.patience import patiently
 from gateway.delivery.retries import Retries
 from gateway.hookspecs import Reject, Retry
-from gateway.invoke import CallTimeout, PluginFault, describe
-from gateway.journal import DEAD, HELD, RETRYING, UNORDERED, Journal, Parked, Replay, Standing
-from gateway.loader import PluginDelivery
+from gateway.journal.interface import DEAD, HELD, RETRYING, UNORDERED, Journal, Parked, Replay, Standing
+from gateway.plugin_host.call import CallTimeout, PluginFault, describe
+from gateway.plugin_host.load import PluginDelivery
 
 OUT: Final = 256
 """So many parked events at most are in memory: the others wait in the journal although they are due."""

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from gateway.journal import JournalError
-from gateway.logs import Bounded
+from gateway.journal.interface import JournalError
+from gateway.log import Bounded
 
 T = TypeVar("T")
 log = Bounded(logging.getLogger("gateway.delivery"))

@@ -13,7 +13,7 @@ import msgspec
 from gateway.delivery.items import Window
 from gateway.delivery.patience import patiently
 from gateway.events import Event
-from gateway.journal import Journal
+from gateway.journal.interface import Journal
 
 WINDOW: Final = 2048
 """Events between the cursor and the newest that was read: the most that comes again after a crash."""

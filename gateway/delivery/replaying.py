@@ -11,7 +11,7 @@ from typing import Final
 from gateway.delivery.items import Window
 from gateway.delivery.patience import patiently
 from gateway.events import Event
-from gateway.journal import Journal, Replay
+from gateway.journal.interface import Journal, Replay
 
 PAGE: Final = 200
 AHEAD: Final = 1000

@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from gateway.journal import Parked
+from gateway.journal.interface import Parked
 
 AT_ONCE: Final = 64
 FULL_PAUSE: Final = 0.02

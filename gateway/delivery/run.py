@@ -13,8 +13,9 @@ from typing import Final
 
 from gateway.delivery.items import Item, Key
 from gateway.events import Event
-from gateway.invoke import GRACE, CallTimeout, Impl, Stuck, run
-from gateway.loader import EVENT_HOOKS, Plugin
+from gateway.plugin_host.bind import EVENT_HOOKS
+from gateway.plugin_host.call import GRACE, CallTimeout, Impl, Stuck, run
+from gateway.plugin_host.load import Plugin
 
 LONGEST: Final = 0.1
 """Seconds after which a run begins no further event: a plugin that has become slow is noticed, and stopped in time."""

@@ -12,9 +12,9 @@ from gateway.delivery.items import Item
 from gateway.delivery.parking import Parking
 from gateway.delivery.reading import Reading
 from gateway.delivery.replaying import Replaying
-from gateway.invoke import CallTimeout, PluginFault, Stuck
-from gateway.journal import Journal, JournalFailed, JournalFull, Settlement
-from gateway.loader import Plugin
+from gateway.journal.interface import Journal, JournalFailed, JournalFull, Settlement
+from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck
+from gateway.plugin_host.load import Plugin
 
 PAUSE: Final = 0.02
 ROWS: Final = 200

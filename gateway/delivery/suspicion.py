@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from gateway.journal import Journal
+from gateway.journal.interface import Journal
 
 CRASHES: Final = 3
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from gateway.journal import JournalError
+from gateway.journal.interface import JournalError
 
 log = logging.getLogger("gateway.journal")
 

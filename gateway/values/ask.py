@@ -11,8 +11,8 @@ import msgspec
 
 from gateway.events import CustomValueRequest
 from gateway.hookspecs import Reject, SeveralCustomers
-from gateway.invoke import Caller, CallTimeout, Impl, PluginFault, Stuck, Threads, describe
-from gateway.loader import Plugin
+from gateway.plugin_host.call import Caller, CallTimeout, Impl, PluginFault, Stuck, Threads, describe
+from gateway.plugin_host.load import Plugin
 from gateway.values.answer import FAILED, LATE, SEVERAL, SKIPPED
 from gateway.values.breaker import Breaker
 

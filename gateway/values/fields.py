@@ -7,8 +7,8 @@ from datetime import tzinfo
 from itertools import combinations
 from typing import Any
 
-from gateway.config import FieldSettings, Values
-from gateway.typed_table import Problem
+from gateway.config.convert import Problem
+from gateway.config.tables import FieldSettings, Values
 from gateway.values.answer import (
     DEFAULT,
     FAILED,

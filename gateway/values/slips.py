@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gateway.config import Values
-from gateway.settings import show
-from gateway.typed_table import Problem, dotted
+from gateway.config.convert import Problem, dotted
+from gateway.config.field_types import show
+from gateway.config.tables import Values
 from gateway.values.ask import Provider
 from gateway.values.fields import Rules
 

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
-from gateway.formats import without_negative_zero
+from gateway.config.formats import without_negative_zero
 
 MAX_TEXT: Final = 4096
 """Characters of one value; a longer one is a provider's fault."""

@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from running import RunningGateway, eventually, on_a_terminal, run_cli, running, write_config, write_plugin
 
 from gateway.cli import cli
-from gateway.journal.given import GivenFilter
-from gateway.journal.reader import open_reader
-from gateway.sample import _customers
+from gateway.cli.sample import _customers
+from gateway.journal.sqlite.reader import open_reader
+from gateway.journal.sqlite.value_records import GivenFilter
 
 CONFIG = """
     [plugins.sql_values]

@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 from running import RunningGateway, run_cli, write_config, write_plugin
 
 from gateway.cli import cli, environment
+from gateway.cli.sample import _customers, init
 from gateway.journal.lock import GATEWAY, Holder, JournalLock
-from gateway.sample import _customers, init
 
 CHECKED = """
 from gateway import hookimpl

@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 from running import RunningGateway, eventually, running, write_config
 
 from gateway.cli import cli, repair
-from gateway.journal import Filter
+from gateway.journal.interface import Filter
 from gateway.journal.lock import JournalLock
-from gateway.journal.reader import open_reader
+from gateway.journal.sqlite.reader import open_reader
 from gateway.simulate import body, encode
 
 # Takes events while the file `open` is there, and writes down which it took.

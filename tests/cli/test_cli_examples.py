@@ -18,9 +18,9 @@ from click.testing import CliRunner
 from running import GATEWAY, RunningGateway, free_ports
 
 from gateway.cli import cli
-from gateway.journal import Filter
-from gateway.journal.reader import open_reader
-from gateway.sample import init
+from gateway.cli.sample import init
+from gateway.journal.interface import Filter
+from gateway.journal.sqlite.reader import open_reader
 from gateway.simulate import body, encode
 
 COMMENT = re.compile(r" {4,}.*")

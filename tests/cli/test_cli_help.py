@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from running import GATEWAY, run_cli, write_config
 
 from gateway.cli import SECTIONS, cli
-from gateway.typed_table import ConfigError, Problem
+from gateway.config.convert import ConfigError, Problem
 
 COMMANDS = [name for section in SECTIONS.values() for name in section]
-HEAVY = {"litestar", "sqlalchemy", "rich", "httpx", "granian", "apsw", "asyncio", "jwt", "gateway.config"}
+HEAVY = {"litestar", "sqlalchemy", "rich", "httpx", "granian", "apsw", "asyncio", "jwt", "gateway.config.load"}
 
 
 def every_command() -> list[tuple[str, click.Command]]:
@@ -189,7 +189,7 @@ def test_no_configuration_says_what_to_do(tmp_path: Path) -> None:
 
 def test_an_unexpected_error_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 1, the error's type and text, how to learn more, and no traceback."""
-    monkeypatch.setattr("gateway.config.load_config", _broken)
+    monkeypatch.setattr("gateway.config.load.load_config", _broken)
 
     result = CliRunner().invoke(cli, ["token", "mint"])
 
@@ -204,7 +204,7 @@ def test_debug_lets_an_unexpected_error_through(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], environment: dict[str, str]
 ) -> None:
     """With its traceback, for who asked to see it."""
-    monkeypatch.setattr("gateway.config.load_config", _broken)
+    monkeypatch.setattr("gateway.config.load.load_config", _broken)
 
     result = CliRunner().invoke(cli, [*arguments, "token", "mint"], env=environment)
 
@@ -217,7 +217,7 @@ def test_debug_leaves_an_expected_error_a_sentence(monkeypatch: pytest.MonkeyPat
     def refuse(path: Path) -> None:
         raise ConfigError(path, [Problem("server.port", "is odd")])
 
-    monkeypatch.setattr("gateway.config.load_config", refuse)
+    monkeypatch.setattr("gateway.config.load.load_config", refuse)
 
     result = CliRunner().invoke(cli, ["--debug", "token", "mint"])
 

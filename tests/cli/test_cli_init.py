@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import cli
-from gateway.config import load_config
-from gateway.sample import example
+from gateway.cli.sample import example
+from gateway.config.load import load_config
 
 EXAMPLE = Path(__file__).parents[2] / "config.toml"
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from running import GATEWAY, RunningGateway, eventually, free_ports, run_cli, write_config, write_plugin
 
+from gateway.cli.sample import init
 from gateway.events import HOOKS
-from gateway.sample import init
 
 StartGateway = Callable[..., RunningGateway]
 

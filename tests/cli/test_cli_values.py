@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from running import on_a_terminal, write_config
 
 from gateway.cli import cli
-from gateway.config import load_config
-from gateway.journal import GivenRow
-from gateway.journal.sqlite import SqliteJournal
+from gateway.config.load import load_config
+from gateway.journal.interface import GivenRow
+from gateway.journal.sqlite.journal import SqliteJournal
 
 SECOND = '[organisations.globex]\nsecrets = [{ file = "other.secret" }]\n'
 

@@ -14,8 +14,8 @@ import pytest
 from delivering import Async, Batches, Plain, Takes, delivering, journal_config
 
 from gateway import Event, Payment, Reject, Retry, hookimpl
-from gateway.journal import JournalError
-from gateway.journal.sqlite import SqliteJournal
+from gateway.journal.interface import JournalError
+from gateway.journal.sqlite.journal import SqliteJournal
 
 
 class _Unspeakable(Exception):
@@ -191,7 +191,7 @@ def test_all_retried_dead_letters_come_whatever_is_asked_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than are taken up at once, one that keeps failing among them, and a second look that finds nothing new."""
-    monkeypatch.setattr("gateway.journal.progress.UNORDERED", 20)
+    monkeypatch.setattr("gateway.journal.sqlite.progress.UNORDERED", 20)
     monkeypatch.setattr("gateway.delivery.parking.UNORDERED", 20)
     monkeypatch.setattr("gateway.delivery.TOP_UP", 0.01)
 

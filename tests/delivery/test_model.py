@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway import Event, Reject, Retry, hookimpl
-from gateway.delivery import Delivery
-from gateway.journal import Entry, Filter, progress
-from gateway.journal.pruning import prune
-from gateway.journal.sqlite import SqliteJournal
+from gateway.delivery.service import Delivery
+from gateway.journal.interface import Entry, Filter
+from gateway.journal.sqlite import progress
+from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.sqlite.retention import prune
 
 STEPS = int(os.environ.get("GATEWAY_MODEL_STEPS", "900"))
 PER_EXAMPLE = 45

@@ -14,11 +14,12 @@ import apsw
 from running import write_config
 
 from gateway import simulate
-from gateway.config import Config, load_config
-from gateway.journal import Filter, Receipt, Settlement
-from gateway.journal.reader import JournalReader
-from gateway.journal.schema import open_reader_connection
-from gateway.journal.sqlite import SqliteJournal
+from gateway.config.load import load_config
+from gateway.config.tables import Config
+from gateway.journal.interface import Filter, Receipt, Settlement
+from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.sqlite.reader import JournalReader
+from gateway.journal.sqlite.schema import open_reader_connection
 
 ACME = "acme"
 WAIT = 10.0

@@ -25,9 +25,9 @@ from journal_kit import (
 )
 
 from gateway import simulate
-from gateway.config import Config
-from gateway.journal import EventRow, Filter, Receipt
-from gateway.journal.writer import GROUP, GROUP_BYTES
+from gateway.config.tables import Config
+from gateway.journal.interface import EventRow, Filter, Receipt
+from gateway.journal.sqlite.writer import GROUP, GROUP_BYTES
 
 OTHER = "umbrella"
 DAY = 86400.0

@@ -10,8 +10,9 @@ import apsw
 import pytest
 from journal_kit import FaultyFiles, broken, config_of, fill, ids_in, message, move_cursor, opened, put, put_together
 
-from gateway.journal import Filter, JournalError, JournalFailed, JournalFull, progress, writer
-from gateway.journal.sqlite import SqliteJournal
+from gateway.journal.interface import Filter, JournalError, JournalFailed, JournalFull
+from gateway.journal.sqlite import progress, writer
+from gateway.journal.sqlite.journal import SqliteJournal
 
 UNKNOWN = "a commit to the journal failed (IOError: disk I/O error); what became of it is unknown"
 

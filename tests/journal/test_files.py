@@ -15,11 +15,11 @@ import apsw
 import pytest
 from journal_kit import config_of, fill, ids_in, opened
 
-from gateway.journal import JournalError
+from gateway.journal.interface import JournalError
 from gateway.journal.lock import JournalLock
-from gateway.journal.reader import open_reader
-from gateway.journal.schema import open_writer
-from gateway.journal.sqlite import SqliteJournal
+from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.sqlite.reader import open_reader
+from gateway.journal.sqlite.schema import open_writer
 
 
 def mode_of(path: Path) -> int:

@@ -12,10 +12,10 @@ from pathlib import Path
 from delivering import journal_config
 from running import GATEWAY, RunningGateway
 
-from gateway.journal import GivenRow
-from gateway.journal.given import GivenFilter
-from gateway.journal.reader import open_reader
-from gateway.journal.sqlite import SqliteJournal
+from gateway.journal.interface import GivenRow
+from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.sqlite.reader import open_reader
+from gateway.journal.sqlite.value_records import GivenFilter
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -22,8 +22,9 @@ from journal_kit import (
 
 from gateway import simulate
 from gateway.events import Event
-from gateway.journal import Filter, sqlite
-from gateway.journal.sqlite import SqliteJournal
+from gateway.journal.interface import Filter
+from gateway.journal.sqlite import journal as sqlite
+from gateway.journal.sqlite.journal import SqliteJournal
 
 UNREADABLE = b'{"type": "inboundMessage", "body": ["no text"], "dateCreated": "2026-01-01 10:00:00"}'
 UNKNOWN = b'{"type": "somethingNew", "conversationId": "7", "amount": 1.10}'

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from journal_kit import ACME, Clock, config_of, fill, message, opened, payment, put, reading
 
-from gateway.config import Config
+from gateway.config.tables import Config
 from gateway.events import one_line
-from gateway.journal import DEAD, HELD, RETRYING, Filter, Parked, Settlement, reader
-from gateway.journal.reader import JournalReader
-from gateway.journal.restoring import moment
-from gateway.journal.sqlite import SqliteJournal
+from gateway.journal.interface import DEAD, HELD, RETRYING, Filter, Parked, Settlement
+from gateway.journal.sqlite import reader
+from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.sqlite.reader import JournalReader
+from gateway.journal.sqlite.rows import moment
 
 START = 1_700_000_000.0
 OTHER = "umbrella"

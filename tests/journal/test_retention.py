@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from journal_kit import Clock, FaultyFiles, config_of, fill, ids_in, message, move_cursor, opened, put, until
 
-from gateway.journal import DEAD, HELD, RETRYING, Filter, Parked, Settlement, progress, writer
-from gateway.journal.pruning import STEP
-from gateway.journal.sqlite import SqliteJournal
+from gateway.journal.interface import DEAD, HELD, RETRYING, Filter, Parked, Settlement
+from gateway.journal.sqlite import progress, writer
+from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.sqlite.retention import STEP
 
 HOUR = 3600.0
 ONE_HOUR = {"retention": "1h"}

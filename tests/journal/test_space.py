@@ -24,8 +24,9 @@ from journal_kit import (
     until,
 )
 
-from gateway.journal import DEAD, Filter, JournalFull, Parked, Settlement, progress, writer
-from gateway.journal.sqlite import SqliteJournal
+from gateway.journal.interface import DEAD, Filter, JournalFull, Parked, Settlement
+from gateway.journal.sqlite import progress, writer
+from gateway.journal.sqlite.journal import SqliteJournal
 
 
 @pytest.fixture(autouse=True)

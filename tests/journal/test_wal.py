@@ -9,8 +9,9 @@ import apsw
 import pytest
 from journal_kit import FaultyFiles, config_of, fill, ids_in, message, opened, put, until
 
-from gateway.config import Config
-from gateway.journal import wal, writer
+from gateway.config.tables import Config
+from gateway.journal.sqlite import write_ahead_log as wal
+from gateway.journal.sqlite import writer
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +20,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "HOUSEKEEPING", 0.02)
     monkeypatch.setattr(wal, "PAGES", 50)
     monkeypatch.setattr(wal, "LONG", 512)
-    monkeypatch.setattr("gateway.journal.schema.LONG", 512)
+    monkeypatch.setattr("gateway.journal.sqlite.schema.LONG", 512)
 
 
 def size_of(config: Config) -> int:

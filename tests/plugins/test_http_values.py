@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import pytest
 from asking import Grace, ask, problem_of, read_config, running, values_of
 
-from gateway.invoke import PluginFault
-from gateway.loader import load_plugins
-from gateway.typed_table import ConfigError
+from gateway.config.convert import ConfigError
+from gateway.plugin_host.call import PluginFault
+from gateway.plugin_host.load import load_plugins
 
 
 class Asked(NamedTuple):

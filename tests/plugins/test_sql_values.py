@@ -18,10 +18,10 @@ from gateway_sql_values.engine import Database as SqlDatabase
 from gateway_sql_values.engine import Prepared
 from gateway_sql_values.failures import DatabaseFailed
 
-from gateway.invoke import PluginFault
-from gateway.loader import load_plugins
-from gateway.sample import init
-from gateway.typed_table import ConfigError
+from gateway.cli.sample import init
+from gateway.config.convert import ConfigError
+from gateway.plugin_host.call import PluginFault
+from gateway.plugin_host.load import load_plugins
 
 COLUMNS = "customer_uid VARCHAR(50), phone VARCHAR(50), balance NUMERIC(12,2), due DATE, name VARCHAR(100)"
 ROWS: list[dict[str, Any]] = [

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from asking import ask, problem_of, read_config, running, values_of
 
-from gateway.loader import load_plugins
-from gateway.typed_table import ConfigError
+from gateway.config.convert import ConfigError
+from gateway.plugin_host.load import load_plugins
 
 TABLES = """
 [plugins.static_values.values]

@@ -21,10 +21,14 @@ from recorded_disk import Images, RecordedDisk
 from running import write_config
 
 from gateway import simulate
-from gateway.config import Config, load_config
-from gateway.journal import DEAD, JournalError, Parked, Settlement, sqlite, wal, writer
-from gateway.journal.schema import open_writer
-from gateway.journal.sqlite import SqliteJournal
+from gateway.config.load import load_config
+from gateway.config.tables import Config
+from gateway.journal.interface import DEAD, JournalError, Parked, Settlement
+from gateway.journal.sqlite import journal as sqlite
+from gateway.journal.sqlite import write_ahead_log as wal
+from gateway.journal.sqlite import writer
+from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.sqlite.schema import open_writer
 
 RETENTION: Final = 3600.0
 ORGANISATION: Final = "acme"

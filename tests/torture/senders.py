@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from gateway import simulate
-from gateway.config import Config
+from gateway.config.tables import Config
 
 ORGANISATION = "acme"
 CONVERSATIONS = 5

@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 from running import GATEWAY, write_config, write_plugin
 
-from gateway.config import Config, load_config
+from gateway.config.load import load_config
+from gateway.config.tables import Config
 from gateway.journal.lock import JournalLock
 
 READY_WITHIN = 30.0

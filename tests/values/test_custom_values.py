@@ -16,7 +16,8 @@ import pytest
 from asking import Blocks, Clock, Grace, Knows, ask, asking, problem_of, query, values_of
 
 from gateway import CustomValueRequest, Reject, SeveralCustomers
-from gateway.values import Answer, CustomValues
+from gateway.values.answer import Answer
+from gateway.values.service import CustomValues
 
 DEADLINE = '[values]\ndeadline = "150ms"\n'
 

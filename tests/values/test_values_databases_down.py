@@ -16,7 +16,8 @@ import pytest
 from asking import Clock, Grace, ask, problem_of, running, values_of
 from databases import SERVERS, Database, open_database
 
-from gateway.values import Answer, CustomValues
+from gateway.values.answer import Answer
+from gateway.values.service import CustomValues
 
 DEADLINE = 0.4
 

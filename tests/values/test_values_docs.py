@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from asking import Knows, ask, asking, read_config
 
-from gateway.loader import load_plugins
-from gateway.values import CustomValues
+from gateway.plugin_host.load import load_plugins
+from gateway.values.service import CustomValues
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ["custom-values.md", *(f"plugins-bundled/{name}_values.md" for name in ("sql", "http", "static"))]

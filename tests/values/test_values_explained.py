@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from asgi import Answer, InProcess, call, in_process, run, scope_of
 
-from gateway.journal.given import GivenFilter
-from gateway.journal.reader import open_reader
+from gateway.journal.sqlite.reader import open_reader
+from gateway.journal.sqlite.value_records import GivenFilter
 
 HOST = (b"host", b"127.0.0.1")
 CONFIG = """

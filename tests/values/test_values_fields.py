@@ -11,9 +11,10 @@ import pytest
 from asking import Clock, Knows, ask, asking, problem_of, read_config, scripted, values_of
 
 from gateway import SeveralCustomers
-from gateway.typed_table import ConfigError
-from gateway.values import CustomValues, ValuesRecord
+from gateway.config.convert import ConfigError
+from gateway.values.answer import ValuesRecord
 from gateway.values.ask import DECLARE_EVERY
+from gateway.values.service import CustomValues
 
 
 def test_a_field_may_belong_to_one_provider(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.formats import Format, Pattern
+from gateway.config.formats import Format, Pattern
 from gateway.values.text import MAX_TEXT, BadValue, as_text
 
 

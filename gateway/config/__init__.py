@@ -1,0 +1,1 @@
+"""config.toml -> typed structs, every fault with its dotted path."""

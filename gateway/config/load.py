@@ -1,0 +1,138 @@
+"""`config.toml`: loading it, with every fault at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tomli
+
+from gateway.config.convert import ConfigError, Problem, TableReader, dotted
+from gateway.config.field_types import show
+from gateway.config.rules import faults, is_loopback, name_fault, same_value, weak_password
+from gateway.config.tables import (
+    Admin,
+    Config,
+    Delivery,
+    FieldSettings,
+    HookSettings,
+    Journal,
+    Log,
+    Organisation,
+    PluginSettings,
+    PluginTable,
+    Server,
+    Table,
+    Tls,
+    Values,
+)
+from gateway.events import BOM
+
+__all__ = [
+    "Admin",
+    "Config",
+    "ConfigError",
+    "Delivery",
+    "FieldSettings",
+    "HookSettings",
+    "Journal",
+    "Log",
+    "Organisation",
+    "PluginSettings",
+    "PluginTable",
+    "Problem",
+    "Server",
+    "Tls",
+    "Values",
+    "is_loopback",
+    "load_config",
+    "read_config",
+    "same_value",
+    "weak_password",
+]
+
+
+class _Document(Table, frozen=True, kw_only=True):
+    server: Server = Server()
+    admin: Admin = Admin()
+    journal: Journal = Journal()
+    delivery: Delivery = Delivery()
+    values: Values = Values()
+    log: Log = Log()
+    organisations: dict[str, Organisation] = {}
+    hooks: dict[str, HookSettings] = {}
+    plugins: dict[str, dict[str, Any]] = {}
+
+
+def load_config(source: Path, *, secrets: bool = True) -> Config:
+    """Read and check a config file; `ConfigError` with every fault found. Without `secrets`, these stay unread, and
+    that one cannot be read is no fault: for commands that need none."""
+    config, problems = read_config(source, secrets=secrets)
+    if problems:
+        raise ConfigError(config.source, problems)
+    return config
+
+
+def read_config(source: Path, *, secrets: bool = True) -> tuple[Config, list[Problem]]:
+    """A config as far as it is sound, so that more can be looked at, and every fault found. Keys with a fault have
+    their defaults; organisations and hooks with one are left out. `ConfigError` where it is no TOML."""
+    source = source.absolute()
+    document = _parse(source)
+    problems: list[Problem] = []
+    reader = TableReader(source.parent, problems, secrets=secrets)
+    plugins, unsure = _plugins(document.pop("plugins", {}), reader, problems)
+    tables = reader.fields(_Document, document, "")
+    problems += faults(tables, plugins, unsure, secrets)
+    if problems:
+        tables = msgspec.structs.asdict(reader.sound_part(_Document, document))
+    return Config(source=source, **{**tables, "plugins": plugins}), problems
+
+
+def _parse(source: Path) -> dict[str, Any]:
+    try:
+        return tomli.loads(source.read_bytes().removeprefix(BOM).decode())
+    except FileNotFoundError:
+        message = "there is no such file; `gateway init` makes one, -c/--config names another"
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        message = f"is not UTF-8 text (line {line})"
+    except tomli.TOMLDecodeError as error:
+        message = f"TOML syntax: {error.msg} (line {error.lineno}, column {error.colno})"
+    except (ValueError, RecursionError):  # tomli's answer to thousands of digits or brackets
+        message = "TOML syntax: a number is too long, or a value is nested too deeply"
+    raise ConfigError(source, [Problem("config", message)])
+
+
+def _plugins(
+    tables: Any, reader: TableReader, problems: list[Problem]
+) -> tuple[tuple[PluginTable, ...], list[str] | None]:
+    """The plugins, as far as their tables are sound, and the names of those of which nothing is sure; None where not
+    even these can be known."""
+    if not isinstance(tables, dict):
+        problems.append(Problem("plugins", f"expected tables such as [plugins.archive], found {show(tables)}"))
+        return (), None
+    own = {field.encode_name for field in msgspec.structs.fields(PluginSettings)}
+    found, unsure = [], []
+    for name, table in tables.items():
+        path = dotted("plugins", name)
+        problems += name_fault(path, name)
+        mine = {key: value for key, value in table.items() if key in own} if isinstance(table, dict) else table
+        settings = reader.table(PluginSettings, mine, path) or _sound_settings(reader, mine)
+        if settings is None:
+            unsure.append(name)
+        else:
+            rest = {key: value for key, value in table.items() if key not in own}
+            found.append(PluginTable(name=name, settings=settings, table=rest))
+    return tuple(found), unsure
+
+
+def _sound_settings(reader: TableReader, mine: Any) -> PluginSettings | None:
+    """Settings with a fault, so far as it is sure which plugin they are of, and that it is enabled."""
+    if not isinstance(mine, dict):
+        return None
+    settings = reader.sound_part(PluginSettings, mine)
+    as_written = settings.use == mine.get("use") and settings.enabled == mine.get("enabled", True)
+    return settings if as_written else None

@@ -1,0 +1,190 @@
+"""Faults of a config between and inside of fields that are each sound by their type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from ipaddress import ip_address
+from math import isfinite
+from typing import Any
+
+from gateway.config.convert import Problem, dotted, meant
+from gateway.config.field_types import Secret, show
+from gateway.config.tables import (
+    Admin,
+    Delivery,
+    HookSettings,
+    Organisation,
+    PluginSettings,
+    PluginTable,
+    Server,
+    Values,
+)
+from gateway.decoding import hook_names, normalise
+from gateway.events import HOOKS
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_PASSWORD_BYTES = 12
+_KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+
+
+def faults(
+    tables: dict[str, Any], plugins: tuple[PluginTable, ...], unsure: Collection[str] | None, secrets: bool
+) -> Iterator[Problem]:
+    """Faults between fields that are each sound by themselves; an unsound table (None) is passed over. `unsure` are
+    plugins whose own table is unsound, None where nothing is known of any; without `secrets` none is looked at."""
+    server, admin, delivery, values = (tables[name] for name in ("server", "admin", "delivery", "values"))
+    if admin is not None:
+        yield from _admin(admin)
+    if server is not None and admin is not None and _same_socket(server, admin):
+        yield Problem("admin.port", "is the public listener's port too; the two must differ")
+    if delivery is not None:
+        yield from _pace("delivery", delivery)
+    if values is not None:
+        enabled = [plugin.name for plugin in plugins if plugin.settings.enabled]
+        yield from _values(values, enabled, unsure)
+    for plugin in plugins:
+        yield from _pace(dotted("plugins", plugin.name), plugin.settings)
+    if tables["organisations"] is not None:
+        yield from _organisations(tables["organisations"], secrets)
+    if tables["hooks"] is not None:
+        yield from _hooks(tables["hooks"])
+
+
+def _values(values: Values, enabled: list[str], unsure: Collection[str] | None) -> Iterator[Problem]:
+    taken: dict[str, str] = {}
+    for name, field in values.fields.items():
+        path = dotted("values.fields", name)
+        if not name:
+            yield Problem(path, "is empty; a field needs a name")
+        if unsure is not None and field.provider is not None and field.provider not in {*enabled, *unsure}:
+            known = ", ".join(enabled) or "none"
+            yield Problem(f"{path}.provider", f"no plugin {show(field.provider)} is enabled; enabled: {known}")
+        for index, alias in enumerate(field.aliases):
+            if not alias:
+                yield Problem(f"{path}.aliases[{index}]", "is empty; a field needs a name")
+            elif alias in values.fields:
+                yield Problem(f"{path}.aliases[{index}]", f"{show(alias)} is a field itself")
+            elif taken.setdefault(alias, name) != name:
+                yield Problem(f"{path}.aliases[{index}]", f"{show(alias)} already stands for {taken[alias]}")
+        if field.default is None and field.default_on_error:
+            yield Problem(f"{path}.default_on_error", "needs a default")
+        if field.default is not None and field.pattern is not None and not field.pattern.matches(field.default):
+            yield Problem(f"{path}.default", "does not match the field's own pattern")
+
+
+def _admin(admin: Admin) -> Iterator[Problem]:
+    if admin.password is None and not is_loopback(admin.host):
+        message = 'is needed when admin.host is not loopback; write password = { file = "path" }'
+        yield Problem("admin.password", message)
+
+
+def weak_password(admin: Admin) -> Iterator[Problem]:
+    """A warning: whoever has the password can ask for any customer's values."""
+    if admin.password is not None and len(admin.password.value) < _PASSWORD_BYTES:
+        message = f"{admin.password.source} holds {len(admin.password.value)} bytes; it guards customers' values"
+        yield Problem("admin.password", f"{message}, so make it {_PASSWORD_BYTES} or more")
+
+
+def _same_socket(server: Server, admin: Admin) -> bool:
+    hosts = {server.host, admin.host}
+    every = not hosts.isdisjoint({"0.0.0.0", "::"})  # noqa: S104
+    loopback = "localhost" in hosts and all(map(is_loopback, hosts))
+    return server.port == admin.port and (len(hosts) == 1 or every or loopback)
+
+
+def _pace(path: str, own: Delivery | PluginSettings) -> Iterator[Problem]:
+    if own.backoff is not None and own.backoff_max is not None and own.backoff_max < own.backoff:
+        yield Problem(f"{path}.backoff_max", "is shorter than backoff")
+
+
+def name_fault(path: str, name: str) -> Iterator[Problem]:
+    if not _NAME.fullmatch(name):
+        yield Problem(path, "a name is made of letters, digits, '.', '_' and '-', at most 64")
+
+
+def _organisations(organisations: dict[str, Organisation | None], secrets: bool) -> Iterator[Problem]:
+    if not organisations:
+        yield Problem("organisations", "at least one is needed, such as [organisations.acme]")
+    seen: list[tuple[str, Organisation]] = []
+    for name, organisation in organisations.items():
+        path = dotted("organisations", name)
+        yield from name_fault(path, name)
+        if organisation is None:
+            continue
+        if not organisation.secrets:
+            yield Problem(f"{path}.secrets", "at least one secret is needed")
+        if not organisation.algorithms:
+            yield Problem(f"{path}.algorithms", "at least one algorithm is needed")
+        for claim, value in organisation.claims.items():
+            yield from _claim(dotted(f"{path}.claims", claim), value)
+        for index, secret in enumerate(organisation.secrets if secrets else ()):
+            where = f"{path}.secrets[{index}]"
+            yield from _secret(where, secret, organisation.algorithms)
+            for other, settings in seen:
+                if secret in settings.secrets and not _told_apart(organisation, settings):
+                    yield Problem(where, f"is also a secret of organisations.{other}: a token could belong to either")
+        seen.append((name, organisation))
+
+
+def _secret(path: str, secret: Secret, algorithms: tuple[str, ...]) -> Iterator[Problem]:
+    needed = max((_KEY_BYTES[algorithm] for algorithm in algorithms), default=32)
+    if len(secret.value) < needed:
+        why = f"{', '.join(algorithms) or 'a token'} needs at least {needed} bytes"
+        yield Problem(path, f"{secret.source} holds {len(secret.value)} bytes; {why}")
+    elif b"-----BEGIN " in secret.value or b'"kty"' in secret.value or secret.value.startswith((b"ssh-", b"ecdsa-")):
+        # PyJWT refuses to take these for a shared secret, and every token with them
+        yield Problem(path, f"{secret.source} holds a public or private key; a shared secret is needed")
+
+
+def _claim(path: str, value: Any) -> Iterator[Problem]:
+    """A claim is compared with JSON, which has no dates and no infinite numbers."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _claim(dotted(path, key), inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _claim(f"{path}[{index}]", inner)
+    elif not isinstance(value, str | int | float) or (isinstance(value, float) and not isfinite(value)):
+        yield Problem(path, f"expected what JSON has: a text, a finite number, true or false, found {show(value)}")
+
+
+def _told_apart(one: Organisation, other: Organisation) -> bool:
+    """Whether no token can carry the required claims of both."""
+    shared = one.claims.keys() & other.claims.keys()
+    return any(not same_value(one.claims[claim], other.claims[claim]) for claim in shared)
+
+
+def _hooks(hooks: dict[str, HookSettings | None]) -> Iterator[Problem]:
+    taken = hook_names({})
+    for name, settings in hooks.items():
+        path = dotted("hooks", name)
+        if name not in HOOKS:
+            yield Problem(path, f"unknown hook; {meant(name, HOOKS)}")
+            continue
+        for index, spelling in enumerate(settings.types if settings is not None else ()):
+            where = f"{path}.types[{index}]"
+            key = normalise(spelling)
+            if not key:
+                yield Problem(where, "is empty")
+            elif taken.setdefault(key, name) != name:
+                yield Problem(where, f"{show(spelling)} is already read as {taken[key]}")
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same: 1, 1.0 and true are three."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_value(value, other[key]) for key, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    return bool(one == other)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener on this host can be reached from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,35 @@
+"""The certificate and the key of `[server.tls]`: can connections be served with them?"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+
+from gateway.config.convert import Problem
+from gateway.config.tables import Tls
+
+
+class _Encrypted(Exception):
+    """OpenSSL wants a pass phrase; asking for one would wait for a terminal that a service does not have."""
+
+
+def tls_faults(tls: Tls) -> Iterator[Problem]:
+    """The first fault there is; nothing is asked."""
+    for name, file in (("certificate", tls.certificate), ("key", tls.key)):
+        if not os.access(file, os.R_OK):
+            reason = "cannot be read by this user" if file.exists() else "does not exist"
+            yield Problem(f"server.tls.{name}", f"{file} {reason}")
+            return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password=_refuse)
+    except _Encrypted:
+        what = f"{tls.key} is encrypted with a pass phrase; an unencrypted key (with mode 0600) is needed"
+        yield Problem("server.tls.key", what)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        yield Problem("server.tls", f"{tls.certificate} and {tls.key} are no pair that can be used: {reason}")
+
+
+def _refuse() -> str:
+    raise _Encrypted

@@ -1,0 +1,1 @@
+"""The two HTTP applications: what Webio sends, and what operators ask."""

@@ -1,0 +1,122 @@
+"""The Litestar application of the public listener."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from litestar import Litestar, Request, Response, asgi
+from litestar.exceptions import HTTPException
+from litestar.types import Receive, Scope, Send
+
+from gateway.config.tables import Config
+from gateway.http.problems import answer, problem
+from gateway.http.receiver import Receiver, places
+from gateway.journal.interface import JournalFailed
+from gateway.plugin_host.load import Plugin
+from gateway.service import Gateway
+
+log = logging.getLogger("gateway.app")
+PROBLEM = "application/problem+json"
+WRONG = "Something went wrong here."
+_PLAIN = re.compile(r"[A-Za-z0-9/._~-]*", re.ASCII)
+_PRIVATE = re.compile(r"\d{5,}|[^/]{33,}")
+Around = Callable[[Gateway], AbstractAsyncContextManager[None]]
+
+
+class WebhookApp(Litestar):
+    """Litestar, with a lane past its router: requests at exactly the webhooks' paths go straight to their handler,
+    because being routed and wrapped costs as much as a third of all else that is done for an event. Litestar has all
+    the other requests, the lifespan and the errors."""
+
+    receiver: Receiver
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] not in self.receiver.places:
+            await super().__call__(scope, receive, send)
+            return
+        try:
+            await self.receiver(scope, receive, send)
+        except Exception as error:
+            body = unexpected(error)
+            with contextlib.suppress(Exception):  # the answer may be on its way already
+                await answer(send, 503, PROBLEM.encode(), body)
+
+
+def create_app(
+    config: Config,
+    plugins: Sequence[Plugin],
+    *,
+    around: Around | None = None,
+    on_failure: Callable[[JournalFailed], None] = lambda failure: None,
+    on_start_failure: Callable[[Exception], None] = lambda error: None,
+) -> Litestar:
+    """The application; its lifespan starts and stops the gateway. `around` is entered once that has started, for the
+    admin listener. `on_failure` is called when a commit failed and the process has to end, `on_start_failure` when
+    the gateway did not start."""
+    gateway = Gateway(config, plugins)
+    receiver = gateway.receiver
+
+    @asgi(list(places(config.server.path)), copy_scope=False)
+    async def webio(scope: Scope, receive: Receive, send: Send) -> None:
+        await receiver(scope, receive, send)
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        try:
+            await gateway.start(on_failure)
+        except Exception as error:
+            on_start_failure(error)
+            raise
+        try:
+            if around is None:
+                yield
+            else:
+                async with around(gateway):
+                    yield
+        finally:
+            await gateway.stop()
+
+    def refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+        """What Litestar refuses by itself: paths that there are not, and a Host header that is none."""
+        status, scope = error.status_code, request.scope
+        if status == 404:
+            receiver.note(scope, status, "path", f"there is nothing at {shown(scope['path'])}")
+            return _answer(status, "There is nothing at this path.")
+        receiver.note(scope, status, "request", "the request is not understood")
+        return _answer(status, "This request is not understood.")
+
+    app = WebhookApp(
+        [webio],
+        lifespan=[lifespan],
+        exception_handlers={HTTPException: refused, Exception: _unexpected},
+        openapi_config=None,
+        logging_config=None,
+    )
+    app.receiver = receiver
+    return app
+
+
+def shown(path: str) -> str:
+    """A path in a log line: what is not plainly the name of something may be a secret or somebody's number."""
+    return _PRIVATE.sub("…", path[:80]) if _PLAIN.fullmatch(path) else "a path with odd characters"
+
+
+def unexpected(error: Exception) -> bytes:
+    """The body of the answer to a request that failed in a way nobody thought of; the log has the error's kind."""
+    log.error("a request failed: %s", type(error).__name__, exc_info=log.isEnabledFor(logging.DEBUG))
+    return problem(503, WRONG)
+
+
+def _unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    unexpected(error)
+    return _answer(503, WRONG)
+
+
+def _answer(status: int, detail: str) -> Response[bytes]:
+    body = problem(status, detail)
+    return Response(body, status_code=status, media_type=PROBLEM, headers={"cache-control": "no-store"})

@@ -1,0 +1,169 @@
+"""The public endpoint. POST: token, body, hook, journal, answer. GET: token, custom values, answer.
+
+This is the hot path: a raw ASGI handler, because routing and injection would cost more than all it does.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import defaultdict
+from ipaddress import ip_address
+from typing import Any, Final, NamedTuple
+
+from gateway.config.tables import Config
+from gateway.events import HOOKS
+from gateway.http.body import BodyReader, Gone, TooLarge, TooSlow
+from gateway.http.problems import CLOSE, JSON, PROBLEM, UNAUTHORIZED, answer, problem
+from gateway.http.tokens import TokenChecker, TokenRefused
+from gateway.journal.interface import JournalError
+from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.log import Bounded
+from gateway.metrics import Metrics
+from gateway.values.service import CustomValues
+
+log = logging.getLogger("gateway.receiver")
+
+CUSTOM_VALUES: Final = "custom-values"
+RETRY_AFTER: Final = (b"retry-after", b"5")
+LAST_BODIES: Final = 1.0
+"""Seconds that bodies have when the gateway is about to stop."""
+_PORT: Final = re.compile(r"\[(.*)\](?::\d+)?|([\d.]+):\d+")
+
+
+class Place(NamedTuple):
+    """What a path takes: the hook it names, if any, and the methods."""
+
+    hook: str | None
+    methods: tuple[str, ...]
+
+
+def places(base: str) -> dict[str, Place]:
+    """Every path of the public listener."""
+    return {
+        base: Place(None, ("GET", "POST")),
+        f"{base}/{CUSTOM_VALUES}": Place(None, ("GET",)),
+        **{f"{base}/{hook}": Place(hook, ("POST",)) for hook in HOOKS},
+    }
+
+
+class Receiver:
+    """Answers everything at the paths of `places`."""
+
+    def __init__(self, config: Config, journal: SqliteJournal, values: CustomValues, metrics: Metrics) -> None:
+        server = config.server
+        self.places = places(server.path)
+        self._max_body = server.max_body
+        self._bodies = BodyReader(server.max_body, server.body_timeout)
+        self._allowed = server.allowed_networks
+        self._proxies = server.trusted_proxies
+        self._tokens = TokenChecker(config.organisations)
+        self._journal = journal
+        self._values = values
+        self._metrics = metrics
+        self._refusals: defaultdict[str, Bounded] = defaultdict(lambda: Bounded(log))
+        """By reason: a flood of one kind hides none of another."""
+        self._failures = Bounded(log)
+        self._post_seconds = metrics.seconds["event"]
+        self._get_seconds = metrics.seconds["custom_values"]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        began = time.perf_counter()
+        method, (hook, methods) = scope["method"], self.places[scope["path"]]
+        if method not in methods:
+            headers = ((b"allow", ", ".join(methods).encode()),)
+            await self._refuse(scope, send, 405, "method", "This method is not allowed here.", headers)
+            return
+        if self._allowed and not any(self.client(scope) in network for network in self._allowed):
+            await self._refuse(scope, send, 403, "address", "This address is not allowed.")
+            return
+        try:
+            organisation = self._tokens.check(scope["headers"])
+        except TokenRefused as refused:
+            self.note(scope, 401, refused.code, f"{refused.reason} (token {refused.fingerprint or '-'})")
+            await answer(send, 401, PROBLEM, UNAUTHORIZED, CLOSE)
+            return
+        if method == "POST":
+            await self._post(scope, receive, send, organisation, hook)
+            self._post_seconds.observe(time.perf_counter() - began)
+        else:
+            await self._get(scope, send, organisation)
+            self._get_seconds.observe(time.perf_counter() - began)
+
+    async def _post(self, scope: Any, receive: Any, send: Any, organisation: str, hook: str | None) -> None:
+        try:
+            raw = await self._bodies.read(scope["headers"], receive)
+            decoded = self._journal.decoder.decode(organisation, raw, hook)
+            receipt = await self._journal.append(organisation, decoded, raw)
+        except TooLarge:
+            detail = f"The body is larger than {self._max_body} bytes."
+            await self._refuse(scope, send, 413, "size", detail, CLOSE)
+        except TooSlow:
+            await self._refuse(scope, send, 408, "slow", "The body did not arrive in time.", CLOSE)
+        except Gone:
+            await self._refuse(scope, send, 400, "gone", "The body broke off, or its chunks cannot be read.", CLOSE)
+        except ValueError as error:
+            await self._refuse(scope, send, 400, "json", f"This is no event: {error}.")
+        except JournalError as error:
+            self._metrics.refused["503", "journal"] += 1
+            self._failures.error("503 POST: %s", error)
+            body = problem(503, "The event cannot be kept now; send it again later.")
+            await answer(send, 503, PROBLEM, body, (RETRY_AFTER,))
+        else:
+            kind = "duplicate" if receipt.duplicate else "new" if receipt.readable else "unreadable"
+            self._metrics.received[organisation, receipt.hook, kind] += 1
+            body = b'{"id":"%b","hook":"%b","duplicate":%b,"readable":%b}' % (
+                receipt.id.encode(),
+                receipt.hook.encode(),
+                b"true" if receipt.duplicate else b"false",
+                b"true" if receipt.readable else b"false",
+            )
+            await answer(send, 200, JSON, body)
+
+    async def _get(self, scope: Any, send: Any, organisation: str) -> None:
+        reply = await self._values.answer(organisation, scope["query_string"])
+        self._metrics.values[organisation, str(reply.status)] += 1
+        if reply.status != 200:
+            self._complain(scope, reply.status, "values", reply.reason())
+        await answer(send, reply.status, reply.media_type.encode(), reply.body)
+
+    def hurry(self) -> None:
+        """The gateway is about to stop, and waits for the requests that are on their way."""
+        self._bodies.hurry(LAST_BODIES)
+
+    def note(self, scope: Any, status: int, reason: str, sentence: str) -> None:
+        """Count a refusal and tell the operator of it. `reason` is one of a closed set."""
+        self._metrics.refused[str(status), reason] += 1
+        self._complain(scope, status, reason, sentence)
+
+    def _complain(self, scope: Any, status: int, reason: str, sentence: str) -> None:
+        self._refusals[reason].warning("%d %.20s from %s: %s", status, scope["method"], self.client(scope), sentence)
+
+    def client(self, scope: Any) -> str:
+        """The caller's address; behind a trusted proxy the last one that the proxies did not add themselves."""
+        address = str(scope["client"][0]) if scope.get("client") else ""
+        if not any(address in network for network in self._proxies):
+            return address
+        forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        for hop in reversed(b",".join(forwarded).decode("latin-1").split(",")):
+            found = _address(hop.strip())
+            if found is None:
+                break
+            address = found
+            if not any(address in network for network in self._proxies):
+                break
+        return address
+
+    async def _refuse(self, scope: Any, send: Any, status: int, reason: str, detail: str, headers: Any = ()) -> None:
+        self.note(scope, status, reason, detail)
+        await answer(send, status, PROBLEM, problem(status, detail), headers)
+
+
+def _address(hop: str) -> str | None:
+    """A hop of X-Forwarded-For as an address; some proxies write the port, too. A zone (`%eth0`) is free text."""
+    match = _PORT.fullmatch(hop)
+    try:
+        return None if "%" in hop else str(ip_address(hop if match is None else match[1] or match[2]))
+    except ValueError:
+        return None

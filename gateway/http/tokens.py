@@ -1,0 +1,285 @@
+"""`x-webio-token` -> organisation.
+
+PyJWT has the last word on every signature; what stands around it only refuses more. The reason of a refusal is for
+the operator's log and never for the caller, and holds nothing that was found in the token but well-known algorithm
+names and times.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import math
+import re
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final, Literal, NamedTuple
+
+import jwt
+import msgspec
+
+from gateway.config.rules import same_value
+from gateway.config.tables import Organisation
+from gateway.events import deeper_than
+
+HEADER: Final = b"x-webio-token"
+MAX_BYTES: Final = 4096
+MAX_DEPTH: Final = 16
+Code = Literal["missing", "repeated", "malformed", "algorithm", "signature", "claims", "issued", "early", "expired"]
+
+_ALPHABET = re.compile(rb"[A-Za-z0-9_.-]*")
+_ALGORITHM_NAMES = frozenset(jwt.algorithms.requires_cryptography) | {"none", "HS256", "HS384", "HS512"}
+# Header parameters that bring a key along or change what is signed: never needed with a configured secret.
+_REFUSED_PARAMETERS = ("b64", "crit", "enc", "jku", "jwk", "x5c", "x5t", "x5t#S256", "x5u", "zip")
+_jws = jwt.PyJWS(["HS256", "HS384", "HS512"], {"verify_signature": True, "enforce_minimum_key_length": True})
+
+
+class Accepted(NamedTuple):
+    organisation: str
+    claims: dict[str, Any]
+
+
+class TokenRefused(Exception):
+    """`code` is one of a closed set (for a metric), `reason` a sentence for the operator, `fingerprint` that of the
+    token, or None where there is not exactly one. None of them is for the caller."""
+
+    def __init__(self, code: Code, reason: str, fingerprint: str | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.fingerprint = fingerprint
+
+
+class _RepeatedKey(ValueError):
+    pass
+
+
+class TokenChecker:
+    """Knows the organisations and the tokens that were good lately. For one thread."""
+
+    def __init__(
+        self,
+        organisations: Mapping[str, Organisation],
+        *,
+        clock: Callable[[], float] = time.time,
+        cache_size: int = 1024,
+    ) -> None:
+        self._organisations = dict(organisations)
+        self._clock = clock
+        self._cache_size = cache_size
+        self._cache: OrderedDict[bytes, tuple[str, float, float]] = OrderedDict()
+
+    def check(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The organisation of a request with these (lower-case) headers; `TokenRefused` for all else."""
+        token: bytes | None = None
+        for name, value in headers:
+            if name == HEADER:
+                if token is not None:
+                    raise TokenRefused("repeated", "the request has more than one x-webio-token header")
+                token = value
+        if token is None:
+            raise TokenRefused("missing", "the request has no x-webio-token header")
+        key = sha256(token).digest()
+        known = self._cache.get(key)
+        if known is not None:
+            organisation, earliest, latest = known
+            if earliest <= self._clock() < latest:
+                self._cache.move_to_end(key)
+                return organisation
+        return self._remember(key, token)
+
+    def verify(self, token: bytes) -> Accepted:
+        """Verify one token from the beginning, past the cache."""
+        return self._verify(token)[0]
+
+    def _remember(self, key: bytes, token: bytes) -> str:
+        accepted, earliest, latest = self._verify(token)
+        self._cache[key] = (accepted.organisation, earliest, latest)
+        self._cache.move_to_end(key)
+        while len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
+        return accepted.organisation
+
+    def _verify(self, token: bytes) -> tuple[Accepted, float, float]:
+        """The token's organisation and claims, and from when until when (exclusive) it is good."""
+        try:
+            name, claims = self._authenticate(token)
+            earliest, latest = _check_times(claims, self._organisations[name], self._clock())
+        except TokenRefused as refused:
+            refused.fingerprint = fingerprint(token)
+            raise
+        return Accepted(name, claims), earliest, latest
+
+    def _authenticate(self, token: bytes) -> tuple[str, dict[str, Any]]:
+        """Whose token it is: the secret that verifies it decides, and where that is shared, the required claims."""
+        algorithm, signature = _read_envelope(token)
+        signers = list(self._signers(algorithm, token.rpartition(b".")[0], signature))
+        if not signers:
+            tried = [len(o.secrets) for o in self._organisations.values() if algorithm in o.algorithms]
+            counts = f"{sum(tried)} secrets of {len(tried)} organisations"
+            raise TokenRefused("signature", f"no secret verifies its signature (tried: {counts})")
+        claims = _read_claims(token, algorithm, signers[0][1])
+        faults = {name: _claims_fault(name, self._organisations[name], claims) for name, _ in signers}
+        for name, fault in faults.items():
+            if fault is None:
+                return name, claims
+        raise TokenRefused("claims", "; ".join(fault for fault in faults.values() if fault is not None))
+
+    def _signers(self, algorithm: str, signed: bytes, signature: bytes) -> Iterator[tuple[str, bytes]]:
+        allowed = {a for organisation in self._organisations.values() for a in organisation.algorithms}
+        if algorithm not in allowed:
+            found = f" {algorithm}" if algorithm in _ALGORITHM_NAMES else ""
+            raise TokenRefused("algorithm", f"its algorithm{found} is not among {', '.join(sorted(allowed))}")
+        verifier = _jws.get_algorithm_by_name(algorithm)
+        for name, organisation in self._organisations.items():
+            if algorithm in organisation.algorithms:
+                for secret in organisation.secrets:
+                    if verifier.verify(signed, secret.value, signature):
+                        yield name, secret.value
+
+
+def fingerprint(token: bytes) -> str:
+    """12 hex digits that tell one token from another in a log, and tell nothing of it."""
+    return sha256(token).hexdigest()[:12]
+
+
+def mint(
+    organisation: Organisation,
+    *,
+    claims: Mapping[str, Any] | None = None,
+    expires_in: float | None = None,
+    now: float | None = None,
+) -> str:
+    """A token signed with the organisation's first secret and algorithm: `iat`, its required claims, `claims` over
+    these, and `exp` after `expires_in` seconds. `ValueError` where no such token can be made."""
+    issued = math.floor(time.time() if now is None else now)
+    payload = {"iat": issued, **organisation.claims, **(claims or {})}
+    if expires_in is not None:
+        payload["exp"] = math.ceil(issued + expires_in)
+    try:
+        text = json.dumps(payload, allow_nan=False, separators=(",", ":"))
+        token = _jws.encode(text.encode(), organisation.secrets[0].value, organisation.algorithms[0])
+    except (TypeError, ValueError, RecursionError, jwt.PyJWTError) as error:
+        raise ValueError(f"no token can be made: {error}") from None
+    if len(token) > MAX_BYTES:
+        raise ValueError(f"no token can be made: it would have {len(token)} bytes; at most {MAX_BYTES} are accepted")
+    return token
+
+
+def _read_envelope(token: bytes) -> tuple[str, bytes]:
+    """The algorithm that the token names, and its signature, after everything that needs no secret is checked."""
+    if len(token) > MAX_BYTES:
+        raise _malformed(f"it is longer than {MAX_BYTES} bytes")
+    if not _ALPHABET.fullmatch(token):
+        raise _malformed("it holds characters that no token has (A-Z a-z 0-9 - _ . only)")
+    segments = token.split(b".")
+    if len(segments) != 3 or not all(segments):
+        raise _malformed("it is not made of three segments with dots between them")
+    header, _, signature = map(_decode_segment, segments)
+    parameters = _read_object(header, "header")
+    for parameter in _REFUSED_PARAMETERS:
+        if parameter in parameters:
+            raise _malformed(f"its header has {parameter!r}, which is not supported")
+    if not isinstance(parameters.get("kid", ""), str) or not isinstance(parameters.get("typ", ""), str):
+        raise _malformed("its header has a 'kid' or 'typ' that is not a text")
+    algorithm = parameters.get("alg")
+    if not isinstance(algorithm, str):
+        raise TokenRefused("algorithm", "its header names no algorithm")
+    return algorithm, signature
+
+
+def _read_claims(token: bytes, algorithm: str, secret: bytes) -> dict[str, Any]:
+    try:
+        payload = _jws.decode(token, secret, [algorithm])
+    except jwt.PyJWTError as error:
+        raise TokenRefused("signature", f"PyJWT refuses it ({type(error).__name__})") from None
+    return _read_object(payload, "payload")
+
+
+def _decode_segment(segment: bytes) -> bytes:
+    """Base64url in its one canonical form, so that no two spellings are the same token."""
+    try:
+        data = urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
+    except binascii.Error:
+        raise _malformed("a segment is not base64url") from None
+    if urlsafe_b64encode(data).rstrip(b"=") != segment:
+        raise _malformed("a segment is not in canonical base64url")
+    return data
+
+
+def _read_object(data: bytes, part: str) -> dict[str, Any]:
+    """A JSON object that every reader reads alike: UTF-8, finite numbers, no repeated keys, no deep nesting."""
+    try:
+        msgspec.json.decode(data)
+        value = json.loads(data, object_pairs_hook=_unique)
+    except _RepeatedKey:
+        raise _malformed(f"its {part} has the same key twice") from None
+    except (ValueError, RecursionError):
+        raise _malformed(f"its {part} is not JSON") from None
+    if not isinstance(value, dict):
+        raise _malformed(f"its {part} is not a JSON object")
+    if deeper_than(value, MAX_DEPTH):
+        raise _malformed(f"its {part} is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _RepeatedKey
+    return found
+
+
+def _claims_fault(name: str, organisation: Organisation, claims: dict[str, Any]) -> str | None:
+    for claim, required in organisation.claims.items():
+        if claim not in claims:
+            return f"it has no claim {claim!r}, which {name} requires"
+        if not same_value(claims[claim], required):
+            return f"its claim {claim!r} has not the value that {name} requires"
+    return None
+
+
+def _check_times(claims: dict[str, Any], organisation: Organisation, now: float) -> tuple[float, float]:
+    leeway = float(organisation.leeway)
+    issued, not_before, expires = (_read_time(claims, name) for name in ("iat", "nbf", "exp"))
+    if organisation.issued_after is not None:
+        after = organisation.issued_after.timestamp()
+        if issued is None:
+            raise TokenRefused("issued", "it does not say when it was issued (iat), and issued_after is set")
+        if issued < after:
+            raise TokenRefused("issued", f"issued at {_show(issued)}, before issued_after ({_show(after)})")
+    earliest = max((moment - leeway for moment in (issued, not_before) if moment is not None), default=-math.inf)
+    latest = math.inf if expires is None else expires + leeway
+    if now < earliest:
+        moment = max(moment for moment in (issued, not_before) if moment is not None)
+        raise TokenRefused("early", f"not valid before {_show(moment)}")
+    if now >= latest:
+        raise TokenRefused("expired", f"expired at {_show(latest - leeway)}")
+    return earliest, latest
+
+
+def _read_time(claims: dict[str, Any], name: str) -> float | None:
+    if name not in claims:
+        return None
+    value = claims[name]
+    try:
+        if type(value) in (int, float):
+            return float(value)
+    except OverflowError:
+        pass
+    raise _malformed(f"its claim {name!r} is not a time (seconds since 1970, a number)")
+
+
+def _show(moment: float) -> str:
+    try:
+        return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return "a time beyond every calendar"
+
+
+def _malformed(reason: str) -> TokenRefused:
+    return TokenRefused("malformed", reason)

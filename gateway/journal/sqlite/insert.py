@@ -1,0 +1,142 @@
+"""A group of events into the journal in one transaction: duplicates found, conflicts flagged, few statements.
+
+Several rows go in with one statement, because each call into SQLite hands the interpreter's lock to and fro.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, Final
+
+import apsw
+import msgspec
+
+from gateway.events import Event
+from gateway.journal.interface import Receipt
+
+_SIZES: Final = (64, 16, 4, 1)
+_ROW: Final = "(?,?,?,?,?,?,?,?,?,?,?,?,?)"
+
+
+class Append(msgspec.Struct, gc=False):
+    """One event on its way into the journal. `duplicate_of` is the receipt of the event that it repeats."""
+
+    event: Event
+    micros: int
+    created: int | None
+    digest: bytes | None
+    natural_key: str | None
+    future: asyncio.Future[Receipt]
+    seq: int = 0
+    duplicate_of: Receipt | None = None
+
+    @property
+    def receipt(self) -> Receipt:
+        event = self.event
+        return self.duplicate_of or Receipt(event.id, event.hook, False, event.readable)
+
+
+def insert(connection: apsw.Connection, appends: Sequence[Append], first_seq: int, window: int) -> None:
+    """Insert `appends`, numbering them from `first_seq`; `window` is the dedupe window in microseconds.
+
+    Sets each one's `seq`; a duplicate keeps its `seq` of 0 and its receipt names the first event.
+    """
+    _flag_conflicts(connection, appends)
+    for seq, append in enumerate(appends, first_seq):
+        append.seq = seq
+    written = 0
+    for group in _groups(appends):
+        values: list[Any] = []
+        for append in group:
+            values += _values(append)
+        connection.execute(_statement(len(group)), values)
+        written += connection.changes()
+    if written < len(appends):
+        _settle_repeats(connection, appends, first_seq, window)
+
+
+def _groups(appends: Sequence[Append]) -> Iterator[Sequence[Append]]:
+    start, left = 0, len(appends)
+    for size in _SIZES:
+        while left >= size:
+            yield appends[start : start + size]
+            start, left = start + size, left - size
+
+
+@cache
+def _statement(rows: int) -> str:
+    return (
+        f"INSERT INTO events VALUES {','.join([_ROW] * rows)}"
+        " ON CONFLICT (created, digest) WHERE digest IS NOT NULL DO NOTHING"
+    )
+
+
+def _values(append: Append) -> tuple[Any, ...]:
+    event = append.event
+    return (
+        append.seq,
+        event.id,
+        append.micros,
+        event.organisation,
+        event.hook,
+        event.conversation_id,
+        event.customer_uid,
+        event.readable,
+        event.conflict,
+        append.created,
+        append.digest,
+        append.natural_key,
+        event.raw,
+    )
+
+
+def _flag_conflicts(connection: apsw.Connection, appends: Sequence[Append]) -> None:
+    """The first event of a natural key owns it; a later one with another body is a conflict and owns none."""
+    keyed = [append for append in appends if append.natural_key is not None]
+    if not keyed:
+        return
+    owners: dict[str, bytes | None] = {}
+    for group in _groups(keyed):
+        marks = ",".join("?" * len(group))
+        found = connection.execute(
+            f"SELECT natural_key, digest FROM events WHERE natural_key IN ({marks})",
+            [append.natural_key for append in group],
+        )
+        owners.update(found)
+    for append in keyed:
+        key = append.natural_key
+        if key is None:
+            continue
+        if key not in owners:
+            owners[key] = append.digest
+        else:
+            append.natural_key = None
+            if owners[key] != append.digest:
+                append.event = msgspec.structs.replace(append.event, conflict=True)
+
+
+def _settle_repeats(connection: apsw.Connection, appends: Sequence[Append], first_seq: int, window: int) -> None:
+    """Some bodies stood in the journal already: duplicates within the window, new events outside of it."""
+    present = {seq for (seq,) in connection.execute("SELECT seq FROM events WHERE seq >= ?", (first_seq,))}
+    for append in appends:
+        if append.seq in present:
+            continue
+        [(seq, event_id, received_at, hook, readable)] = connection.execute(
+            "SELECT seq, id, received_at, hook, readable FROM events WHERE created = ? AND digest = ?",
+            (append.created, append.digest),
+        )
+        if abs(append.micros - received_at) <= window:
+            append.seq = 0
+            append.duplicate_of = Receipt(event_id, hook, True, bool(readable))
+        else:
+            _take_over(connection, append, seq)
+            connection.execute(_statement(1), _values(append))
+
+
+def _take_over(connection: apsw.Connection, append: Append, seq: int) -> None:
+    """From now on this event stands for its body, and owns the natural key if the one before it did."""
+    [(natural_key,)] = connection.execute("SELECT natural_key FROM events WHERE seq = ?", (seq,))
+    connection.execute("UPDATE events SET digest = NULL, natural_key = NULL WHERE seq = ?", (seq,))
+    append.natural_key = natural_key

@@ -1,0 +1,47 @@
+"""Retention: what every plugin has and nothing parked needs goes, oldest first, in small steps."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+
+from gateway.journal.interface import DISCARDED
+from gateway.journal.sqlite.progress import expire
+from gateway.journal.sqlite.schema import rows
+
+STEP: Final = 500
+
+
+def prune(connection: apsw.Connection, now: int, retention: int, start: int) -> tuple[int, bool]:
+    """Delete up to `STEP` events after `start` that are older than `retention` (all times in microseconds).
+
+    Returns where to go on, and whether there is more to do now. The next round begins at 0 again, so that events
+    which were parked at the time go too. Events from the future (the clock was wrong) hold up none of those after
+    them.
+    """
+    cutoff = now - retention
+    expire(connection, cutoff / 1_000_000)
+    [(limit,)] = connection.execute(
+        "SELECT min(coalesce((SELECT min(seq) FROM cursors), 9223372036854775807),"
+        " coalesce((SELECT min(position) FROM replays WHERE finished_at IS NULL), 9223372036854775807))"
+    )
+    found = rows(
+        connection,
+        "SELECT seq, received_at FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+        (start, limit, STEP),
+    )
+    if all(cutoff <= received_at <= now for _, received_at in found):
+        return 0, False
+    last = int(found[-1][0])
+    connection.execute(
+        "DELETE FROM events WHERE seq > ?1 AND seq <= ?2 AND received_at < ?3"
+        " AND seq NOT IN (SELECT seq FROM parked WHERE seq > ?1 AND seq <= ?2 AND state <> ?4)",
+        (start, last, cutoff, DISCARDED),
+    )
+    more = len(found) == STEP and connection.changes() > 0
+    connection.execute(
+        "DELETE FROM parked WHERE state = ?1 AND seq > ?2 AND seq <= ?3 AND seq NOT IN (SELECT seq FROM events)",
+        (DISCARDED, start, last),
+    )
+    return last, more

@@ -1,0 +1,298 @@
+"""The one thread that writes: group commit. All that arrived while the last commit ran go into the next; a lone
+request waits for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+import apsw
+
+from gateway.journal.interface import JournalError, JournalFailed, JournalFull
+from gateway.journal.sqlite.insert import Append, insert
+from gateway.journal.sqlite.retention import prune
+from gateway.journal.sqlite.value_records import forget
+from gateway.journal.sqlite.write_ahead_log import WriteAheadLog
+
+log = logging.getLogger("gateway.journal")
+
+GROUP: Final = 1024
+GROUP_BYTES: Final = 8 * 2**20
+"""The most that one transaction takes, about."""
+HOUSEKEEPING: Final = 0.5
+"""Seconds between looks at free space, retention and the write-ahead log."""
+
+Operation = Callable[[apsw.Connection], Any]
+_OWN_FAULTS: Final = (apsw.SQLError, apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, apsw.TooBigError)
+
+
+class Operate:
+    """Something other than an append to do within a commit; the future gets what `run` returns, or its fault."""
+
+    __slots__ = ("error", "future", "result", "run")
+
+    def __init__(self, run: Operation, future: asyncio.Future[Any]) -> None:
+        self.run = run
+        self.future = future
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def attempt(self, connection: apsw.Connection) -> None:
+        """Run it within a transaction. A fault of its own takes back what it did, and nothing else."""
+        connection.execute("SAVEPOINT operation")
+        try:
+            self.result = self.run(connection)
+        except Exception as error:
+            if isinstance(error, apsw.Error) and not isinstance(error, _OWN_FAULTS):
+                raise
+            self.error = JournalError(f"the journal refused this: {error}") if isinstance(error, apsw.Error) else error
+            connection.execute("ROLLBACK TO operation")
+        connection.execute("RELEASE operation")
+
+
+class Limits:
+    """What the writer watches: times in seconds (`given_retention` is for the record of custom value requests), sizes
+    in bytes."""
+
+    def __init__(
+        self, retention: float, given_retention: float, dedupe_window: float, max_size: int, min_free: int
+    ) -> None:
+        self.given_retention = int(given_retention * 1_000_000)
+        self.retention = int(retention * 1_000_000)
+        self.window = int(dedupe_window * 1_000_000)
+        self.max_size = max_size
+        self.min_free = min_free
+
+
+class Writer:
+    """Owns the connection. `refusal` is None, or why new events cannot be kept now."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        path: Path,
+        limits: Limits,
+        committed: Callable[[Sequence[Append]], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.refusal: str | None = None
+        self.failed: JournalFailed | None = None
+        self._connection = connection
+        self._path = path
+        self._limits = limits
+        self._committed = committed
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[Append | Operate | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._last_seq = self._highest()
+        self._files = _identities(path)
+        self._closed = False
+        self._full = False
+        self._wal = WriteAheadLog(connection)
+        self._next_look = 0.0
+        self._pruned_to = 0
+        self._hindered: str | None = None
+
+    @property
+    def last_seq(self) -> int:
+        return self._last_seq
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, work: Append | Operate) -> None:
+        if self._closed:
+            raise JournalFull("the journal is closed")
+        self._queue.put(work)
+
+    async def stop(self) -> None:
+        """Commit what is queued, then end the thread."""
+        self._closed = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _highest(self) -> int:
+        # a journal that retention has emptied must not number events anew: cursors would pass them by
+        [(highest,)] = self._connection.execute(
+            "SELECT max((SELECT coalesce(max(seq), 0) FROM events), (SELECT coalesce(max(seq), 0) FROM cursors),"
+            " (SELECT coalesce(max(begins), 0) FROM cursors))"
+        )
+        return int(highest)
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            work, going = self._gather()
+            if work:
+                self._commit(work)
+            if going and self.failed is None:
+                self._housekeeping(idle=not work)
+
+    def _gather(self) -> tuple[list[Append | Operate], bool]:
+        """What waits now, at most a group of it, and whether to go on afterwards."""
+        work: list[Append | Operate] = []
+        size = 0
+        try:
+            item = self._queue.get(timeout=HOUSEKEEPING if self._next_look else 0)
+            while item is not None:
+                work.append(item)
+                if type(item) is Append:
+                    size += len(item.event.raw)
+                if len(work) >= GROUP or size >= GROUP_BYTES:
+                    return work, True
+                item = self._queue.get_nowait()
+        except Empty:
+            return work, True
+        return work, False
+
+    def _commit(self, work: list[Append | Operate]) -> None:
+        appends = [item for item in work if type(item) is Append]
+        operations = [item for item in work if type(item) is Operate]
+        error: JournalError | None = self.failed
+        if error is None:
+            error = self._transaction(appends, operations)
+        try:
+            self._loop.call_soon_threadsafe(self._resolve, appends, operations, error)
+        except RuntimeError:  # the loop is closed: nobody waits for the answer
+            return
+
+    def _transaction(self, appends: list[Append], operations: list[Operate]) -> JournalError | None:
+        connection = self._connection
+        committing = False
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if appends:
+                insert(connection, appends, self._last_seq + 1, self._limits.window)
+            for operation in operations:
+                operation.attempt(connection)
+            committing = True
+            connection.execute("COMMIT")
+        except Exception as error:
+            return self._undo(error, committing)
+        self._last_seq = next((append.seq for append in reversed(appends) if append.seq), self._last_seq)
+        return None
+
+    def _undo(self, error: Exception, committing: bool) -> JournalError:
+        """Nothing was kept, where that is sure; where it is not, the journal has failed."""
+        harmless = isinstance(error, apsw.FullError | apsw.BusyError | apsw.LockedError)
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except apsw.Error:
+            harmless = False
+        kind = type(error).__name__
+        if harmless or (not committing and isinstance(error, apsw.IOError)):
+            self.refusal = f"the journal cannot be written ({kind})"
+            if not self._full:
+                log.error("journal: nothing is kept for now: %s", kind)
+            self._full = True
+            return JournalFull(self.refusal)
+        return self._fail(f"a commit to the journal failed ({kind}: {error}); what became of it is unknown")
+
+    def _fail(self, sentence: str) -> JournalFailed:
+        self.failed = JournalFailed(sentence)
+        self.refusal = sentence
+        log.critical("journal: %s", sentence)
+        return self.failed
+
+    def _resolve(self, appends: list[Append], operations: list[Operate], error: JournalError | None) -> None:
+        if error is not None:
+            waiting: list[asyncio.Future[Any]] = [append.future for append in appends]
+            waiting += [operation.future for operation in operations]
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+            if isinstance(error, JournalFailed):
+                self._committed(())
+            return
+        for append in appends:
+            if not append.future.done():
+                append.future.set_result(append.receipt)
+        for operation in operations:
+            if operation.future.done():
+                continue
+            if operation.error is not None:
+                operation.future.set_exception(operation.error)
+            else:
+                operation.future.set_result(operation.result)
+        if appends:
+            self._committed(appends)
+
+    def _housekeeping(self, idle: bool) -> None:
+        try:
+            self._shorten(idle=False)
+            now = time.monotonic()
+            if now < self._next_look:
+                return
+            self._next_look = now + HOUSEKEEPING
+            if _identities(self._path) != self._files:
+                raise JournalError("its files were moved or deleted; what came since is not in their place")
+            self._look_at_space()
+            if not self._full:
+                self._prune()
+            self._shorten(idle)
+        except (apsw.FullError, apsw.BusyError, apsw.LockedError) as error:
+            kind = type(error).__name__
+            if kind != self._hindered:
+                log.error("journal: what it holds cannot be put in order now: %s", kind)
+            self._hindered = kind
+        except Exception as error:
+            failed = self._fail(f"keeping the journal in order failed ({type(error).__name__}: {error})")
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._resolve, [], [], failed)
+
+    def _shorten(self, idle: bool) -> None:
+        if self._wal.keep_short(idle):
+            self._hindered = None
+
+    def _look_at_space(self) -> None:
+        if self._full:
+            try:
+                with self._connection:
+                    self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', ?)", (self._clock(),))
+            except apsw.Error:
+                return
+            self._full = False
+        self.refusal = self._no_room()
+
+    def _no_room(self) -> str | None:
+        disk = os.statvfs(self._path.parent)
+        page = self._connection.pragma("page_size")
+        unused = self._connection.pragma("freelist_count") * page
+        free = disk.f_bavail * disk.f_frsize + unused  # what retention freed stays in the file, and is used first
+        if free < self._limits.min_free:
+            return f"{free >> 20} MiB are free for the journal, less than journal.min_free"
+        size = self._connection.pragma("page_count") * page - unused
+        if size > self._limits.max_size:
+            return f"the journal holds {size >> 20} MiB, more than journal.max_size"
+        return None
+
+    def _prune(self) -> None:
+        now = int(self._clock() * 1_000_000)
+        with self._connection:
+            self._pruned_to, more = prune(self._connection, now, self._limits.retention, self._pruned_to)
+            more_given = forget(self._connection, now - self._limits.given_retention)
+        if more or more_given:
+            self._next_look = 0.0
+
+
+def _identities(path: Path) -> list[tuple[int, int] | None]:
+    """Which files the database and its log are; None where there is none."""
+    found: list[tuple[int, int] | None] = []
+    for file in (path, path.with_name(path.name + "-wal")):
+        try:
+            now = file.stat()
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((now.st_dev, now.st_ino))
+    return found

@@ -1,0 +1,233 @@
+"""Entry points -> classes -> typed settings -> plugins with their hooks bound once.
+
+Our own loop over the entry-point group: only names that the config uses are imported, one broken distribution does
+not hide the others, and two distributions with one name are an error that names both.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections import defaultdict
+from collections.abc import Collection
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import msgspec
+
+from gateway.config.convert import ConfigError, Problem, TableReader, dotted
+from gateway.config.field_types import Duration, ExclusivePath
+from gateway.config.tables import Config, PluginSettings, PluginTable
+from gateway.hookspecs import ENTRY_POINT_GROUP
+from gateway.plugin_host.bind import EVENT_HOOKS, HookError, bind
+from gateway.plugin_host.call import Caller, Impl, Threads, describe
+
+OWN_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(PluginSettings))
+"""The keys of a plugin's table that are the gateway's."""
+
+
+class PluginDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    """How events reach one plugin: `[delivery]` with the plugin's own keys over it."""
+
+    max_attempts: int
+    backoff: Duration
+    backoff_max: Duration
+    timeout: Duration
+    concurrency: int
+    ordered: bool
+    from_start: bool
+
+
+class _NoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `Config` of a plugin that has none."""
+
+
+class Plugin:
+    """One plugin instance of the config: what it is, how it is delivered to, and its bound hooks."""
+
+    def __init__(
+        self, table: PluginTable, entry: EntryPoint, instance: Any, hooks: dict[str, Impl], delivery: PluginDelivery
+    ) -> None:
+        self.name = table.name
+        self.plugin = table.plugin
+        self.distribution, self.version = distribution_of(entry)
+        self.instance = instance
+        self.hooks = hooks
+        self.delivery = delivery
+        self.threads = Threads(table.name, delivery.concurrency + 1)
+        self.caller = Caller(self.threads)
+
+    @property
+    def takes_events(self) -> bool:
+        return not EVENT_HOOKS.isdisjoint(self.hooks)
+
+
+def distribution_of(entry: EntryPoint) -> tuple[str, str]:
+    """Name and version of the distribution that an entry point comes from."""
+    return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "unknown")
+
+
+def installed() -> dict[str, list[EntryPoint]]:
+    """Every entry point of the group by name, without importing any; more than one under a name is a clash."""
+    found: dict[str, list[EntryPoint]] = defaultdict(list)
+    seen = set()
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        key = (entry.name, entry.value, distribution_of(entry)[0])
+        if key not in seen:  # an editable install may be found twice
+            seen.add(key)
+            found[entry.name].append(entry)
+    return dict(sorted(found.items()))
+
+
+def load_plugins(config: Config) -> list[Plugin]:
+    """The enabled plugins in config order; `ConfigError` with every fault of all of them."""
+    plugins, problems = load_sound(config, config.organisations)
+    if problems:
+        raise ConfigError(config.source, problems)
+    return plugins
+
+
+def load_sound(
+    config: Config, organisations: Collection[str] | None, *, secrets: bool = True
+) -> tuple[list[Plugin], list[Problem]]:
+    """Those of the enabled plugins that can be loaded, and every fault of the others. Where `organisations` is None,
+    which there are is not known. Without `secrets`, those stay unread."""
+    loader = _Loader(config, organisations, secrets)
+    tables = [table for table in config.plugins if table.settings.enabled]
+    return [plugin for table in tables if (plugin := loader.load(table)) is not None], loader.problems
+
+
+class _Loader:
+    """Loads plugins one by one, and collects their faults."""
+
+    def __init__(self, config: Config, organisations: Collection[str] | None, secrets: bool) -> None:
+        self.problems: list[Problem] = []
+        self._config = config
+        self._available = installed()
+        self._reader = TableReader(config.directory, self.problems, secrets=secrets, organisations=organisations)
+        self._claimed: dict[str, str] = {}
+
+    def load(self, table: PluginTable) -> Plugin | None:
+        path = dotted("plugins", table.name)
+        try:
+            entry = _entry(table.plugin, self._available)
+            kind = _import(entry)
+        except LookupError as error:
+            self._fault(path, str(error.args[0]))
+            return None
+        settings = self._reader.table(_config_of(kind), table.table, path, OWN_KEYS)
+        if settings is None:
+            return None
+        self._claim(settings, path)
+        try:
+            instance = kind(settings) if hasattr(kind, "Config") else _construct(kind, settings)
+            hooks = bind(instance, table.name)
+        except HookError as error:
+            self._fault(path, f"{origin(entry)}: {error}")
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            self._fault(path, f"{origin(entry)}: {describe(error, None)}")
+        else:
+            return Plugin(table, entry, instance, hooks, _delivery(self._config, table.settings))
+        return None
+
+    def _claim(self, settings: msgspec.Struct, path: str) -> None:
+        """What two plugins must not share, they do not."""
+        for field in msgspec.structs.fields(settings):
+            value = getattr(settings, field.name)
+            if field.type in (ExclusivePath, ExclusivePath | None) and value is not None:
+                where = dotted(path, field.encode_name)
+                other = self._claimed.setdefault(os.path.realpath(value), where)
+                if other != where:
+                    self._fault(where, f"is the same as {other}; give each its own")
+
+    def _fault(self, path: str, message: str) -> None:
+        self.problems.append(Problem(path, message))
+
+
+def class_of(name: str, available: dict[str, list[EntryPoint]]) -> type:
+    """A plugin's class, and its hooks looked at as far as that goes without an instance; `LookupError` with a sentence
+    where it can be no plugin."""
+    entry = _entry(name, available)
+    kind = _import(entry)
+    try:
+        bind(object.__new__(kind), name)
+    except HookError as error:
+        raise LookupError(f"{origin(entry)}: {error}") from None
+    except TypeError:
+        pass  # only its own `__new__` can make one
+    return kind
+
+
+def taking_events(config: Config) -> list[str]:
+    """The enabled plugins that events are delivered to; also those of which that cannot be known, for some fault."""
+    available = installed()
+
+    def takes(plugin: str) -> bool:
+        try:
+            kind = class_of(plugin, available)
+        except LookupError:
+            return True
+        return any(hasattr(kind, hook) for hook in EVENT_HOOKS)
+
+    return [table.name for table in config.plugins if table.settings.enabled and takes(table.plugin)]
+
+
+def _construct(kind: Any, settings: Any) -> Any:
+    """A plugin without a `Config` may leave the argument out."""
+    return kind(settings) if inspect.signature(kind).parameters else kind()
+
+
+def _entry(name: str, available: dict[str, list[EntryPoint]]) -> EntryPoint:
+    entries = available.get(name, [])
+    if not entries:
+        known = ", ".join(available) or "none"
+        raise LookupError(f"no plugin {name!r} is installed; installed: {known}")
+    if len(entries) > 1:
+        owners = " and ".join(f"{distribution} {version}" for distribution, version in map(distribution_of, entries))
+        raise LookupError(f"the name {name!r} is claimed by {owners}; uninstall one of them")
+    return entries[0]
+
+
+def _import(entry: EntryPoint) -> type:
+    try:
+        kind = entry.load()
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise LookupError(f"{origin(entry)} cannot be imported: {describe(error, None)}") from error
+    if not inspect.isclass(kind):
+        raise LookupError(f"{origin(entry)} is no class")
+    config = getattr(kind, "Config", None)
+    if config is not None:
+        if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
+            raise LookupError(f"{origin(entry)}: Config must be a msgspec.Struct")
+        taken = sorted({*OWN_KEYS} & {field.encode_name for field in msgspec.structs.fields(config)})
+        if taken:
+            raise LookupError(f"{origin(entry)}: Config has {', '.join(taken)}, which is the gateway's own")
+    return kind
+
+
+def origin(entry: EntryPoint) -> str:
+    """Where a plugin comes from, for its author."""
+    return f"{entry.value} from {' '.join(distribution_of(entry))}"
+
+
+def _config_of(kind: Any) -> type[msgspec.Struct]:
+    config: type[msgspec.Struct] = getattr(kind, "Config", _NoSettings)
+    return config
+
+
+def _delivery(config: Config, own: PluginSettings) -> PluginDelivery:
+    general = config.delivery
+    backoff = general.backoff if own.backoff is None else own.backoff
+    return PluginDelivery(
+        max_attempts=own.max_attempts or general.max_attempts,
+        backoff=backoff,
+        backoff_max=Duration(max(backoff, general.backoff_max if own.backoff_max is None else own.backoff_max)),
+        timeout=general.timeout if own.timeout is None else own.timeout,
+        concurrency=own.concurrency or general.concurrency,
+        ordered=own.ordered,
+        from_start=own.start == "start",
+    )
