@@ -13,7 +13,7 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
-from gateway.config.tables import Log
+from gateway.config.tables import LogSettings
 from gateway.plugin_host.call import describe
 
 PER_SECOND: Final = 10
@@ -83,7 +83,7 @@ def _encodable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def configure(settings: Log) -> None:
+def configure(settings: LogSettings) -> None:
     """Send everything to standard error; libraries speak up only from warnings on."""
     handler = _Handler(sys.stderr)
     handler.setFormatter(_Lines(settings.format == "json", settings.level == "debug"))

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
-from gateway.config.tables import Config, Organisation, Server
+from gateway.config.tables import Config, OrganisationSettings, ServerSettings
 from gateway.events import HOOKS
 from gateway.http.tokens import mint
 
@@ -107,7 +107,7 @@ def query(
     return who | {f"param{number}": field for number, field in enumerate(fields, 1)}
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """What the gateway answered; `document` is `{}` where that was no JSON object."""
 
     status: int
@@ -137,14 +137,14 @@ class Client:
             trust_env=False,
         )
 
-    def post(self, content: bytes, hook: str | None = None) -> Answer:
+    def post(self, content: bytes, hook: str | None = None) -> HttpAnswer:
         """Send a body; `hook` puts the hook's name into the path."""
         url = self.url if hook is None else f"{self.url}/{hook}"
         return self._send(self._http.build_request("POST", url, content=content, headers=_JSON))
 
     def ask(
         self, fields: Sequence[str], customer_uid: str | None = None, outbound_channel_address: str | None = None
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Send a custom value request; without `customer_uid` as in a conversation that began inbound."""
         params = query(fields, customer_uid, outbound_channel_address)
         return self._send(self._http.build_request("GET", self.url, params=params))
@@ -160,7 +160,7 @@ class Client:
     ) -> None:
         self.close()
 
-    def _send(self, request: httpx.Request) -> Answer:
+    def _send(self, request: httpx.Request) -> HttpAnswer:
         try:
             response = self._http.send(request)
         except httpx.TimeoutException:
@@ -172,18 +172,18 @@ class Client:
             document = response.json()
         except ValueError:
             document = {}
-        return Answer(response.status_code, document if isinstance(document, dict) else {})
+        return HttpAnswer(response.status_code, document if isinstance(document, dict) else {})
 
 
 _JSON = {"content-type": "application/json"}
 
 
-def token(organisation: Organisation) -> str:
+def token(organisation: OrganisationSettings) -> str:
     """A token as Webio would send it, good for a day."""
     return mint(organisation, expires_in=_TOKEN_LIFE)
 
 
-def url_of(server: Server) -> str:
+def url_of(server: ServerSettings) -> str:
     """The public listener's callback URL, as seen from this machine."""
     scheme = "http" if server.tls is None else "https"
     return f"{scheme}://{local_address(server.host)}:{server.port}{server.path}"
@@ -200,7 +200,7 @@ def local_address(host: str) -> str:
     return host if address.version == 4 else f"[{host}]"
 
 
-def _trust(server: Server) -> ssl.SSLContext | bool:
+def _trust(server: ServerSettings) -> ssl.SSLContext | bool:
     """On this machine, exactly the configured certificate is trusted, whatever name is in it."""
     if server.tls is None:
         return False

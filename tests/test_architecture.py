@@ -210,3 +210,13 @@ def test_every_module_says_what_it_is(name: str) -> None:
     assert len(text.splitlines()) <= 600
     made = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)]
     assert not [node for node in made if ast.unparse(node.value.func) in ("Litestar", "FastAPI", "create_app")]
+
+
+def test_a_class_name_stands_for_one_class() -> None:
+    """No two classes of the gateway share a name, so a name in a traceback, a log line or a search means one thing."""
+    places: dict[str, list[str]] = {}
+    for module, path in GATEWAY.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(module)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -14,18 +14,18 @@ import tomli
 from gateway.cli.sample import example, init
 from gateway.config.load import load_config
 from gateway.config.tables import (
-    Admin,
+    AdminSettings,
     Config,
-    Delivery,
+    DeliverySettings,
     FieldSettings,
     HookSettings,
-    Journal,
-    Log,
-    Organisation,
+    JournalSettings,
+    LogSettings,
+    OrganisationSettings,
     PluginSettings,
-    Server,
-    Tls,
-    Values,
+    ServerSettings,
+    TlsSettings,
+    ValuesSettings,
 )
 from gateway.plugin_host.load import load_plugins
 
@@ -73,15 +73,15 @@ def test_the_example_loads_with_every_key_switched_on(complete: Config) -> None:
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
-        ("server", Server),
-        ("server.tls", Tls),
-        ("admin", Admin),
-        ("journal", Journal),
-        ("delivery", Delivery),
-        ("values", Values),
+        ("server", ServerSettings),
+        ("server.tls", TlsSettings),
+        ("admin", AdminSettings),
+        ("journal", JournalSettings),
+        ("delivery", DeliverySettings),
+        ("values", ValuesSettings),
         ("values.fields.balance", FieldSettings),
-        ("log", Log),
-        ("organisations.acme", Organisation),
+        ("log", LogSettings),
+        ("organisations.acme", OrganisationSettings),
         ("hooks.payment", HookSettings),
     ],
 )
@@ -105,13 +105,13 @@ def test_every_key_of_a_plugins_table_is_explained() -> None:
 def test_what_the_example_calls_a_default_is_one(complete: Config) -> None:
     """`#port = 8080` means that 8080 is what one gets without it."""
     documented = {
-        "server": (complete.server, Server()),
-        "admin": (complete.admin, Admin()),
-        "journal": (complete.journal, Journal(path=complete.directory / "var/journal.db")),
-        "delivery": (complete.delivery, Delivery()),
-        "values": (complete.values, Values()),
-        "log": (complete.log, Log()),
-        "organisations.acme": (complete.organisations["acme"], Organisation(secrets=())),
+        "server": (complete.server, ServerSettings()),
+        "admin": (complete.admin, AdminSettings()),
+        "journal": (complete.journal, JournalSettings(path=complete.directory / "var/journal.db")),
+        "delivery": (complete.delivery, DeliverySettings()),
+        "values": (complete.values, ValuesSettings()),
+        "log": (complete.log, LogSettings()),
+        "organisations.acme": (complete.organisations["acme"], OrganisationSettings(secrets=())),
         "hooks.payment": (complete.hooks["payment"], HookSettings()),
     }
     for path, (found, default) in documented.items():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from gateway import log as logs
-from gateway.config.tables import Log
+from gateway.config.tables import LogSettings
 
 Lines = Callable[[], list[str]]
 Configure = Callable[..., Lines]
@@ -28,7 +28,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
     def configure(**settings: str) -> Lines:
         stream = io.StringIO()
         monkeypatch.setattr(sys, "stderr", stream)
-        logs.configure(Log(**settings))  # type: ignore[arg-type]
+        logs.configure(LogSettings(**settings))  # type: ignore[arg-type]
         return lambda: stream.getvalue().rstrip("\n").split("\n")
 
     yield configure

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tokens_corpus import REQUIRED, b64, bad_claims, bad_tokens, sign, token
 
 from gateway.config.field_types import Duration, Secret
-from gateway.config.tables import Organisation
+from gateway.config.tables import OrganisationSettings
 from gateway.http.tokens import MAX_BYTES, Accepted, TokenChecker, TokenRefused, fingerprint, mint
 
 SECRET = b"the first secret of acme, 48 bytes, random enough"
@@ -36,12 +36,12 @@ class Clock:
         return self.now
 
 
-def organisation(*secrets: bytes, **fields: Any) -> Organisation:
-    return Organisation(secrets=tuple(Secret(s, "a test") for s in secrets or (SECRET,)), **fields)
+def organisation(*secrets: bytes, **fields: Any) -> OrganisationSettings:
+    return OrganisationSettings(secrets=tuple(Secret(s, "a test") for s in secrets or (SECRET,)), **fields)
 
 
 def checker(
-    clock: Callable[[], float] | None = None, cache_size: int = 1024, **organisations: Organisation
+    clock: Callable[[], float] | None = None, cache_size: int = 1024, **organisations: OrganisationSettings
 ) -> TokenChecker:
     return TokenChecker(organisations or {"acme": organisation()}, clock=clock or Clock(), cache_size=cache_size)
 
@@ -56,7 +56,9 @@ def refused(call: Callable[..., object], *args: object) -> TokenRefused:
     return caught.value
 
 
-def refusal(token: bytes, clock: Callable[[], float] | None = None, **organisations: Organisation) -> tuple[str, str]:
+def refusal(
+    token: bytes, clock: Callable[[], float] | None = None, **organisations: OrganisationSettings
+) -> tuple[str, str]:
     found = refused(checker(clock, **organisations).verify, token)
     return found.code, found.reason
 
@@ -625,13 +627,13 @@ import sys, warnings
 sys.path.insert(0, sys.argv[1])
 import encodings.utf_16, encodings.utf_32
 from tokens_corpus import bad_tokens, token
-from gateway.config import Organisation
-from gateway.settings import Secret
-from gateway.tokens import TokenChecker, TokenRefused
+from gateway.config.tables import OrganisationSettings
+from gateway.config.field_types import Secret
+from gateway.http.tokens import TokenChecker, TokenRefused
 
 secret = b"a secret that is long enough for HS256.."
 corpus = bad_tokens(secret)
-checker = TokenChecker({"acme": Organisation(secrets=(Secret(secret, "a test"),))})
+checker = TokenChecker({"acme": OrganisationSettings(secrets=(Secret(secret, "a test"),))})
 checker.verify(token(secret))
 seen = []
 sys.addaudithook(lambda name, _: seen.append(name) if name.split(".")[0] in WATCHED else None)

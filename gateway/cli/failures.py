@@ -11,7 +11,7 @@ from gateway.config.convert import ConfigError
 from gateway.journal.interface import JournalError
 
 if TYPE_CHECKING:
-    from gateway.config.tables import Server
+    from gateway.config.tables import ServerSettings
 
 BAD_CONFIG: Final = 78
 
@@ -42,7 +42,7 @@ def unexpected(error: Exception) -> Failure:
     return Failure(f"unexpected error: {what}\n`gateway --debug ...` shows where it happened.")
 
 
-def hint_of_networks(server: Server) -> None:
+def hint_of_networks(server: ServerSettings) -> None:
     """The gateway refused this machine's own address: say where that is set."""
     from gateway.simulate import local_address
 

@@ -15,7 +15,7 @@ from gateway.cli.options import config_option, json_option
 from gateway.cli.output import on_terminal, print_json, print_table, show_time
 
 if TYPE_CHECKING:
-    from gateway.config.tables import Values
+    from gateway.config.tables import ValuesSettings
     from gateway.journal.interface import GivenRow
 
 _ON_A_TERMINAL: Final = 20
@@ -87,7 +87,7 @@ def command(
             click.echo(f"no request matches{off}", err=True)
 
 
-def _names(values: Values, name: str) -> tuple[str, ...]:
+def _names(values: ValuesSettings, name: str) -> tuple[str, ...]:
     """Every name of the field that a name stands for: the record has the one that was asked for."""
     every = ((field, *settings.aliases) for field, settings in values.fields.items())
     return next((names for names in every if name in names), (name,))

@@ -10,7 +10,7 @@ import msgspec
 from gateway.config.convert import ConfigError, Problem
 from gateway.config.load import read_config
 from gateway.config.rules import weak_password
-from gateway.config.tables import Config, Values
+from gateway.config.tables import Config, ValuesSettings
 from gateway.plugin_host.load import Plugin, load_sound
 from gateway.values.service import CustomValues
 
@@ -49,7 +49,7 @@ def sound_config(config_path: Path) -> Config:
     return wired.config
 
 
-def _without_faulty_providers(values: Values, plugins: list[Plugin]) -> Values:
+def _without_faulty_providers(values: ValuesSettings, plugins: list[Plugin]) -> ValuesSettings:
     """A plugin that is not there has a fault of its own already: what follows from that is none."""
     there = {plugin.name for plugin in plugins}
     fields = {

@@ -10,57 +10,32 @@ import tomli
 
 from gateway.config.convert import ConfigError, Problem, TableReader, dotted
 from gateway.config.field_types import show
-from gateway.config.rules import faults, is_loopback, name_fault, same_value, weak_password
+from gateway.config.rules import faults, name_fault
 from gateway.config.tables import (
-    Admin,
+    AdminSettings,
     Config,
-    Delivery,
-    FieldSettings,
+    DeliverySettings,
     HookSettings,
-    Journal,
-    Log,
-    Organisation,
+    JournalSettings,
+    LogSettings,
+    OrganisationSettings,
     PluginSettings,
     PluginTable,
-    Server,
+    ServerSettings,
     Table,
-    Tls,
-    Values,
+    ValuesSettings,
 )
 from gateway.events import BOM
 
-__all__ = [
-    "Admin",
-    "Config",
-    "ConfigError",
-    "Delivery",
-    "FieldSettings",
-    "HookSettings",
-    "Journal",
-    "Log",
-    "Organisation",
-    "PluginSettings",
-    "PluginTable",
-    "Problem",
-    "Server",
-    "Tls",
-    "Values",
-    "is_loopback",
-    "load_config",
-    "read_config",
-    "same_value",
-    "weak_password",
-]
-
 
 class _Document(Table, frozen=True, kw_only=True):
-    server: Server = Server()
-    admin: Admin = Admin()
-    journal: Journal = Journal()
-    delivery: Delivery = Delivery()
-    values: Values = Values()
-    log: Log = Log()
-    organisations: dict[str, Organisation] = {}
+    server: ServerSettings = ServerSettings()
+    admin: AdminSettings = AdminSettings()
+    journal: JournalSettings = JournalSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    values: ValuesSettings = ValuesSettings()
+    log: LogSettings = LogSettings()
+    organisations: dict[str, OrganisationSettings] = {}
     hooks: dict[str, HookSettings] = {}
     plugins: dict[str, dict[str, Any]] = {}
 

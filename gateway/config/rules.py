@@ -11,14 +11,14 @@ from typing import Any
 from gateway.config.convert import Problem, dotted, meant
 from gateway.config.field_types import Secret, show
 from gateway.config.tables import (
-    Admin,
-    Delivery,
+    AdminSettings,
+    DeliverySettings,
     HookSettings,
-    Organisation,
+    OrganisationSettings,
     PluginSettings,
     PluginTable,
-    Server,
-    Values,
+    ServerSettings,
+    ValuesSettings,
 )
 from gateway.decoding import hook_names, normalise
 from gateway.events import HOOKS
@@ -51,7 +51,7 @@ def faults(
         yield from _hooks(tables["hooks"])
 
 
-def _values(values: Values, enabled: list[str], unsure: Collection[str] | None) -> Iterator[Problem]:
+def _values(values: ValuesSettings, enabled: list[str], unsure: Collection[str] | None) -> Iterator[Problem]:
     taken: dict[str, str] = {}
     for name, field in values.fields.items():
         path = dotted("values.fields", name)
@@ -73,27 +73,27 @@ def _values(values: Values, enabled: list[str], unsure: Collection[str] | None) 
             yield Problem(f"{path}.default", "does not match the field's own pattern")
 
 
-def _admin(admin: Admin) -> Iterator[Problem]:
+def _admin(admin: AdminSettings) -> Iterator[Problem]:
     if admin.password is None and not is_loopback(admin.host):
         message = 'is needed when admin.host is not loopback; write password = { file = "path" }'
         yield Problem("admin.password", message)
 
 
-def weak_password(admin: Admin) -> Iterator[Problem]:
+def weak_password(admin: AdminSettings) -> Iterator[Problem]:
     """A warning: whoever has the password can ask for any customer's values."""
     if admin.password is not None and len(admin.password.value) < _PASSWORD_BYTES:
         message = f"{admin.password.source} holds {len(admin.password.value)} bytes; it guards customers' values"
         yield Problem("admin.password", f"{message}, so make it {_PASSWORD_BYTES} or more")
 
 
-def _same_socket(server: Server, admin: Admin) -> bool:
+def _same_socket(server: ServerSettings, admin: AdminSettings) -> bool:
     hosts = {server.host, admin.host}
     every = not hosts.isdisjoint({"0.0.0.0", "::"})  # noqa: S104
     loopback = "localhost" in hosts and all(map(is_loopback, hosts))
     return server.port == admin.port and (len(hosts) == 1 or every or loopback)
 
 
-def _pace(path: str, own: Delivery | PluginSettings) -> Iterator[Problem]:
+def _pace(path: str, own: DeliverySettings | PluginSettings) -> Iterator[Problem]:
     if own.backoff is not None and own.backoff_max is not None and own.backoff_max < own.backoff:
         yield Problem(f"{path}.backoff_max", "is shorter than backoff")
 
@@ -103,10 +103,10 @@ def name_fault(path: str, name: str) -> Iterator[Problem]:
         yield Problem(path, "a name is made of letters, digits, '.', '_' and '-', at most 64")
 
 
-def _organisations(organisations: dict[str, Organisation | None], secrets: bool) -> Iterator[Problem]:
+def _organisations(organisations: dict[str, OrganisationSettings | None], secrets: bool) -> Iterator[Problem]:
     if not organisations:
         yield Problem("organisations", "at least one is needed, such as [organisations.acme]")
-    seen: list[tuple[str, Organisation]] = []
+    seen: list[tuple[str, OrganisationSettings]] = []
     for name, organisation in organisations.items():
         path = dotted("organisations", name)
         yield from name_fault(path, name)
@@ -149,7 +149,7 @@ def _claim(path: str, value: Any) -> Iterator[Problem]:
         yield Problem(path, f"expected what JSON has: a text, a finite number, true or false, found {show(value)}")
 
 
-def _told_apart(one: Organisation, other: Organisation) -> bool:
+def _told_apart(one: OrganisationSettings, other: OrganisationSettings) -> bool:
     """Whether no token can carry the required claims of both."""
     shared = one.claims.keys() & other.claims.keys()
     return any(not same_value(one.claims[claim], other.claims[claim]) for claim in shared)

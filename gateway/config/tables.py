@@ -80,29 +80,29 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of every table: an unknown key is an error."""
 
 
-class Tls(Table, frozen=True, kw_only=True):
+class TlsSettings(Table, frozen=True, kw_only=True):
     certificate: Path
     key: Path
 
 
-class Server(Table, frozen=True, kw_only=True):
+class ServerSettings(Table, frozen=True, kw_only=True):
     host: Host = Host("127.0.0.1")
     port: Port = 8080
     path: BasePath = BasePath("/webio")
     max_body: BodySize = BodySize(2**20)
     body_timeout: Pause = Pause(10)
-    tls: Tls | None = None
+    tls: TlsSettings | None = None
     trusted_proxies: tuple[Network, ...] = ()
     allowed_networks: tuple[Network, ...] = ()
 
 
-class Admin(Table, frozen=True, kw_only=True):
+class AdminSettings(Table, frozen=True, kw_only=True):
     host: Host = Host("127.0.0.1")
     port: Port = 8081
     password: Secret | None = None
 
 
-class Journal(Table, frozen=True, kw_only=True):
+class JournalSettings(Table, frozen=True, kw_only=True):
     path: Path = Path("var/journal.db")
     retention: Duration = Duration(30 * 86400)
     max_size: JournalSize = JournalSize(10 * 2**30)
@@ -110,7 +110,7 @@ class Journal(Table, frozen=True, kw_only=True):
     dedupe_window: Duration = Duration(86400)
 
 
-class Delivery(Table, frozen=True, kw_only=True):
+class DeliverySettings(Table, frozen=True, kw_only=True):
     max_attempts: Count = 12
     backoff: Pause = Pause(1)
     backoff_max: Pause = Pause(300)
@@ -133,7 +133,7 @@ class FieldSettings(Table, frozen=True, kw_only=True):
     required_key: Literal["customer_uid"] | None = None
 
 
-class Values(Table, frozen=True, kw_only=True):
+class ValuesSettings(Table, frozen=True, kw_only=True):
     deadline: Pause = Pause(3)
     nullable: tuple[str, ...] = ()
     cache: Duration = Duration(0)
@@ -142,12 +142,12 @@ class Values(Table, frozen=True, kw_only=True):
     fields: dict[str, FieldSettings] = {}
 
 
-class Log(Table, frozen=True, kw_only=True):
+class LogSettings(Table, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
 
 
-class Organisation(Table, frozen=True, kw_only=True):
+class OrganisationSettings(Table, frozen=True, kw_only=True):
     secrets: tuple[Secret, ...]
     algorithms: tuple[Literal["HS256", "HS384", "HS512"], ...] = ("HS256",)
     claims: dict[str, Any] = {}
@@ -191,13 +191,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A configuration whose fields and own wiring are sound. Plugins are looked at by `gateway.plugin_host.load`."""
 
     source: Path
-    server: Server
-    admin: Admin
-    journal: Journal
-    delivery: Delivery
-    values: Values
-    log: Log
-    organisations: dict[str, Organisation]
+    server: ServerSettings
+    admin: AdminSettings
+    journal: JournalSettings
+    delivery: DeliverySettings
+    values: ValuesSettings
+    log: LogSettings
+    organisations: dict[str, OrganisationSettings]
     hooks: dict[str, HookSettings]
     plugins: tuple[PluginTable, ...]
 

@@ -7,14 +7,14 @@ import ssl
 from collections.abc import Iterator
 
 from gateway.config.convert import Problem
-from gateway.config.tables import Tls
+from gateway.config.tables import TlsSettings
 
 
 class _Encrypted(Exception):
     """OpenSSL wants a pass phrase; asking for one would wait for a terminal that a service does not have."""
 
 
-def tls_faults(tls: Tls) -> Iterator[Problem]:
+def tls_faults(tls: TlsSettings) -> Iterator[Problem]:
     """The first fault there is; nothing is asked."""
     for name, file in (("certificate", tls.certificate), ("key", tls.key)):
         if not os.access(file, os.R_OK):

@@ -23,7 +23,7 @@ import jwt
 import msgspec
 
 from gateway.config.rules import same_value
-from gateway.config.tables import Organisation
+from gateway.config.tables import OrganisationSettings
 from gateway.events import deeper_than
 
 HEADER: Final = b"x-webio-token"
@@ -63,7 +63,7 @@ class TokenChecker:
 
     def __init__(
         self,
-        organisations: Mapping[str, Organisation],
+        organisations: Mapping[str, OrganisationSettings],
         *,
         clock: Callable[[], float] = time.time,
         cache_size: int = 1024,
@@ -148,7 +148,7 @@ def fingerprint(token: bytes) -> str:
 
 
 def mint(
-    organisation: Organisation,
+    organisation: OrganisationSettings,
     *,
     claims: Mapping[str, Any] | None = None,
     expires_in: float | None = None,
@@ -234,7 +234,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _claims_fault(name: str, organisation: Organisation, claims: dict[str, Any]) -> str | None:
+def _claims_fault(name: str, organisation: OrganisationSettings, claims: dict[str, Any]) -> str | None:
     for claim, required in organisation.claims.items():
         if claim not in claims:
             return f"it has no claim {claim!r}, which {name} requires"
@@ -243,7 +243,7 @@ def _claims_fault(name: str, organisation: Organisation, claims: dict[str, Any])
     return None
 
 
-def _check_times(claims: dict[str, Any], organisation: Organisation, now: float) -> tuple[float, float]:
+def _check_times(claims: dict[str, Any], organisation: OrganisationSettings, now: float) -> tuple[float, float]:
     leeway = float(organisation.leeway)
     issued, not_before, expires = (_read_time(claims, name) for name in ("iat", "nbf", "exp"))
     if organisation.issued_after is not None:

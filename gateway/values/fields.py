@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from gateway.config.convert import Problem
-from gateway.config.tables import FieldSettings, Values
+from gateway.config.tables import FieldSettings, ValuesSettings
 from gateway.values.answer import (
     DEFAULT,
     FAILED,
@@ -31,7 +31,7 @@ _ERRORS = frozenset({FAILED, SKIPPED, LATE})
 class Rules:
     """`[values]` as look-ups: alias to field, field to settings, field to the providers that may know it."""
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: ValuesSettings) -> None:
         self._values = values
         self._fields = values.fields
         self._aliases = {alias: name for name, field in values.fields.items() for alias in field.aliases}
