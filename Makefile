@@ -4,6 +4,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 py
 	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format wheel bench torture fuzz clean
@@ -15,14 +16,14 @@ run: $(VENV)/.installed  ## install what is missing, and run the gateway with ./
 	@made="$$($(BIN)/gateway init)" && echo "$$made" | sed -n '/^made/p'
 	@exec $(BIN)/gateway run
 
-test: $(VENV)/.installed-dev  ## run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev  ## run the tests, in parallel
+	$(PYTEST)
 
 check: $(VENV)/.installed-dev  ## format, lint, types and tests: what must hold before a change goes in
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 format: $(VENV)/.installed-dev  ## bring the code into its format
 	$(BIN)/ruff format

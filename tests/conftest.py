@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,6 +13,31 @@ import pytest
 from running import RunningGateway, running
 
 StartGateway = Callable[..., RunningGateway]
+
+MEMORY = Path("/dev/shm")
+"""A file system in memory: a test that syncs a hundred commits waits for no disk there."""
+
+# Every test process, and every gateway that a test starts, would compile all modules again without the compiled files.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Tests of a running gateway wait more than they compute: at least four workers, on two cores, too."""
+    return max(4, os.cpu_count() or 1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> Iterator[None]:
+    """The settings of the caller's terminal and of the caller's own gateway do not reach a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            own = name.startswith("GATEWAY_") and not name.startswith(("GATEWAY_TEST_", "GATEWAY_MODEL_"))
+            if own or name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+                patch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import fcntl
 import os
 import pty
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from machine import free_ports, watch_group
+
 from gateway.config.load import load_config
 from gateway.config.tables import Config
 from gateway.simulate import Client
@@ -26,13 +27,6 @@ GATEWAY = str(Path(sys.executable).with_name("gateway"))
 SECRET = "a secret of thirty-two bytes or more"
 READY_WITHIN = 20.0
 STOPPED_WITHIN = 10.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now; all different."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def write_config(directory: Path, text: str = "") -> Path:
@@ -109,6 +103,7 @@ class RunningGateway:
             env=self._environment,
             start_new_session=True,
         )
+        watch_group(self.process.pid)
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()
         for listener in ("gateway: webhooks at ", "gateway: admin at "):

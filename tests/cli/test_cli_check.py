@@ -14,6 +14,7 @@ from typing import Any
 import apsw
 import pytest
 from click.testing import CliRunner, Result
+from machine import free_ports
 from running import RunningGateway, run_cli, write_config, write_plugin
 
 from gateway.cli import cli, environment
@@ -49,8 +50,7 @@ def test_the_example_has_no_fault(tmp_path: Path) -> None:
     """What `gateway init` writes passes all three levels, its queries prepared on the sample database."""
     init(tmp_path / "config.toml")
     config = tmp_path / "config.toml"
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        ports = [probe.getsockname()[1] for probe in (one, two)]
+    ports = free_ports(2)
     text = config.read_text().replace("#port = 8080", f"port = {ports[0]}")
     config.write_text(text.replace("#port = 8081", f"port = {ports[1]}").replace("#max_size", 'max_size = "1 GiB" #'))
 

@@ -15,7 +15,8 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from running import GATEWAY, RunningGateway, free_ports
+from machine import free_ports
+from running import GATEWAY, RunningGateway
 
 from gateway.cli import cli
 from gateway.cli.sample import init

@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
-from running import GATEWAY, RunningGateway, eventually, free_ports, run_cli, write_config, write_plugin
+from machine import free_ports
+from running import GATEWAY, RunningGateway, eventually, run_cli, write_config, write_plugin
 
 from gateway.cli.sample import init
 from gateway.events import HOOKS

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from machine import watch_group
 from running import GATEWAY, write_config, write_plugin
 
 from gateway.config.load import load_config
@@ -91,6 +92,7 @@ class Victim:
                 env=self.environment,
                 start_new_session=True,
             )
+        watch_group(self.process.pid)
 
     def start(self, prefix: Sequence[str] = ()) -> None:
         """Start it, and return once it takes events."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from asking import Clock, Grace, ask, problem_of, running, values_of
 from databases import SERVERS, Database, open_database
+from machine import free_ports
 
 from gateway.values.answer import Answer
 from gateway.values.service import CustomValues
@@ -32,11 +33,10 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._pairs: set[asyncio.Task[None] | None] = set()
         self._server: asyncio.Server | None = None
-        self.port = 0
+        [self.port] = free_ports(1)
 
     async def listen(self) -> None:
         self._server = await asyncio.start_server(self._pair, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def stall(self) -> None:
         """Connections stay open and new ones are taken, but nothing passes: a stopped process."""
