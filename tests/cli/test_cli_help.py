@@ -161,9 +161,10 @@ def test_a_config_that_cannot_be_read_is_a_bad_one(
     """A file of somebody else's, and one in a place where nothing can even be looked for: exit 78, and a sentence."""
     path = write_config(tmp_path)
     nowhere = tmp_path / ("x" * 300)
+    access, read_bytes = os.access, Path.read_bytes
     with monkeypatch.context() as patched:
-        patched.setattr(os, "access", lambda *_: False)
-        patched.setattr(Path, "read_bytes", refuse)
+        patched.setattr(os, "access", lambda file, *mode: file != path and access(file, *mode))
+        patched.setattr(Path, "read_bytes", lambda file: refuse() if file == path else read_bytes(file))
         closed = CliRunner().invoke(cli, [*command, "-c", str(path)])
 
     away = CliRunner().invoke(cli, [*command, "-c", str(nowhere)])
@@ -175,7 +176,7 @@ def test_a_config_that_cannot_be_read_is_a_bad_one(
         assert command == ["check"] or result.output == f"{place}: config: {message}\n"
 
 
-def refuse(_: Path) -> bytes:
+def refuse() -> bytes:
     raise PermissionError(errno.EACCES, "Permission denied")
 
 
