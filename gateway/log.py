@@ -1,4 +1,4 @@
-"""The gateway's own log: lines to standard error, as text or JSON, some of them at a bounded rate."""
+"""The gateway's own log: lines to standard error, as text or JSON, at a limited rate."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -15,14 +16,73 @@ import msgspec
 
 from gateway.config.tables import LogSettings
 from gateway.plugin_host.call import describe
+from gateway.text import counted, printable
 
-PER_SECOND: Final = 10
-OTHERS_PER_SECOND: Final = 100
-"""Lines of one plugin or library: what floods the log would hold up everybody."""
+LINES_PER_LOGGER: Final = 100
+"""Lines in a second of one plugin or library: more would delay everything else that logs."""
 
 
-class _Lines(logging.Formatter):
-    """A record as one line; only at level debug a traceback may follow it."""
+def configure(settings: LogSettings) -> None:
+    """Send everything to standard error. Of libraries only warnings and errors are logged."""
+    handler = _Handler(sys.stderr)
+    handler.setFormatter(_OneLine(settings.format == "json", settings.level == "debug"))
+    handler.addFilter(_LimitLoggers())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in ("gateway", "plugins"):
+        logging.getLogger(name).setLevel(settings.level.upper())
+
+
+class RateLimit:
+    """Lets at most `lines` log lines through in `seconds`, from any thread, and logs how many it left out: as soon as
+    the time is over, or outside of an event loop with the next line. `left_out` makes that message from the count."""
+
+    def __init__(
+        self,
+        log: logging.Logger,
+        lines: int = 10,
+        seconds: float = 1.0,
+        left_out: Callable[[int], str] = lambda count: f"{counted(count, 'line')} {_was(count)} left out",
+    ) -> None:
+        self._log = log
+        self._lines = lines
+        self._seconds = seconds
+        self._left_out = left_out
+        self._lock = threading.RLock()  # the report may come back here through a filter of its logger
+        self._until = 0.0
+        self._count = 0
+
+    def allows(self) -> bool:
+        """Whether a line may be logged now. Each call counts as a line."""
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._until:
+                self._report()
+                self._until = now + self._seconds
+            self._count += 1
+            if self._count == self._lines + 1:
+                with contextlib.suppress(RuntimeError):  # no event loop in this thread
+                    asyncio.get_running_loop().call_later(self._until - now, self._report)
+            return self._count <= self._lines
+
+    def warning(self, message: str, *args: Any) -> None:
+        if self.allows():
+            self._log.warning(message, *args)
+
+    def error(self, message: str, *args: Any) -> None:
+        if self.allows():
+            self._log.error(message, *args)
+
+    def _report(self) -> None:
+        with self._lock:
+            count, self._count = self._count - self._lines, 0
+            if count > 0:
+                self._log.warning("%s", self._left_out(count))
+
+
+class _OneLine(logging.Formatter):
+    """A record as one line. A traceback follows it only at level debug."""
 
     def __init__(self, json: bool, tracebacks: bool) -> None:
         super().__init__()
@@ -31,103 +91,41 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        message, trace = record.getMessage(), ""
+        level, message, trace = record.levelname.lower(), record.getMessage(), ""
         if record.exc_info and record.exc_info[1] is not None:
             if self._tracebacks:
                 trace = f"\n{self.formatException(record.exc_info)}"
             else:
                 message += f" ({describe(record.exc_info[1])})"
         if self._json:
-            level, name = record.levelname.lower(), record.name
-            fields = {"time": when, "level": level, "logger": name, "message": message + trace}
-            return msgspec.json.encode({key: _encodable(text) for key, text in fields.items()}).decode()
-        line = f"{when} {record.levelname.lower():8} {record.name}: {_printable(message)}"
-        return line + "\n".join(map(_printable, trace.split("\n")))
+            text = (message + trace).encode(errors="replace").decode()
+            fields = {"time": when, "level": level, "logger": record.name, "message": text}
+            return msgspec.json.encode(fields).decode()
+        return "\n".join(map(printable, f"{when} {level:8} {record.name}: {printable(message)}{trace}".split("\n")))
 
 
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:
-        """Logging's own way would print the record's arguments and a traceback."""
+        """Writes a plain line: the base class would print the record's arguments and a traceback."""
         with contextlib.suppress(OSError, ValueError):
             self.stream.write(f"a log line of {record.name} could not be written\n")
 
 
-class _Floods(logging.Filter):
-    """Lets so many records of each logger through a second, from any thread; the first after them says how many were
-    left out. The gateway's own loggers know bounds themselves."""
+class _LimitLoggers(logging.Filter):
+    """A `RateLimit` for each logger but the gateway's own, which limit their lines where they are made."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._limits: dict[str, RateLimit] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.startswith("gateway."):
+        name = record.name
+        if name.startswith("gateway."):
             return True
-        with self._lock:
-            now = int(time.monotonic())
-            second, count = self._seen.get(record.name, (now, 0))
-            left_out = max(0, count - OTHERS_PER_SECOND) if second != now else 0
-            count = count + 1 if second == now else 1
-            self._seen[record.name] = (now, count)
-        if left_out:
-            logging.getLogger(record.name).warning("%d lines were left out", left_out)
-        return count <= OTHERS_PER_SECOND
+        if name not in self._limits:
+            self._limits.setdefault(name, RateLimit(logging.getLogger(name), LINES_PER_LOGGER))
+        return self._limits[name].allows()
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
-def _encodable(text: str) -> str:
-    return text.encode(errors="replace").decode()
-
-
-def configure(settings: LogSettings) -> None:
-    """Send everything to standard error; libraries speak up only from warnings on."""
-    handler = _Handler(sys.stderr)
-    handler.setFormatter(_Lines(settings.format == "json", settings.level == "debug"))
-    handler.addFilter(_Floods())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    level = settings.level.upper()
-    for name in ("gateway", "plugins"):
-        logging.getLogger(name).setLevel(level)
-
-
-class Bounded:
-    """At most so many lines in so many seconds, from within the event loop; how many were left out is said later."""
-
-    def __init__(self, log: logging.Logger, lines: int = PER_SECOND, seconds: float = 1.0, what: str = "lines") -> None:
-        self._log = log
-        self._most = lines
-        self._seconds = seconds
-        self._what = what
-        self._until = 0.0
-        self._lines = 0
-        self._left_out = 0
-
-    def warning(self, message: str, *args: Any) -> None:
-        self._write(logging.WARNING, message, args)
-
-    def error(self, message: str, *args: Any) -> None:
-        self._write(logging.ERROR, message, args)
-
-    def _write(self, level: int, message: str, args: tuple[Any, ...]) -> None:
-        now = time.monotonic()
-        if now >= self._until:
-            self._until, self._lines = now + self._seconds, 0
-            self._say_left_out()
-        self._lines += 1
-        if self._lines <= self._most:
-            self._log.log(level, message, *args)
-        else:
-            self._left_out += 1
-            if self._left_out == 1:
-                asyncio.get_running_loop().call_later(self._until - now, self._say_left_out)
-
-    def _say_left_out(self) -> None:
-        if self._left_out:
-            self._log.warning("%d %s were left out", self._left_out, self._what)
-            self._left_out = 0
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"

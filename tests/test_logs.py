@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -74,7 +75,7 @@ def test_a_flood_is_cut_and_counted(configure: Configure, monkeypatch: pytest.Mo
     """A plugin or library that says the same all the time fills neither the disk nor the others' time; the others and
     the gateway itself are heard as before."""
     now = 1000.0
-    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     lines = configure()
     for number in range(250):
         logging.getLogger("plugins.babbler").warning("here is line %d about nothing", number)
@@ -120,3 +121,22 @@ def test_a_line_that_cannot_be_written(configure: Configure) -> None:
     lines = configure()
     logging.getLogger("plugins.mine").error("%d customers", "447700900123")
     assert lines() == ["a log line of plugins.mine could not be written"]
+
+
+async def test_a_limit_says_what_it_left_out(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its time is over, without another line; after that lines count anew. One line is "1 line"."""
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_later", lambda delay, report: loop.call_soon(report))
+    reported = asyncio.Event()
+
+    def left_out(count: int) -> str:
+        reported.set()
+        return f"{count} more"
+
+    log = logging.getLogger("gateway.test")
+    for limit in (logs.RateLimit(log, lines=2, seconds=3600), logs.RateLimit(log, 1, 3600, left_out)):
+        for number in range(3):
+            limit.warning("line %d", number)
+    await reported.wait()
+    limit.error("later")
+    assert caplog.messages == ["line 0", "line 1", "line 0", "1 line was left out", "2 more", "later"]

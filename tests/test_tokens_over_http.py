@@ -18,7 +18,7 @@ from running import SECRET, eventually, running
 from tokens_corpus import REQUIRED, bad_claims, bad_tokens, token
 
 from gateway.http.tokens import fingerprint
-from gateway.log import Bounded
+from gateway.log import RateLimit
 
 ANSWER = (
     b'{"type":"about:blank","title":"Unauthorized","status":401,'
@@ -133,7 +133,7 @@ def test_what_was_left_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
     """A second later, also when no other line comes; and the next second has lines of its own."""
 
     async def scenario() -> None:
-        bounded = Bounded(logging.getLogger("gateway.test"))
+        bounded = RateLimit(logging.getLogger("gateway.test"))
         for number in range(25):
             bounded.warning("line %d", number)
         while len(caplog.messages) < 11:

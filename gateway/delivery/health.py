@@ -6,7 +6,8 @@ import logging
 import time
 from typing import Final
 
-from gateway.log import Bounded
+from gateway.log import RateLimit
+from gateway.text import counted
 
 log = logging.getLogger("gateway.delivery")
 
@@ -36,7 +37,9 @@ class Health:
         self._in_a_row = 0
         self._next_line = 0.0
         self._unlogged = 0
-        self._dead = Bounded(log, DEAD_LINES, QUIET, f"dead letters of plugin {plugin}")
+        self._dead = RateLimit(
+            log, DEAD_LINES, QUIET, lambda count: f"plugin {plugin}: {counted(count, 'more dead letter')}"
+        )
 
     @property
     def healthy(self) -> bool:

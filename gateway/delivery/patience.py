@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from gateway.journal.interface import JournalError
-from gateway.log import Bounded
+from gateway.log import RateLimit
 
 T = TypeVar("T")
-log = Bounded(logging.getLogger("gateway.delivery"))
+log = RateLimit(logging.getLogger("gateway.delivery"))
 
 AGAIN: Final = 0.5
 

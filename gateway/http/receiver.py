@@ -19,7 +19,7 @@ from gateway.http.problems import CLOSE, JSON, PROBLEM, UNAUTHORIZED, answer, pr
 from gateway.http.tokens import TokenChecker, TokenRefused
 from gateway.journal.interface import JournalError
 from gateway.journal.sqlite.journal import SqliteJournal
-from gateway.log import Bounded
+from gateway.log import RateLimit
 from gateway.metrics import Metrics
 from gateway.values.service import CustomValues
 
@@ -62,9 +62,9 @@ class Receiver:
         self._journal = journal
         self._values = values
         self._metrics = metrics
-        self._refusals: defaultdict[str, Bounded] = defaultdict(lambda: Bounded(log))
+        self._refusals: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(log))
         """By reason: a flood of one kind hides none of another."""
-        self._failures = Bounded(log)
+        self._failures = RateLimit(log)
         self._post_seconds = metrics.seconds["event"]
         self._get_seconds = metrics.seconds["custom_values"]
 
