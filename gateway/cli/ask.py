@@ -56,7 +56,7 @@ def command(
       gateway ask balance --customer 123456 --explain
       gateway ask balance --customer 123456 --direct --json
     """
-    from gateway.cli.asking import Question, as_webio, directly, over_admin
+    from gateway.cli.ask_client import Question, as_webio, directly, over_admin
     from gateway.config.load import load_config
     from gateway.journal.lock import JournalLock
 

@@ -56,10 +56,10 @@ def examine(config_path: Path, offline: bool) -> tuple[list[Problem], list[Probl
         return error.problems, []
     errors = fields + wiring
     if not offline:
-        from gateway.cli import environment
+        from gateway.cli import check_environment
 
         unsound = {problem.path.partition(".")[0] for problem in fields}
-        for problem, only_warning in environment.examine(config, plugins, unsound):
+        for problem, only_warning in check_environment.examine(config, plugins, unsound):
             (warnings if only_warning else errors).append(problem)
     if values is not None:
         if not errors:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli.bulk_changes import confirm, dry_run_option, operations, report, yes_option
 from gateway.cli.filters import filter_options, narrows, require_known
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json, print_table, show_time
-from gateway.cli.repair import confirm, dry_run_option, operations, report, yes_option
 
 if TYPE_CHECKING:
     from gateway.journal.interface import Filter

@@ -89,7 +89,7 @@ def _rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], unwrapped
     from rich.table import Table
     from rich.text import Text
 
-    from gateway.cli.narrow import WHOLE, fits, print_stacked
+    from gateway.cli.stacked_table import WHOLE, fits, print_stacked
 
     console = Console()
     cells = [[Text(printable(cell), style=_STYLES.get(cell.partition(" ")[0], "")) for cell in row] for row in rows]

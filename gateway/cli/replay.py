@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.cli.bulk_changes import confirm, dry_run_option, operations, report, yes_option
 from gateway.cli.filters import filter_options
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import progress
-from gateway.cli.repair import confirm, dry_run_option, operations, report, yes_option
 
 if TYPE_CHECKING:
     from gateway.journal.interface import Filter

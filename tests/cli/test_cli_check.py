@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from machine import free_ports
 from running import RunningGateway, run_cli, write_config, write_plugin
 
-from gateway.cli import cli, environment
+from gateway.cli import check_environment, cli
 from gateway.cli.sample import _customers, init
 from gateway.journal.lock import GATEWAY, Holder, JournalLock
 
@@ -196,7 +196,7 @@ def test_a_tables_own_faults_and_those_of_the_plugins_config_come_together(tmp_p
 def test_nothing_is_said_of_the_defaults_of_a_faulty_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are not what would be run with: neither the journal's folder nor the port is looked at."""
     (tmp_path / "var").write_text("")  # where the journal is by default
-    monkeypatch.setattr(environment, "_try_to_bind", in_use)
+    monkeypatch.setattr(check_environment, "_try_to_bind", in_use)
     config = write_config(tmp_path, 'colour = "red"\n[journal]\npaht = "journal.db"\n[delivery]\ntimeout = 5\n')
 
     assert list(found(config)[0]) == ["server.colour", "journal.paht", "delivery.timeout"]
@@ -283,7 +283,7 @@ def test_what_a_plugins_check_returns_are_warnings(tmp_path: Path, site: Path) -
 
 def test_a_plugins_check_that_hangs_is_given_up(tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others' findings are shown all the same."""
-    monkeypatch.setattr(environment, "_CHECK_TIMEOUT", 0.2)
+    monkeypatch.setattr(check_environment, "_CHECK_TIMEOUT", 0.2)
     hanging = "def check(self): __import__('threading').Event().wait(10)"
     write_plugin(site, "hanging", CHECKED.format(check=hanging))
 
@@ -476,7 +476,7 @@ def test_a_journal_that_may_outgrow_its_disk_is_a_warning(tmp_path: Path) -> Non
 
 def test_a_journal_on_a_network_file_system_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's write-ahead log needs a local one."""
-    monkeypatch.setattr(environment, "_file_system", lambda folder: "nfs4")
+    monkeypatch.setattr(check_environment, "_file_system", lambda folder: "nfs4")
 
     errors, _ = found(write_config(tmp_path))
 
@@ -486,7 +486,7 @@ def test_a_journal_on_a_network_file_system_is_an_error(tmp_path: Path, monkeypa
 @pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="only Linux tells")
 def test_the_file_system_of_a_folder_is_known() -> None:
     """The innermost mount counts."""
-    assert environment._file_system(Path("/proc/self")) == "proc"
+    assert check_environment._file_system(Path("/proc/self")) == "proc"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
