@@ -31,11 +31,11 @@ from gateway.values.answer import (
     masked,
     problem,
 )
-from gateway.values.ask import Provider, ProviderHealth, Reply, ask_together
+from gateway.values.provider import Provider, ProviderHealth, Reply, ask_together
 from gateway.values.cache import Cache, Key
 from gateway.values.explained import Explained, explained
-from gateway.values.fields import Rules
-from gateway.values.request import Asked, Malformed, parse_query
+from gateway.values.rules import Rules
+from gateway.values.question import Asked, Malformed, parse_query
 from gateway.values.slips import slips
 
 __all__ = ["Answer", "CustomValues", "Explained", "FieldDetail", "ProviderHealth", "ValuesRecord", "explained"]

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from gateway.config.convert import Problem, dotted
 from gateway.config.field_types import show
-from gateway.config.tables import ValuesSettings
-from gateway.values.ask import Provider
-from gateway.values.fields import Rules
+from gateway.config.tables import Values
+from gateway.values.provider import Provider
+from gateway.values.rules import Rules
 
 
-def slips(values: ValuesSettings, rules: Rules, providers: Sequence[Provider]) -> Iterator[Problem]:
+def slips(values: Values, rules: Rules, providers: Sequence[Provider]) -> Iterator[Problem]:
     """Warnings for the operator; a provider that does not say what it gives may give anything."""
 
     def given(field: str) -> bool:

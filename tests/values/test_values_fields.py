@@ -13,7 +13,7 @@ from asking import Clock, Knows, ask, asking, problem_of, read_config, scripted,
 from gateway import SeveralCustomers
 from gateway.config.convert import ConfigError
 from gateway.values.answer import ValuesRecord
-from gateway.values.ask import DECLARE_EVERY
+from gateway.values.provider import DECLARE_EVERY
 from gateway.values.service import CustomValues
 
 

@@ -21,7 +21,7 @@ from gateway.values.answer import (
     Found,
     tellable,
 )
-from gateway.values.ask import Provider, Reply, failure_of
+from gateway.values.provider import Provider, Reply, failure_of
 from gateway.values.text import BadValue, as_text
 
 _PLAIN = FieldSettings()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.values.request import MAX_KEY, MAX_NAME, MAX_PARAMS, MAX_QUERY, Asked, Malformed, parse_query
+from gateway.values.question import MAX_KEY, MAX_NAME, MAX_PARAMS, MAX_QUERY, Asked, Malformed, parse_query
 
 
 def test_the_founding_example_is_read() -> None:
