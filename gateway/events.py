@@ -25,15 +25,16 @@ CONVERSATION_CLOSED: Final = "conversation-closed"
 MOVE_TO_QUEUE: Final = "move-to-queue"
 CONVERSATION_ASSIGNMENT: Final = "conversation-assignment"
 UNKNOWN: Final = "unknown"
-"""The hook of an event whose `type` no hook of this version answers to; its payload is None."""
+"""The hook of an event whose `type` is not known to this version; its payload is None."""
 
 BOM: Final = codecs.BOM_UTF8
-"""May stand before a body; no part of the JSON text."""
+"""A byte order mark. A body may begin with it; it is not part of the JSON text."""
 
 _PHONE_NUMBER = re.compile(
     r"(?:(?:tel|callto|sms|mms|rcs|whatsapp|viber|signal):)?[ (]*\+?[0-9 ().\-/]*", re.ASCII | re.IGNORECASE
 )
 _FEWEST_DIGITS = 5
+_ADDRESS_KEYS: Final = frozenset({"outbound_channel_address", "address_digits"})
 
 MAX_DEPTH: Final = 500
 """How deep a body may nest: less than any interpreter's stack, so that what was accepted stays readable everywhere."""
@@ -153,7 +154,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `id` is stable: a plugin that sees the same id again sees the same event (after a crash, a retry or a replay).
     `attempt` counts the tries of this delivery from 1. `redelivered` is true when this plugin may have had the
-    event before; false means certainly not. `replayed` is true when an operator asked for it again.
+    event before; false means that it did not. `replayed` is true when an operator asked for it again.
     """
 
     id: str
@@ -179,13 +180,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return one_line(self.raw)
 
 
+QUESTION_KEYS: Final = ("customer_uid", "outbound_channel_address", "address_digits", "organisation")
+"""The attributes of a `CustomValueRequest` that a look-up may use."""
+
+
 class CustomValueRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Webio's bot asks for values while a customer waits.
 
-    `fields` are the names this provider may answer. `customer_uid` is None in conversations that began inbound.
-    Those in `not_by_address` must not be looked up by the address alone, which may be another customer's; by the
-    customer UID, with or without the address, they may. `expires` is the moment on `time.monotonic()` after which an
-    answer comes too late.
+    `fields` are the names that this provider may answer; `fields_for` says which of them a look-up may answer.
+    `customer_uid` is None in conversations that began inbound. `not_by_address` are the fields that the address alone
+    must not answer; `fields_for` leaves them out where it has to. An answer after `expires`, on `time.monotonic()` in
+    seconds, is too late.
     """
 
     organisation: str
@@ -195,6 +200,23 @@ class CustomValueRequest(msgspec.Struct, frozen=True, kw_only=True):
     not_by_address: frozenset[str] = frozenset()
     expires: float = float("inf")
 
+    def fields_for(self, *keys: str) -> tuple[str, ...]:
+        """Those of `fields` that may be answered by a look-up with these keys, all of them together. Keys are the
+        attributes that the look-up uses: `"customer_uid"`, `"outbound_channel_address"`, `"address_digits"`,
+        `"organisation"`; `ValueError` for any other.
+
+        Empty where the request has no value for one of the keys. A look-up by the address without the customer UID
+        may not answer every field, since the address may belong to another customer.
+        """
+        for key in keys:
+            if key not in QUESTION_KEYS:
+                raise ValueError(f"unknown key {key!r}; use {', '.join(QUESTION_KEYS)}")
+            if getattr(self, key) is None:
+                return ()
+        if "customer_uid" in keys or _ADDRESS_KEYS.isdisjoint(keys):
+            return self.fields
+        return tuple(field for field in self.fields if field not in self.not_by_address)
+
     @property
     def time_left(self) -> float:
         """Seconds until the answer is too late; never negative."""
@@ -202,8 +224,8 @@ class CustomValueRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def address_digits(self) -> str | None:
-        """The digits of an address that is a phone number, however it is written; None where it is none, such as
-        an email address with digits in it."""
+        """The digits of an address that is a phone number, in any notation; None for any other address, such as an
+        email address with digits in it."""
         address = self.outbound_channel_address
         if address is None or not _PHONE_NUMBER.fullmatch(address):
             return None
@@ -212,7 +234,7 @@ class CustomValueRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _number(text: str) -> Decimal:
-    """Read a JSON number exactly; refuse what no float could hold (1e999), as the rest of the world would."""
+    """Read a JSON number exactly; `ValueError` for one outside the range of a float (1e999), as other parsers do."""
     value = Decimal(text)
     if float(text) in (float("inf"), float("-inf")):
         raise ValueError("number out of range")
@@ -228,7 +250,7 @@ _any_decoder = msgspec.json.Decoder(float_hook=_number)
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """Decode a JSON object; `ValueError` for anything else, whatever is wrong with it."""
+    """Decode a JSON object; `ValueError` with a sentence for anything else."""
     text = raw.removeprefix(BOM)
     try:
         value = _decode(text)
@@ -238,7 +260,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
             raise
         value = _decode(whole)
     if type(value) is not dict:
-        raise ValueError("the body is valid JSON, but no object")
+        raise ValueError("the body is valid JSON, but not an object")
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and deeper_than(value, MAX_DEPTH):
         raise ValueError(_TOO_DEEP)
     return value
@@ -250,14 +272,14 @@ def _decode(text: bytes) -> Any:
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
     except (msgspec.ValidationError, ArithmeticError) as error:
-        raise ValueError("the body is not to be read: a number in it is too large") from error
+        raise ValueError("the body contains a number outside the range of a float") from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise ValueError("the body is not valid JSON") from error
 
 
 def whole_characters(text: bytes) -> bytes:
-    """JSON text with U+FFFD for each half of a surrogate pair, as senders make them that cut an emoji in two. It is
-    JSON all the same, but no decoder of ours reads it; the event keeps the text as it came."""
+    """JSON text with U+FFFD for each half of a surrogate pair. Senders that cut an emoji in two make such halves. The
+    text is valid JSON, but msgspec does not decode it; the event keeps the text as received."""
     return _ESCAPE.sub(_whole_character, text)
 
 

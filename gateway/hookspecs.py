@@ -154,17 +154,20 @@ class Hooks:
 
     @hookspec
     def custom_values(self, request: CustomValueRequest) -> Awaitable[Values] | Values:
-        """Return those of `request.fields` that you know for this customer, and nothing for the others. Those in
-        `request.not_by_address` must not be looked up by the address alone.
-        Raise `SeveralCustomers` where more than one matches, `TimeoutError` where something behind you took too long,
-        `Reject(reason)` where the fault is in this request, so that it does not count against you. Any exception,
-        or no answer in time, fails the request, unless a provider before yours in the config knows the field."""
+        """Return the values that you know for this customer, by field, and leave out the others. Which fields a
+        look-up may answer depends on what it goes by: `request.fields_for("customer_uid")`,
+        `request.fields_for("outbound_channel_address")`; `request.fields` where it goes by neither.
+        Raise `SeveralCustomers` where more than one customer matches, `TimeoutError` where a service that you call
+        took too long, and `Reject(reason)` where the fault is in this request: it does not count as a failure of the
+        provider. Any exception, or no answer in time, fails the request, unless a provider earlier in the config
+        knows the field."""
         raise NotImplementedError
 
     @hookspec
     def custom_value_fields(self) -> Collection[str] | Mapping[str, Collection[str]] | None:
-        """The field names this provider can know at all, or None where only a look-up tells (the default).
-        Better a mapping of each to what it can be looked up by, `"customer_uid"` or `"outbound_channel_address"` or
-        both: then no other provider answers for a customer UID by the address alone. Names without keys are not looked
-        up by UID; None: any field may be. Plain `def`; asked after startup, and now and then again while it returns
-        None; by `gateway check` without startup, after `check`."""
+        """The names of the fields that this provider may know, or None where only a look-up tells (the default).
+        Preferably return a mapping from field to the keys it can be looked up by, as in `fields_for`: `"customer_uid"`,
+        `"outbound_channel_address"`, both, or none of them. A field with the key `"customer_uid"` is then not answered
+        by the address alone where Webio sends a UID, not by another provider either. With None that holds for every
+        field; a collection of names says that no field has that key. Called after `startup`, and again at most every
+        10 s while it returns None; `gateway check` calls it after `check`, without `startup`."""

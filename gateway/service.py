@@ -7,17 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from gateway.config.tables import Config
 from gateway.delivery.service import Delivery
 from gateway.http.receiver import Receiver
-from gateway.journal.interface import GivenRow, JournalFailed
+from gateway.journal.interface import JournalFailed
 from gateway.journal.sqlite.journal import SqliteJournal
 from gateway.metrics import Metrics, Sample
 from gateway.plugin_host.lifecycle import Lifecycle
 from gateway.plugin_host.load import Plugin
-from gateway.values.answer import ValuesRecord
 from gateway.values.service import CustomValues
 
 DRAIN_SECONDS: Final = 4.0
@@ -38,7 +35,7 @@ class Gateway:
         self._draining: asyncio.Task[None] | None = None
         self._only = False
         self.metrics.watch(self._samples)
-        self.values.on_audit = self._note
+        self.values.keep_record = self.journal.note
 
     async def start(self, on_failure: Callable[[JournalFailed], None], only: bool = False) -> None:
         """`JournalError` or `StartFailed`; then nothing is left running. With `only`, the config's other plugins
@@ -81,18 +78,6 @@ class Gateway:
             }
             for name, deliverer in self.delivery.deliverers.items()
         ]
-
-    def _note(self, record: ValuesRecord) -> None:
-        self.journal.note(
-            GivenRow(
-                at=record.at,
-                organisation=record.organisation,
-                customer_uid=record.customer_uid,
-                address=record.address_masked,
-                fields={name: msgspec.to_builtins(detail) for name, detail in record.fields.items()},
-                status=record.status,
-            )
-        )
 
     def _samples(self) -> Iterator[Sample]:
         for name, deliverer in self.delivery.deliverers.items():

@@ -10,6 +10,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class Database:
             finally:
                 await engine.dispose()
 
-        return asyncio.run(run())
+        with ThreadPoolExecutor(1) as thread:  # a test's own event loop may be running in this one
+            return thread.submit(asyncio.run, run()).result()
 
 
 @contextmanager

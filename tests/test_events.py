@@ -230,3 +230,39 @@ def test_the_border_types_import_nothing_of_the_host() -> None:
     assert run.stdout.strip() == str(
         ["gateway", "gateway.config", "gateway.config.field_types", "gateway.events", "gateway.hookspecs"]
     )
+
+
+@pytest.mark.parametrize(
+    ("keys", "uid", "address", "fields"),
+    [
+        (("customer_uid",), "1", "44777", ("a", "b")),
+        (("customer_uid",), None, "44777", ()),
+        (("outbound_channel_address",), "1", "44777", ("a",)),
+        (("outbound_channel_address",), "1", None, ()),
+        (("address_digits", "organisation"), "1", "44777", ("a",)),
+        (("address_digits",), "1", "mary@mail.com", ()),
+        (("customer_uid", "address_digits"), "1", "44777", ("a", "b")),
+        (("organisation",), None, None, ("a", "b")),
+        ((), None, None, ("a", "b")),
+    ],
+)
+def test_a_request_tells_which_fields_a_look_up_may_answer(
+    keys: tuple[str, ...], uid: str | None, address: str | None, fields: tuple[str, ...]
+) -> None:
+    """By the keys that the look-up uses: all of them must be given, and the address alone does not answer every
+    field."""
+    request = CustomValueRequest(
+        organisation="acme",
+        fields=("a", "b"),
+        customer_uid=uid,
+        outbound_channel_address=address,
+        not_by_address=frozenset({"b"}),
+    )
+    assert request.fields_for(*keys) == fields
+
+
+def test_an_unknown_key_of_a_look_up_is_refused() -> None:
+    """A misspelt key would let the address answer for every field."""
+    request = CustomValueRequest(organisation="acme", fields=("a",), outbound_channel_address="44777")
+    with pytest.raises(ValueError, match=r"^unknown key 'address'; use customer_uid, outbound_channel_address, "):
+        request.fields_for("address")

@@ -410,7 +410,7 @@ def test_a_request_for_values_that_fails_leaves_a_line(
         ):
             await gateway.request("GET", query=query)
 
-    unknown = "404 GET from 127.0.0.1: nobody knows this customer or this field: "
+    unknown = "404 GET from 127.0.0.1: no provider knows this customer or this field: "
     assert caplog.messages == [
         unknown + "balanse unknown",
         unknown + "… unknown, … unknown",
@@ -428,7 +428,9 @@ def test_a_flood_of_one_kind_hides_no_refusal_of_another(tmp_path: Path, caplog:
             await gateway.request("GET", "/scan", organisation=None)
         await gateway.request("POST", body=b"[]")
 
-    assert caplog.messages[-1] == "400 POST from 127.0.0.1: This is no event: the body is valid JSON, but no object."
+    assert (
+        caplog.messages[-1] == "400 POST from 127.0.0.1: This is no event: the body is valid JSON, but not an object."
+    )
 
 
 def test_when_nothing_can_be_kept_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

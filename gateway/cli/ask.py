@@ -13,7 +13,7 @@ from gateway.cli.options import config_option, json_option, organisation_option,
 from gateway.cli.output import print_json, print_table, printable
 
 if TYPE_CHECKING:
-    from gateway.values.explained import Explained
+    from gateway.values.answer import Explanation
 
 
 @click.command("ask")
@@ -56,24 +56,24 @@ def command(
       gateway ask balance --customer 123456 --explain
       gateway ask balance --customer 123456 --direct --json
     """
-    from gateway.cli.ask_client import Question, as_webio, directly, over_admin
+    from gateway.cli.ask_client import ask_as_webio, ask_over_admin, ask_providers
     from gateway.config.load import load_config
     from gateway.journal.lock import JournalLock
+    from gateway.values.question import Question
 
     if url is not None and (explain or direct):
         raise click.UsageError("--url asks as Webio does; neither --explain nor --direct goes with it")
     config = load_config(config_path, secrets=not (explain or direct))
-    name = the_organisation(config, organisation)
-    asked = Question(fields, customer, address)
+    question = Question(the_organisation(config, organisation), customer, address, fields)
     if explain and not direct and not JournalLock(config.journal.path).is_held():
         click.echo("no gateway runs with this config: its providers are asked directly", err=True)
         direct = True
     if direct:
-        answer = directly(config, name, asked)
+        answer = ask_providers(config, question)
     elif explain:
-        answer = over_admin(config, name, asked)
+        answer = ask_over_admin(config, question)
     else:
-        answer = as_webio(config, name, asked, url)
+        answer = ask_as_webio(config, question, url)
     if as_json:
         print_json(_document(answer, explain))
     else:
@@ -83,7 +83,7 @@ def command(
     sys.exit(int(answer.status != 200))
 
 
-def _document(answer: Explained, explain: bool) -> dict[str, object]:
+def _document(answer: Explanation, explain: bool) -> dict[str, object]:
     document: dict[str, object] = {"status": answer.status, "values": answer.values}
     if explain:
         document["fields"] = answer.fields
@@ -92,7 +92,7 @@ def _document(answer: Explained, explain: bool) -> dict[str, object]:
     return document
 
 
-def _show(answer: Explained, explain: bool) -> None:
+def _show(answer: Explanation, explain: bool) -> None:
     if explain:
         columns = ("field", "outcome", "provider", "ms", "value")
         print_table(columns, ((*cells, _value(answer, cells[0])) for cells in _details(answer)))
@@ -107,13 +107,13 @@ def _show(answer: Explained, explain: bool) -> None:
         click.echo("the gateway answers; no field was asked for", err=True)
 
 
-def _details(answer: Explained) -> list[tuple[str, str, str, str]]:
+def _details(answer: Explanation) -> list[tuple[str, str, str, str]]:
     return [
         (name, detail.outcome, detail.provider or "-", f"{detail.ms:.1f}") for name, detail in answer.fields.items()
     ]
 
 
-def _value(answer: Explained, field: str) -> str:
+def _value(answer: Explanation, field: str) -> str:
     if field not in answer.values:
         return "-"
     value = answer.values[field]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import Final
 from urllib.parse import urlencode
 
 import msgspec
@@ -11,46 +11,63 @@ import msgspec
 from gateway.cli.failures import Failure
 from gateway.config.tables import Config
 from gateway.simulate import Client, Unreachable, query
-from gateway.values.explained import Explained, explained
+from gateway.values.answer import Answer, Explanation
+from gateway.values.question import Question
+
+_STOP_SECONDS: Final = 5.0
 
 
-class Question(NamedTuple):
-    """Which fields, of whom."""
-
-    fields: tuple[str, ...]
-    customer: str | None
-    address: str | None
-
-
-def as_webio(config: Config, organisation: str, question: Question, url: str | None) -> Explained:
-    """Over HTTP with a token, from the gateway that runs: nothing is known of the fields then."""
+def ask_as_webio(config: Config, question: Question, url: str | None) -> Explanation:
+    """Over HTTP with a token, from the running gateway. The answer tells nothing about single fields."""
     try:
-        with Client(config, organisation, url=url) as client:
-            status, document = client.ask(*question)
+        with Client(config, question.organisation, url=url) as client:
+            status, document = client.ask(question.fields, question.customer_uid, question.address)
     except Unreachable as error:
         raise Failure(f"{error}; does `gateway run` run?") from None
     if status == 200:
-        return Explained(status=status, values=document, fields={})
-    return Explained(status=status, values={}, fields={}, problem=document)
+        return Explanation(status=status, values=document, fields={})
+    return Explanation(status=status, values={}, fields={}, problem=document)
 
 
-def over_admin(config: Config, organisation: str, question: Question) -> Explained:
-    """Over the admin listener of the gateway that runs."""
+def ask_over_admin(config: Config, question: Question) -> Explanation:
+    """Over the admin listener of the running gateway."""
     from gateway.cli.admin_client import NoAnswer, request
 
+    parameters = urlencode({"organisation": question.organisation, **_parameters(question)})
     try:
-        found = request(config, "GET", f"/api/values?{urlencode({'organisation': organisation, **query(*question)})}")
+        found = request(config, "GET", f"/api/values?{parameters}")
     except NoAnswer as error:
         raise Failure(str(error)) from None
-    return msgspec.convert(found, Explained)
+    return msgspec.convert(found, Explanation)
 
 
-def directly(config: Config, organisation: str, question: Question) -> Explained:
-    """From the providers, started here for this one question."""
+def ask_providers(config: Config, question: Question) -> Explanation:
+    """From the providers themselves, started in this process for this one question."""
     from gateway.plugin_host.lifecycle import StartFailed
-    from gateway.values.ask_providers import ask_directly
 
     try:
-        return explained(asyncio.run(ask_directly(config, organisation, urlencode(query(*question)).encode())))
+        return Explanation.of(asyncio.run(_ask_providers(config, question)))
     except StartFailed as error:
         raise Failure(str(error)) from None
+
+
+async def _ask_providers(config: Config, question: Question) -> Answer:
+    """`ConfigError` or `StartFailed` where there is no answer. Nothing is cached or recorded."""
+    from gateway.plugin_host.lifecycle import Lifecycle
+    from gateway.plugin_host.load import load_plugins
+    from gateway.values.service import CustomValues
+
+    plugins = [plugin for plugin in load_plugins(config) if "custom_values" in plugin.hooks]
+    values = CustomValues(config, plugins)
+    lifecycle = Lifecycle(config, plugins)
+    await lifecycle.start()
+    try:
+        await values.start()
+        return await values.answer(question.organisation, urlencode(_parameters(question)).encode())
+    finally:
+        await values.close()
+        await lifecycle.stop(_STOP_SECONDS)
+
+
+def _parameters(question: Question) -> dict[str, str]:
+    return query(question.fields, question.customer_uid, question.address)

@@ -168,6 +168,7 @@ class PluginSettings(Table, frozen=True, kw_only=True):
     start: Literal["start", "end"] = msgspec.field(default="end", name="from")
     ordered: bool = True
     timeout: Pause | None = None
+    values_timeout: Pause | None = None
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
     max_attempts: Count | None = None
     backoff: Pause | None = None

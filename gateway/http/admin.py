@@ -16,7 +16,7 @@ from gateway.http.problems import problem
 from gateway.journal.interface import Filter, JournalError
 from gateway.journal.sqlite.filters import STATES
 from gateway.service import Gateway
-from gateway.values.explained import Explained, explained
+from gateway.values.answer import Explanation
 
 log = logging.getLogger("gateway.admin")
 
@@ -137,13 +137,13 @@ def create_admin(gateway: Gateway) -> Litestar:
         return ReplayState(done, finished)
 
     @get("/api/values")
-    async def values(request: Request[Any, Any, Any]) -> Response[Explained]:
+    async def values(request: Request[Any, Any, Any]) -> Response[Explanation]:
         organisation = request.query_params.get("organisation", "")
         if organisation not in gateway.config.organisations:
             known = ", ".join(gateway.config.organisations)
             raise HTTPException(status_code=400, detail=f"name one organisation of those that there are: {known}")
         answer = await gateway.values.answer(organisation, request.scope["query_string"], record=False)
-        return Response(explained(answer), media_type="application/json", headers={"cache-control": "no-store"})
+        return Response(Explanation.of(answer), media_type="application/json", headers={"cache-control": "no-store"})
 
     def refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
         if error.status_code in _INTRUSIONS:

@@ -50,6 +50,7 @@ class Plugin:
     ) -> None:
         self.name = table.name
         self.plugin = table.plugin
+        self.settings = table.settings
         self.distribution, self.version = distribution_of(entry)
         self.instance = instance
         self.hooks = hooks

@@ -1,1 +1,1 @@
-"""Custom value requests, from the query to the answer."""
+"""Custom value requests, from the query string to the answer."""

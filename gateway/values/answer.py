@@ -1,11 +1,10 @@
-"""What goes back to Webio, and what the gateway keeps of it: never a value outside the answer's body."""
+"""The answer to a custom value request, and what became of each field. Values appear only in the answer's body."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -19,8 +18,8 @@ SEVERAL: Final = "several"
 FAILED: Final = "failed"
 SKIPPED: Final = "skipped"
 LATE: Final = "late"
-"""What became of a field: the first four are answers, each of the others fails the request. `refused`: looking it
-up needs a customer UID, and there was none. `skipped`: its provider failed too often just now to be asked."""
+"""The outcomes of a field. The first four are answers; each of the others fails the request. `refused`: the look-up
+needs a customer UID, and the request has none. `skipped`: the provider's circuit breaker is open."""
 
 STATUS: Final = {SEVERAL: 409, FAILED: 502, SKIPPED: 502, LATE: 504, UNKNOWN: 404, REFUSED: 404}
 _PRECEDENCE: Final = (409, 502, 504, 404)
@@ -32,22 +31,22 @@ _TITLES: Final = {
     504: "Gateway Timeout",
 }
 _DETAILS: Final = {
-    404: "nobody knows this customer or this field",
+    404: "no provider knows this customer or this field",
     409: "several customers match",
     502: "a provider failed",
     504: "a provider did not answer in time",
 }
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
-_NAMED: Final = 5
+_MOST_LOGGED: Final = 5
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,40}", re.ASCII)
 _DIGITS: Final = re.compile(r"\d{5}")
 _encode = msgspec.json.Encoder().encode
 
 
 class FieldDetail(msgspec.Struct, frozen=True):
-    """What became of one field: its outcome, the provider it is from (of an unknown one: the last that was asked;
-    None: nobody was), and the milliseconds that provider took."""
+    """What became of one field: its outcome, the provider that decided it (for `unknown` the last one asked; None when
+    none was asked), and the milliseconds that this provider took."""
 
     outcome: str
     provider: str | None = None
@@ -66,8 +65,8 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer to a custom value request. `details` tells by name as asked what became of each field; no values.
-    `problem` says why there is no answer."""
+    """An answer to a custom value request. `details` has what became of each field, by the name asked for, without
+    values. `problem` says why the request failed; it is empty for a success."""
 
     status: int
     body: bytes
@@ -76,32 +75,40 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
     def reason(self) -> str:
-        """Why there is no answer, and of which fields, for the log; names that are not `tellable` are left out."""
+        """Why the request failed and which fields failed, for the log. At most 5 fields are named, and a name that is
+        not `loggable` shows as "…"."""
         failed = [(name, detail) for name, detail in self.details.items() if detail.outcome in STATUS]
         named = [
-            f"{name if tellable(name) else '…'} {detail.outcome}" + (f" ({detail.provider})" if detail.provider else "")
-            for name, detail in failed[:_NAMED]
+            f"{name if loggable(name) else '…'} {detail.outcome}" + (f" ({detail.provider})" if detail.provider else "")
+            for name, detail in failed[:_MOST_LOGGED]
         ]
-        more = [f"and {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
+        more = [f"and {len(failed) - _MOST_LOGGED} more"] if len(failed) > _MOST_LOGGED else []
         return ": ".join(filter(None, [self.problem, ", ".join([*named, *more])]))
 
 
-class ValuesRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What the audit keeps of one request: never the values, and the address only masked."""
+class Explanation(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An answer with what became of each field, for an operator; Webio gets the answer alone. `problem` is the problem
+    document of a failure, and `values` is empty then."""
 
-    at: datetime
-    organisation: str
-    customer_uid: str | None
-    address_masked: str | None
-    fields: dict[str, FieldDetail]
     status: int
+    values: dict[str, str | None]
+    fields: dict[str, FieldDetail]
+    problem: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, answer: Answer) -> Self:
+        document = msgspec.json.decode(answer.body)
+        if answer.status == 200:
+            return cls(status=200, values=document, fields=answer.details)
+        return cls(status=answer.status, values={}, fields=answer.details, problem=document)
 
 
 EMPTY: Final = Answer(status=200, body=b"{}", media_type=JSON)
 
 
-def answered(found: Mapping[str, Found]) -> Answer:
-    """The answer for what was found, by name as asked: every field, or a failure that names those without."""
+def answer_of(found: Mapping[str, Found]) -> Answer:
+    """The answer for these outcomes, by the name asked for: every field, or a failure that names the fields without
+    an answer."""
     details = {name: field.detail for name, field in found.items()}
     failed = {name: STATUS[detail.outcome] for name, detail in details.items() if detail.outcome in STATUS}
     if failed:
@@ -111,8 +118,8 @@ def answered(found: Mapping[str, Found]) -> Answer:
     return Answer(status=200, body=body, media_type=JSON, details=details)
 
 
-def tellable(name: str) -> bool:
-    """Whether a field's name may stand in the log: some might be a number or a text of somebody's."""
+def loggable(name: str) -> bool:
+    """Whether a field's name may appear in the log: a name made up by a caller may hold personal data."""
     return _PLAIN.fullmatch(name) is not None and _DIGITS.search(name) is None
 
 
@@ -128,11 +135,3 @@ def problem(
         "fields": list(fields),
     }
     return Answer(status=status, body=_encode(body), media_type=PROBLEM, details=details or {}, problem=detail)
-
-
-def masked(address: str | None) -> str | None:
-    """An address of which only the last three characters can be read, if it is long enough for that."""
-    if address is None:
-        return None
-    shown = 3 if len(address) >= 8 else 0
-    return "*" * (len(address) - shown) + address[len(address) - shown :]

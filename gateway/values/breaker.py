@@ -1,4 +1,4 @@
-"""A circuit breaker: a provider that keeps failing is skipped for a while, so that it costs nobody the deadline."""
+"""A circuit breaker: skips a provider that keeps failing, so that requests do not wait for it until the deadline."""
 
 from __future__ import annotations
 
@@ -6,34 +6,37 @@ from collections.abc import Callable
 from typing import Final
 
 THRESHOLD: Final = 5
+"""Failures in a row that open the breaker."""
 FIRST_PAUSE: Final = 1.0
+"""Seconds that it stays open at first; each failed probe doubles them."""
 LONGEST_PAUSE: Final = 30.0
-"""Failures in a row that open it; seconds it stays open at first, doubled by each failed probe, and at most."""
+"""Seconds that it stays open at most."""
 
 
 class Breaker:
-    """Closed: calls go through. Open: none does. Half-open: a single probe does, and decides."""
+    """Closed: every call passes. Open: no call passes. Half-open: one call passes as a probe; its result decides."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self.failures = 0
         """Failures in a row."""
         self._pause = FIRST_PAUSE
-        self._opens: float | None = None  # when the next probe may go
+        self._next_probe: float | None = None  # None: closed
         self._probing = False
 
     @property
     def state(self) -> str:
         """`"closed"`, `"open"` or `"half-open"`."""
-        if self._opens is None:
+        if self._next_probe is None:
             return "closed"
-        return "half-open" if self._probing or self._monotonic() >= self._opens else "open"
+        return "half-open" if self._probing or self._monotonic() >= self._next_probe else "open"
 
     def allows(self) -> bool:
-        """Whether a call may go through now. One that may must report `succeeded`, `failed` or `released`."""
-        if self._opens is None:
+        """Whether a call may pass now. After each call that passes, the caller reports `succeeded`, `failed` or
+        `released`."""
+        if self._next_probe is None:
             return True
-        if self._probing or self._monotonic() < self._opens:
+        if self._probing or self._monotonic() < self._next_probe:
             return False
         self._probing = True
         return True
@@ -41,19 +44,19 @@ class Breaker:
     def succeeded(self) -> None:
         self.failures = 0
         self._pause = FIRST_PAUSE
-        self._opens = None
+        self._next_probe = None
         self._probing = False
 
     def failed(self) -> None:
         self.failures += 1
-        if self._opens is None:
+        if self._next_probe is None:
             if self.failures >= THRESHOLD:
-                self._opens = self._monotonic() + self._pause
+                self._next_probe = self._monotonic() + self._pause
         elif self._probing:
             self._probing = False
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
-            self._opens = self._monotonic() + self._pause
+            self._next_probe = self._monotonic() + self._pause
 
     def released(self) -> None:
-        """The call ended without telling anything, such as when nobody needed its answer any more."""
+        """The call ended without a result, for instance because it was cancelled."""
         self._probing = False

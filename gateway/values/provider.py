@@ -1,35 +1,35 @@
-"""Asking providers: each under its own timeout and circuit breaker, all together under one deadline."""
+"""Asking the providers of custom values: each under its own time bound and circuit breaker, together under one
+deadline."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from gateway.events import CustomValueRequest
+from gateway.events import QUESTION_KEYS, CustomValueRequest
 from gateway.hookspecs import Reject, SeveralCustomers
+from gateway.log import RateLimit
 from gateway.plugin_host.call import Caller, CallTimeout, Impl, PluginFault, Stuck, Threads, describe
 from gateway.plugin_host.load import Plugin
 from gateway.values.answer import FAILED, LATE, SEVERAL, SKIPPED
 from gateway.values.breaker import Breaker
+from gateway.values.question import Question
 
 THREADS: Final = 32
-"""Threads of a provider that is a plain `def`; its events have threads of their own."""
+"""Threads for the `custom_values` hook of a provider that is a plain `def`. Its events run in other threads."""
 LOG_EVERY: Final = 10.0
-"""Seconds between two log lines about the same provider's failures."""
-
+"""Seconds between two log lines about failures of one provider."""
 DECLARE_EVERY: Final = 10.0
-"""Seconds until a provider that could not say which fields it knows is asked again, after it has answered."""
-
-_KEYS: Final = frozenset({"customer_uid", "outbound_channel_address"})
+"""Seconds until a provider that did not say which fields it knows is asked for them again, after it has answered."""
 _log = logging.getLogger("gateway.values")
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What a provider said: values by field (None is null), or why there are none; and after how long."""
+    """A provider's values by field (None is null), or the outcome of its failure; and how many milliseconds it took."""
 
     values: Mapping[str, Any]
     failure: str | None
@@ -37,8 +37,8 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class ProviderHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """One provider's state for `/health/ready` and metrics. `breaker` is closed, open or half-open; `failures` are
-    those in a row; the others count since the start."""
+    """One provider's state for `/health/ready` and the metrics. `breaker` is closed, open or half-open. `failures`
+    counts failures in a row; `asked`, `failed`, `late` and `skipped` count requests since the start."""
 
     name: str
     breaker: str
@@ -52,59 +52,53 @@ class ProviderHealth(msgspec.Struct, frozen=True, kw_only=True):
 class Provider:
     """A plugin that has a `custom_values` hook."""
 
-    def __init__(self, plugin: Plugin, timeout: float | None, monotonic: Callable[[], float]) -> None:
-        """`timeout` is the provider's own, in seconds; None: whatever is left of the request's deadline."""
+    def __init__(self, plugin: Plugin, monotonic: Callable[[], float]) -> None:
         self.name = plugin.name
         self.breaker = Breaker(monotonic)
         self._plugin = plugin
-        self._timeout = timeout
+        own = plugin.settings
+        self.bounded_by_delivery = own.values_timeout is None and own.timeout is not None
+        """Whether `timeout`, which bounds the delivery of events, bounds custom values, too: deprecated."""
+        self._timeout = own.timeout if own.values_timeout is None else own.values_timeout
         self._monotonic = monotonic
-        self._declared: dict[str, frozenset[str]] | None = None  # field to the keys it can be looked up by
+        self._keys: dict[str, frozenset[str]] | None = None  # by field; None: not declared
         self._asked = self._failed = self._late = self._skipped = 0
-        self._last_line = float("-inf")
-        self._unlogged = 0
+        self._failures = RateLimit(_log, 1, LOG_EVERY, self._more_failures)
         self._declare_again = float("inf")
         self._declaring: asyncio.Future[None] | None = None
         impl = plugin.hooks["custom_values"]
         self.blocking = not impl.is_async
         self._threads = Threads(f"{plugin.name}-values", THREADS) if self.blocking else None
-        self._impl = Impl(impl.name, _in_time(impl)) if self.blocking else impl
+        self._impl = Impl(impl.name, _unless_late(impl)) if self.blocking else impl
         self._caller = plugin.caller if self._threads is None else Caller(self._threads)
 
     @property
     def declared(self) -> Collection[str]:
-        return self._declared or ()
+        """The fields that it said it may know; empty where it said nothing."""
+        return self._keys or ()
 
     def may_know(self, field: str) -> bool:
-        return self._declared is None or field in self._declared
+        return self._keys is None or field in self._keys
 
     def may_know_by_uid(self, field: str) -> bool:
-        """Whether it said that it can look the field up by the customer UID, or has not said anything yet."""
-        return self._declared is None or "customer_uid" in self._declared.get(field, ())
+        """Whether it may look the field up by the customer UID: it said so, or it has not said anything yet."""
+        return self._keys is None or "customer_uid" in self._keys.get(field, ())
 
     async def declare(self, timeout: float) -> None:
-        """Ask which fields it can know; whatever goes wrong, only a look-up tells."""
+        """Ask which fields it may know. Any failure is logged, and the provider is then asked for every field."""
         impl = self._plugin.hooks.get("custom_value_fields")
         if impl is None:
             return
         self._declare_again = self._monotonic() + DECLARE_EVERY
         try:
             names = await self._plugin.caller.call(impl, timeout=timeout)
-            if names is not None and self._declared is None:
-                self._declared = _declaration(names)
+            if names is not None and self._keys is None:
+                self._keys = _keys_by_field(names)
         except (PluginFault, CallTimeout, Stuck, TypeError) as error:
             _log.warning("provider %s does not say which fields it knows: %s", self.name, _reason(error))
 
-    async def ask(
-        self,
-        organisation: str,
-        fields: tuple[str, ...],
-        customer_uid: str | None,
-        address: str | None,
-        not_by_address: frozenset[str],
-        expires: float,
-    ) -> Reply:
-        """Its reply about those fields; never raises, but for a cancellation from outside."""
+    async def ask(self, question: Question, not_by_address: frozenset[str], expires: float) -> Reply:
+        """Its reply, before `expires` (on the monotonic clock). Raises nothing but a cancellation of the caller's."""
         started = self._monotonic()
         if not self.breaker.allows():
             self._skipped += 1
@@ -113,11 +107,12 @@ class Provider:
         timeout = expires - started
         if self._timeout is not None:
             timeout = min(timeout, self._timeout)
+        fields = question.fields
         request = CustomValueRequest(
-            organisation=organisation,
+            organisation=question.organisation,
             fields=fields,
-            customer_uid=customer_uid,
-            outbound_channel_address=address,
+            customer_uid=question.customer_uid,
+            outbound_channel_address=question.address,
             not_by_address=not_by_address.intersection(fields),
             expires=started + timeout,
         )
@@ -126,23 +121,23 @@ class Provider:
         try:
             values = _chosen(await self._caller.call(self._impl, request, timeout=max(0.0, timeout)), fields)
             self._answered(values)
-            if self._declared is None and self._monotonic() >= self._declare_again:
+            if self._keys is None and self._monotonic() >= self._declare_again:
                 self._declaring = asyncio.ensure_future(self.declare(timeout))
         except CallTimeout as error:
             failure = LATE
-            self._broke(error)
+            self._count_failure(error)
         except PluginFault as error:
             failure = failure_of(error.cause)
             if failure == SEVERAL:
                 self.breaker.succeeded()
             elif isinstance(error.cause, Reject):
                 self.breaker.succeeded()
-                self._complain(error)
+                self._log_failure(error)
             else:
-                self._broke(error)
+                self._count_failure(error)
         except (Stuck, TypeError) as error:
             failure = FAILED
-            self._broke(error)
+            self._count_failure(error)
         except BaseException:
             self.breaker.released()
             raise
@@ -150,18 +145,18 @@ class Provider:
         return Reply(values, failure, round((self._monotonic() - started) * 1000, 2))
 
     def _answered(self, values: Mapping[str, Any]) -> None:
-        """It gave values, among them perhaps failures of single fields; it works where one of them is none."""
+        """It returned values, some of which may be failures of single fields. It counts as failed where all are."""
         failures = [value for value in values.values() if isinstance(value, Exception)]
         if failures and len(failures) == len(values):
             self.breaker.failed()
         else:
             self.breaker.succeeded()
         if failures:
-            self._complain(PluginFault(failures[0]))
+            self._log_failure(PluginFault(failures[0]))
 
-    def gave_nonsense(self, error: Exception) -> None:
-        """It gave a field something that is no value."""
-        self._complain(error)
+    def refuse_value(self, error: Exception) -> None:
+        """Log that it returned something for a field that is not a value."""
+        self._log_failure(error)
 
     def health(self) -> ProviderHealth:
         return ProviderHealth(
@@ -178,35 +173,31 @@ class Provider:
         if self._threads is not None:
             self._threads.close()
 
-    def _broke(self, error: Exception) -> None:
-        self.breaker.failed()
-        self._complain(error)
+    def _more_failures(self, count: int) -> str:
+        return f"provider {self.name} failed {times(count)} more in the last {LOG_EVERY:g} s"
 
-    def _complain(self, error: Exception) -> None:
+    def _count_failure(self, error: Exception) -> None:
+        self.breaker.failed()
+        self._log_failure(error)
+
+    def _log_failure(self, error: Exception) -> None:
         self._failed += 1
-        now = self._monotonic()
-        if now - self._last_line < LOG_EVERY:
-            self._unlogged += 1
-            return
-        more = f" (and {self._unlogged} more failures since the last line)" if self._unlogged else ""
-        self._last_line, self._unlogged = now, 0
-        state = self.breaker.state
-        _log.warning("provider %s failed: %s; breaker %s%s", self.name, _reason(error), state, more)
+        self._failures.warning("provider %s failed: %s; breaker %s", self.name, _reason(error), self.breaker.state)
 
 
 async def ask_together(
-    asks: Mapping[Provider, tuple[str, ...]],
-    ask: Callable[[Provider, tuple[str, ...]], Any],
+    asks: Mapping[Provider, Question],
+    ask: Callable[[Provider, Question], Coroutine[Any, Any, Reply]],
     decided: Callable[[Mapping[str, Reply]], bool],
 ) -> dict[str, Reply]:
-    """Replies by provider, as soon as they decide every field. Those still out then are needed by nobody: async
-    ones are cancelled, blocking ones run out in their thread."""
+    """Replies by provider, as soon as they decide every field. The calls that are still running then are cancelled
+    where they are async; those in threads run to their end, and their replies are dropped."""
     if len(asks) == 1:
-        [(provider, fields)] = asks.items()
-        return {provider.name: await ask(provider, fields)}
-    tasks = {asyncio.ensure_future(ask(provider, fields)): provider for provider, fields in asks.items()}
+        [(provider, question)] = asks.items()
+        return {provider.name: await ask(provider, question)}
+    tasks = {asyncio.ensure_future(ask(provider, question)): provider for provider, question in asks.items()}
     replies: dict[str, Reply] = {}
-    pending: set[asyncio.Future[Reply]] = set(tasks)
+    pending = set(tasks)
     try:
         while pending and not decided(replies):
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -218,22 +209,22 @@ async def ask_together(
     return replies
 
 
-def _declaration(names: object) -> dict[str, frozenset[str]]:
-    """Keys by field; `TypeError` where a hook returned something else."""
+def _keys_by_field(names: object) -> dict[str, frozenset[str]]:
+    """What `custom_value_fields` returned; `TypeError` where that has another shape."""
     if isinstance(names, str) or not isinstance(names, Collection):
         raise TypeError("custom_value_fields must return a collection of names, a mapping of them to keys, or None")
     if not isinstance(names, Mapping):
         return {str(name): frozenset() for name in names}
     found = {}
     for name, keys in names.items():
-        if isinstance(keys, str) or not isinstance(keys, Collection) or not _KEYS.issuperset(keys):
-            raise TypeError(f"custom_value_fields: a field's keys are a collection of {' and '.join(sorted(_KEYS))}")
+        if isinstance(keys, str) or not isinstance(keys, Collection) or not set(QUESTION_KEYS).issuperset(keys):
+            raise TypeError(f"custom_value_fields: expected keys among {', '.join(QUESTION_KEYS)} for each field")
         found[str(name)] = frozenset(keys)
     return found
 
 
 def _chosen(result: Any, fields: tuple[str, ...]) -> Mapping[str, Any]:
-    """Only what was asked for counts; `TypeError` where the result is no mapping."""
+    """The result as a mapping with at least the fields asked for that it has; `TypeError` where it is not a mapping."""
     if type(result) is dict:
         return result
     if not isinstance(result, Mapping):
@@ -244,8 +235,8 @@ def _chosen(result: Any, fields: tuple[str, ...]) -> Mapping[str, Any]:
         raise TypeError(f"custom_values returned a mapping that cannot be read: {describe(error)}") from None
 
 
-def _in_time(impl: Impl) -> Callable[[CustomValueRequest], Any]:
-    """A call that had to wait for a thread until its time was over is not made at all."""
+def _unless_late(impl: Impl) -> Callable[[CustomValueRequest], Any]:
+    """The implementation, not called at all where the request waited for a thread until its time was over."""
 
     def call(request: CustomValueRequest) -> Any:
         return impl.call(request) if request.time_left > 0 else {}
@@ -254,7 +245,7 @@ def _in_time(impl: Impl) -> Callable[[CustomValueRequest], Any]:
 
 
 def failure_of(cause: BaseException) -> str:
-    """The outcome of a field that failed with this."""
+    """The outcome of a field whose look-up raised `cause`."""
     if isinstance(cause, SeveralCustomers):
         return SEVERAL
     return LATE if isinstance(cause, TimeoutError) else FAILED

@@ -1,4 +1,4 @@
-"""The query string of a custom value request: which fields, of which customer."""
+"""The question of a custom value request: which fields, of which customer. And how to read it from a query string."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 MAX_PARAMS: Final = 64
+"""`paramN` in one request."""
 MAX_NAME: Final = 128
+"""Characters of a field's name."""
 MAX_KEY: Final = 256
+"""Characters of a customer UID or an address."""
 MAX_QUERY: Final = 32 * 1024
-"""Bounds: how many `paramN`, characters of a field's name, of a customer UID or address, bytes of the query."""
+"""Bytes of the query string."""
 
 _PARAM = re.compile(rb"param([0-9]{0,9})")
 _NUMBERS = {f"param{number}".encode(): number for number in range(1, MAX_PARAMS + 1)}
@@ -21,19 +24,25 @@ _UNESCAPED_PLUS = re.compile(r" [0-9][0-9 ()./-]*")
 
 
 class Malformed(Exception):
-    """The query string cannot be read; the message is a sentence that holds nothing of it."""
+    """The query string cannot be read. The message is a sentence without any text of the query."""
 
 
-class Asked(NamedTuple):
-    """What Webio asks: the fields' names as written, each once, in the order of their numbers."""
+class Question(NamedTuple):
+    """Which fields, of which customer, for which organisation. `fields` are each there once, in the order asked for.
+    `customer_uid` and `address` are None where the request has none."""
 
-    names: tuple[str, ...]
+    organisation: str
     customer_uid: str | None
     address: str | None
+    fields: tuple[str, ...]
+
+    def about(self, fields: tuple[str, ...]) -> Question:
+        """The question of the same customer about these fields."""
+        return Question(self.organisation, self.customer_uid, self.address, fields)
 
 
-def parse_query(query: bytes) -> Asked:
-    """Read a query string; `Malformed` where it says nothing sure."""
+def parse_query(organisation: str, query: bytes) -> Question:
+    """Read a query string; `Malformed` where it is not clear what it asks."""
     if len(query) > MAX_QUERY:
         raise Malformed(f"the query is longer than {MAX_QUERY} bytes")
     escaped = b"%" in query or b"+" in query
@@ -57,7 +66,7 @@ def parse_query(query: bytes) -> Asked:
                 raise Malformed(f"more than {MAX_PARAMS} params")
     if len(params) > 1:
         params.sort(key=_by_number)
-    return Asked(tuple(dict.fromkeys([name for _, name in params])), customer_uid, address)
+    return Question(organisation, customer_uid, address, tuple(dict.fromkeys([name for _, name in params])))
 
 
 def _unescaped(raw: bytes) -> bytes:
@@ -85,7 +94,7 @@ def _text(value: bytes, what: str) -> str:
 
 
 def _identity(raw: bytes, what: str) -> str | None:
-    """A customer UID or an address; absent, empty and `null` are all none."""
+    """A customer UID or an address; None for an empty one and for `null`."""
     value = _text(raw, what)
     bare = value.strip()
     if not bare or bare.lower() == "null":
@@ -93,7 +102,7 @@ def _identity(raw: bytes, what: str) -> str | None:
     if len(value) > MAX_KEY:
         raise Malformed(f"{what} is longer than {MAX_KEY} characters")
     if not value.isprintable() and _CONTROL.search(value):
-        raise Malformed(f"{what} holds a control character")
+        raise Malformed(f"{what} contains a control character")
     return value
 
 

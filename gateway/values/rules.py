@@ -1,13 +1,14 @@
-"""The rules of each field: who may answer it, under which names, and what its value must look like."""
+"""The rules of each field: which providers may answer it, its names, and what its value must look like."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from itertools import combinations
 from typing import Any
 
-from gateway.config.convert import Problem
+from gateway.config.convert import Problem, dotted
+from gateway.config.field_types import show
 from gateway.config.tables import FieldSettings, ValuesSettings
 from gateway.values.answer import (
     DEFAULT,
@@ -19,9 +20,10 @@ from gateway.values.answer import (
     VALUE,
     FieldDetail,
     Found,
-    tellable,
+    loggable,
 )
 from gateway.values.provider import Provider, Reply, failure_of
+from gateway.values.question import Question
 from gateway.values.text import BadValue, as_text
 
 _PLAIN = FieldSettings()
@@ -31,8 +33,9 @@ _ERRORS = frozenset({FAILED, SKIPPED, LATE})
 class Rules:
     """`[values]` as look-ups: alias to field, field to settings, field to the providers that may know it."""
 
-    def __init__(self, values: ValuesSettings) -> None:
+    def __init__(self, values: ValuesSettings, providers: Sequence[Provider]) -> None:
         self._values = values
+        self._providers = providers
         self._fields = values.fields
         self._aliases = {alias: name for name, field in values.fields.items() for alias in field.aliases}
         self._nullable = {self._aliases.get(name, name) for name in values.nullable}
@@ -45,42 +48,40 @@ class Rules:
     def settings(self, field: str) -> FieldSettings:
         return self._fields.get(field, _PLAIN)
 
-    def seconds(self, field: str) -> float:
+    def cache_seconds(self, field: str) -> float:
         """How long the field's value may be remembered; 0: not at all."""
         own = self.settings(field).cache
         return self._values.cache if own is None else own
 
-    def refuses(self, field: str, customer_uid: str | None) -> bool:
-        """Whether the field must not be looked up without a customer UID, and there is none."""
-        return customer_uid is None and self.settings(field).required_key == "customer_uid"
+    def refuses(self, field: str, question: Question) -> bool:
+        """Whether the field must not be looked up without a customer UID, and the question has none."""
+        return question.customer_uid is None and self.settings(field).required_key == "customer_uid"
 
-    def not_by_address(
-        self, fields: Iterable[str], customer_uid: str | None, providers: Sequence[Provider]
-    ) -> frozenset[str]:
-        """Those of the fields that the address alone must not answer: where a customer was named, what one of the
-        field's providers can look up by that name, and what has a `required_key`."""
-        if customer_uid is None:
+    def not_by_address(self, question: Question) -> frozenset[str]:
+        """The fields that must not be looked up by the address alone. Without a customer UID there are none. With one:
+        the fields that one of their providers can look up by it, and those with a `required_key`."""
+        if question.customer_uid is None:
             return frozenset()
         return frozenset(
             field
-            for field in fields
+            for field in question.fields
             if self.settings(field).required_key is not None
-            or any(provider.may_know_by_uid(field) for provider in self.providers(field, providers))
+            or any(provider.may_know_by_uid(field) for provider in self.providers(field))
         )
 
-    def providers(self, field: str, providers: Sequence[Provider]) -> list[Provider]:
-        """Those that may know the field, in the order in which they are believed."""
+    def providers(self, field: str) -> list[Provider]:
+        """Those that may know the field. Where several know it, the first one's value counts."""
         owner = self.settings(field).provider
         if owner is not None:
-            return [provider for provider in providers if provider.name == owner]
-        return [provider for provider in providers if provider.may_know(field)]
+            return [provider for provider in self._providers if provider.name == owner]
+        return [provider for provider in self._providers if provider.may_know(field)]
 
     def decide(self, field: str, asked: Iterable[Provider], replies: Mapping[str, Reply], zone: tzinfo) -> Found | None:
-        """What became of the field, or None while a reply that decides it is still out. `zone` is whose clocks a
-        moment is told by.
+        """What became of the field, or None while a reply that decides it is still missing. `zone` is the
+        organisation's: formats show times in it.
 
-        The first provider in order that knows the field wins. One that failed might have known it, so its failure
-        stands, unless the field's `fallback` lets the next one answer.
+        The first provider in order that knows the field decides. One that failed might have known it, so its failure
+        decides, too, unless the field's `fallback` lets the next one answer.
         """
         settings = self.settings(field)
         failure: FieldDetail | None = None
@@ -97,10 +98,10 @@ class Rules:
             elif found.detail.outcome != UNKNOWN:
                 return found
             last = found.detail
-        return self.without_value(field, failure or last or FieldDetail(UNKNOWN))
+        return self._without_value(field, failure or last or FieldDetail(UNKNOWN))
 
-    def without_value(self, field: str, detail: FieldDetail) -> Found:
-        """No provider gave a value: the default, where the field has one for this case, or the failure."""
+    def _without_value(self, field: str, detail: FieldDetail) -> Found:
+        """No provider returned a value: the default, where the field has one for this case, or the failure."""
         settings = self.settings(field)
         if settings.default is not None and (
             detail.outcome == UNKNOWN or (settings.default_on_error and detail.outcome in _ERRORS)
@@ -124,18 +125,39 @@ class Rules:
         try:
             return Found(detail(VALUE), _written(value, self.settings(field), zone))
         except BadValue as error:
-            where = f" in {field}" if tellable(field) else ""
-            provider.gave_nonsense(BadValue(f"{error}{where}"))
+            where = f" in {field}" if loggable(field) else ""
+            provider.refuse_value(BadValue(f"{error}{where}"))
             return Found(detail(FAILED))
 
-    def warnings(self, declared: Iterable[str]) -> list[Problem]:
-        """Names that differ by case only: fields compare exactly, so one of them is likely a slip."""
+    def warnings(self) -> list[Problem]:
+        """Rules without an effect, rules that hide a field, and names that differ by case only: likely mistakes. More
+        of them are found once the providers have declared their fields."""
+        return [*self._without_effect(), *self._alike()]
+
+    def _without_effect(self) -> Iterator[Problem]:
+        for index, name in enumerate(self._values.nullable):
+            if not self._may_be_known(self.field(name)):
+                yield Problem(f"values.nullable[{index}]", f"no provider gives {show(name)}, so this does nothing")
+        for name, field in self._fields.items():
+            path = dotted("values.fields", name)
+            constant = field.default is not None and field.required_key is None
+            if not constant and not self._may_be_known(name):
+                subject = "no provider gives" if field.provider is None else f"{field.provider} does not give"
+                yield Problem(path, f"{subject} {show(name)}, so its rules do nothing")
+            for index, alias in enumerate(field.aliases):
+                hidden = [provider.name for provider in self._providers if alias in provider.declared]
+                if hidden:
+                    yield Problem(f"{path}.aliases[{index}]", f"hides {show(alias)} that {', '.join(hidden)} gives")
+
+    def _may_be_known(self, field: str) -> bool:
+        return not self._providers or any(provider.may_know(field) for provider in self.providers(field))
+
+    def _alike(self) -> Iterator[Problem]:
+        declared = {name for provider in self._providers for name in provider.declared}
         names = sorted({*self._fields, *self._aliases, *self._nullable, *declared})
-        return [
-            Problem(f"values.fields.{one}", f"differs from {other!r} by case only; they are two fields")
-            for one, other in combinations(names, 2)
-            if one.casefold() == other.casefold() and self.field(one) != self.field(other)
-        ]
+        for one, other in combinations(names, 2):
+            if one.casefold() == other.casefold() and self.field(one) != self.field(other):
+                yield Problem(f"values.fields.{one}", f"differs from {other!r} by case only; they are two fields")
 
 
 def _written(value: Any, settings: FieldSettings, zone: tzinfo) -> str:

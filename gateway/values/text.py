@@ -11,18 +11,18 @@ from typing import Final
 from gateway.config.formats import without_negative_zero
 
 MAX_TEXT: Final = 4096
-"""Characters of one value; a longer one is a provider's fault."""
+"""Characters of one value; a longer one is a failure of its provider."""
 _ZERO_DATE = re.compile(r"0000-00-00(?:[ T]00:00:00(?:\.0+)?)?")
 _INFINITE: Final = frozenset({date.min, date.max, datetime.min, datetime.max})
 
 
 class BadValue(Exception):
-    """A provider gave something that is no value; the message never holds it."""
+    """A provider returned something that is not a value. The message never contains it."""
 
 
 def as_text(value: object) -> str:
-    """The text of a provider's value (not None): decimals plain and exact, dates ISO 8601. Raises `BadValue`, also
-    for what drivers give where there is no date: the first or the last there is for infinity, a text for zero."""
+    """The text of a provider's value (not None): decimals plain and exact, dates ISO 8601. Raises `BadValue`, also for
+    what drivers return where a column holds no date: the earliest or latest date for infinity, a text for zero."""
     if type(value) is str:
         text = value
     elif isinstance(value, str):

@@ -15,7 +15,7 @@ import msgspec
 from gateway import CustomValueRequest, Duration, Reject, Secret, SeveralCustomers, Size, Values, hookimpl
 from gateway_http_values.client import BadReply, Bearer, fetch, header_value, open_client, parse
 from gateway_http_values.pointer import MISSING, Pointer
-from gateway_http_values.template import BY_ADDRESS, Unfit, UrlTemplate, filled, keys_of, names_in
+from gateway_http_values.template import PARAMETERS, Unfit, UrlTemplate, filled, names_in
 
 Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
 _CHECKING: Final = 5.0
@@ -137,13 +137,13 @@ class HttpValuesPlugin:
         found: dict[str, set[str]] = {}
         for request, parameters in self._requests:
             for field in request.fields:
-                found.setdefault(field, set()).update(keys_of(parameters))
+                found.setdefault(field, set()).update(parameters)
         return found
 
     @hookimpl
     async def custom_values(self, request: CustomValueRequest) -> Values:
-        given = _parameters(request)
-        runs = self._plan(request, given)
+        given = {name: value for name in PARAMETERS if (value := getattr(request, name)) is not None}
+        runs = self._plan(request)
         results = await asyncio.gather(
             *(self._run(index, given, request.time_left) for index, _ in runs), return_exceptions=True
         )
@@ -158,15 +158,12 @@ class HttpValuesPlugin:
                     values[field] = document[field]
         return values
 
-    def _plan(self, asked: CustomValueRequest, given: dict[str, str]) -> list[tuple[int, frozenset[str]]]:
-        """The requests that can be sent and may answer something that is asked for, each with the fields it is sent
-        for."""
-        every = frozenset(asked.fields)
-        by_address = every - asked.not_by_address
+    def _plan(self, asked: CustomValueRequest) -> list[tuple[int, frozenset[str]]]:
+        """The requests, by index, that can be sent and may answer some of the fields asked for, each with those."""
         found = []
         for index, (request, parameters) in enumerate(self._requests):
-            wanted = by_address if keys_of(parameters) == BY_ADDRESS else every
-            if parameters <= given.keys() and (fields := wanted & request.fields.keys()):
+            fields = frozenset(asked.fields_for(*parameters)).intersection(request.fields)
+            if fields:
                 found.append((index, fields))
         return found
 
@@ -243,13 +240,3 @@ def _only(records: Any) -> Any:
     if len(records) > 1:
         raise SeveralCustomers
     return records[0] if records else MISSING
-
-
-def _parameters(request: CustomValueRequest) -> dict[str, str]:
-    found = {
-        "customer_uid": request.customer_uid,
-        "outbound_channel_address": request.outbound_channel_address,
-        "address_digits": request.address_digits,
-        "organisation": request.organisation,
-    }
-    return {name: value for name, value in found.items() if value is not None}

@@ -11,13 +11,6 @@ from urllib.parse import quote
 import httpx
 
 PARAMETERS: Final = ("customer_uid", "outbound_channel_address", "address_digits", "organisation")
-BY_ADDRESS: Final = frozenset({"outbound_channel_address"})
-"""The keys of a request that finds the customer by the address alone."""
-_KEYS: Final = {
-    "customer_uid": "customer_uid",
-    "outbound_channel_address": "outbound_channel_address",
-    "address_digits": "outbound_channel_address",
-}
 Given = Mapping[str, str]
 
 _NAME = re.compile(r"\{([^{}]*)\}")
@@ -87,11 +80,6 @@ def names_in(source: Any) -> frozenset[str]:
         known = ", ".join(f"{{{name}}}" for name in PARAMETERS)
         raise ValueError(f"unknown parameter {{{unknown[0]}}}; known: {known}")
     return found
-
-
-def keys_of(parameters: frozenset[str]) -> frozenset[str]:
-    """What of a question a request with these parameters finds the customer by."""
-    return frozenset(_KEYS[name] for name in parameters if name in _KEYS)
 
 
 def filled(source: Any, given: Given) -> Any:

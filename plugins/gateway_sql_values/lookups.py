@@ -9,7 +9,7 @@ from uuid import UUID
 
 from gateway import CustomValueRequest, SeveralCustomers
 from gateway_sql_values.engine import Database, Rows
-from gateway_sql_values.statement import BY_ADDRESS, Statement
+from gateway_sql_values.statement import PARAMETERS, Statement
 
 Given = Mapping[str, str | None]
 Row = dict[str, Any]
@@ -20,7 +20,6 @@ class Lookup:
 
     def __init__(self, index: int, statement: Statement, fields: tuple[str, ...] | None, database: Database) -> None:
         self.parameters = statement.parameters
-        self.keys = statement.keys
         self.columns = None if fields is None else frozenset(fields)
         self._index = index
         self._declared = self.columns
@@ -49,24 +48,16 @@ class Lookup:
 
 
 def parameters(request: CustomValueRequest) -> dict[str, str | None]:
-    """What a statement's parameters stand for in this request."""
-    return {
-        "customer_uid": request.customer_uid,
-        "outbound_channel_address": request.outbound_channel_address,
-        "address_digits": request.address_digits,
-        "organisation": request.organisation,
-    }
+    """The values of a statement's parameters in this request."""
+    return {name: getattr(request, name) for name in PARAMETERS}
 
 
-def plan(lookups: Sequence[Lookup], request: CustomValueRequest, given: Given) -> list[tuple[Lookup, frozenset[str]]]:
-    """Those that can run and may answer something that is asked for, each with the fields it is run for."""
-    missing = {name for name, value in given.items() if value is None}
-    every = frozenset(request.fields)
-    by_address = every - request.not_by_address
+def plan(lookups: Sequence[Lookup], request: CustomValueRequest) -> list[tuple[Lookup, frozenset[str]]]:
+    """The look-ups that can run and may answer some of the request's fields, each with those fields."""
     found = []
     for lookup in lookups:
-        wanted = by_address if lookup.keys == BY_ADDRESS else every
-        if missing.isdisjoint(lookup.parameters) and (fields := wanted.intersection(lookup.columns or ())):
+        fields = (lookup.columns or frozenset()).intersection(request.fields_for(*lookup.parameters))
+        if fields:
             found.append((lookup, fields))
     return found
 

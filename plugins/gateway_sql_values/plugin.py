@@ -97,7 +97,7 @@ class SqlValuesPlugin:
         found: dict[str, set[str]] = {}
         for lookup in self._lookups:
             for column in lookup.columns or ():
-                found.setdefault(column, set()).update(lookup.keys)
+                found.setdefault(column, set()).update(lookup.parameters)
         return found
 
     @hookimpl
@@ -111,7 +111,7 @@ class SqlValuesPlugin:
 
     async def _look_up(self, request: CustomValueRequest) -> Values:
         given = parameters(request)
-        runs = plan(self._lookups, request, given)
+        runs = plan(self._lookups, request)
         if len(runs) < 2:
             return merged([(fields, await lookup.row(given)) for lookup, fields in runs])
         results = await together([lookup.row(given) for lookup, _ in runs], request.time_left - MARGIN)

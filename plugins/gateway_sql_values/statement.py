@@ -9,13 +9,6 @@ from typing import Any, Final, Self
 from sqlalchemy import String, TextClause, bindparam, text
 
 PARAMETERS: Final = ("customer_uid", "outbound_channel_address", "address_digits", "organisation")
-BY_ADDRESS: Final = frozenset({"outbound_channel_address"})
-"""The keys of a statement that finds the customer by the address alone."""
-_KEYS: Final = {
-    "customer_uid": "customer_uid",
-    "outbound_channel_address": "outbound_channel_address",
-    "address_digits": "outbound_channel_address",
-}
 
 _OPAQUE = re.compile(
     r"'(?:[^']|'')*'"  # text
@@ -60,11 +53,6 @@ class Statement:
         if not isinstance(value, str):
             raise ValueError("expected a SELECT statement")
         return cls(value)
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """What of a request it finds the customer by."""
-        return frozenset(_KEYS[name] for name in self.parameters if name in _KEYS)
 
     def __repr__(self) -> str:
         return f"Statement({self.clause.text!r})"

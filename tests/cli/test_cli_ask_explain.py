@@ -103,7 +103,7 @@ def test_explain_for_people_is_a_table(gateway: RunningGateway) -> None:
     bad = ask(gateway.config_path, "balance", "size", "--customer", "123457", "--explain")
     _, balance, size = bad.stdout.splitlines()
     assert (balance.split()[-1], size.split()) == ("-", ["size", "unknown", "-", "0.0", "-"])
-    assert (bad.exit_code, bad.stderr) == (1, "404  nobody knows this customer or this field\n")
+    assert (bad.exit_code, bad.stderr) == (1, "404  no provider knows this customer or this field\n")
 
 
 def test_explain_on_a_terminal_is_a_table_with_lines(gateway: RunningGateway) -> None:
@@ -133,7 +133,7 @@ def test_direct_asks_without_a_running_gateway(stopped: Path) -> None:
         "status": 200,
         "values": {"hours": "9 to 5"},
     }
-    assert ask(stopped, "size", "--direct").stderr == "404  nobody knows this customer or this field\n"
+    assert ask(stopped, "size", "--direct").stderr == "404  no provider knows this customer or this field\n"
     assert not (stopped.parent / "var").exists()
 
 

@@ -103,20 +103,16 @@ CUSTOMER = {
 }
 
 
-def test_fields_are_picked_from_the_answer(tmp_path: Path) -> None:
+async def test_fields_are_picked_from_the_answer(tmp_path: Path) -> None:
     """One GET for all fields of a customer; numbers keep their digits."""
-
-    async def scenario() -> None:
-        raw = b'{"id": 4711, "account": {"balance": 120.50, "limit": 12345678901234567890.12}}'
-        async with service((200, raw)) as crm:
-            text = configured(crm.port, BY_UID, 'url = "BASE/l/{customer_uid}"\nfields = { limit = "/account/limit" }')
-            async with running(tmp_path, text) as (values, _):
-                assert values_of(await ask(values, "balance", "ID")) == {"balance": "120.50", "ID": "4711"}
-                assert [asked.line for asked in crm.asked] == ["GET /customers/123456"]
-                assert values_of(await ask(values, "limit")) == {"limit": "12345678901234567890.12"}
-                assert crm.asked[0].headers["accept"] == "application/json"
-
-    asyncio.run(scenario())
+    raw = b'{"id": 4711, "account": {"balance": 120.50, "limit": 12345678901234567890.12}}'
+    async with service((200, raw)) as crm:
+        text = configured(crm.port, BY_UID, 'url = "BASE/l/{customer_uid}"\nfields = { limit = "/account/limit" }')
+        async with running(tmp_path, text) as (values, _):
+            assert values_of(await ask(values, "balance", "ID")) == {"balance": "120.50", "ID": "4711"}
+            assert [asked.line for asked in crm.asked] == ["GET /customers/123456"]
+            assert values_of(await ask(values, "limit")) == {"limit": "12345678901234567890.12"}
+            assert crm.asked[0].headers["accept"] == "application/json"
 
 
 @pytest.mark.parametrize(
@@ -137,144 +133,119 @@ def test_fields_are_picked_from_the_answer(tmp_path: Path) -> None:
         ("", 502),
     ],
 )
-def test_a_json_pointer_finds_a_value_nothing_or_what_is_none(tmp_path: Path, pointer: str, expected: Any) -> None:
+async def test_a_json_pointer_finds_a_value_nothing_or_what_is_none(
+    tmp_path: Path, pointer: str, expected: Any
+) -> None:
     """Nothing there is not found, null likewise; an object or a list is a failure."""
-
-    async def scenario() -> None:
-        async with service((200, CUSTOMER)) as crm:
-            text = configured(crm.port, f'url = "BASE/{{customer_uid}}"\nfields = {{ a = "{pointer}" }}')
-            async with running(tmp_path, text) as (values, _):
-                answer = await ask(values, "a")
-                if isinstance(expected, str):
-                    assert values_of(answer) == {"a": expected}
-                else:
-                    assert problem_of(answer) == (expected, ["a"])
-
-    asyncio.run(scenario())
+    async with service((200, CUSTOMER)) as crm:
+        text = configured(crm.port, f'url = "BASE/{{customer_uid}}"\nfields = {{ a = "{pointer}" }}')
+        async with running(tmp_path, text) as (values, _):
+            answer = await ask(values, "a")
+            if isinstance(expected, str):
+                assert values_of(answer) == {"a": expected}
+            else:
+                assert problem_of(answer) == (expected, ["a"])
 
 
-def test_parameters_are_escaped_where_they_stand(tmp_path: Path) -> None:
+async def test_parameters_are_escaped_where_they_stand(tmp_path: Path) -> None:
     """A customer UID cannot leave its place in the path or the query."""
-
-    async def scenario() -> None:
-        async with service((200, {"id": "1"})) as crm:
-            text = configured(
-                crm.port, 'url = "BASE/c/{customer_uid}/x?p={outbound_channel_address}&q=1"\nfields = { ID = "/id" }'
-            )
-            async with running(tmp_path, text) as (values, _):
-                for uid, address in [
-                    ("a b?c=d&e#f%41;", "+44 1&admin=1"),
-                    ("größe", "x=y"),
-                    ("{customer_uid}", "{id}"),
-                ]:
-                    assert values_of(await ask(values, "ID", uid=uid, address=address)) == {"ID": "1"}
-            assert [asked.line for asked in crm.asked] == [
-                "GET /c/a%20b%3Fc%3Dd%26e%23f%2541%3B/x?p=%2B44%201%26admin%3D1&q=1",
-                "GET /c/gr%C3%B6%C3%9Fe/x?p=x%3Dy&q=1",
-                "GET /c/%7Bcustomer_uid%7D/x?p=%7Bid%7D&q=1",
-            ]
-
-    asyncio.run(scenario())
+    async with service((200, {"id": "1"})) as crm:
+        text = configured(
+            crm.port, 'url = "BASE/c/{customer_uid}/x?p={outbound_channel_address}&q=1"\nfields = { ID = "/id" }'
+        )
+        async with running(tmp_path, text) as (values, _):
+            for uid, address in [
+                ("a b?c=d&e#f%41;", "+44 1&admin=1"),
+                ("größe", "x=y"),
+                ("{customer_uid}", "{id}"),
+            ]:
+                assert values_of(await ask(values, "ID", uid=uid, address=address)) == {"ID": "1"}
+        assert [asked.line for asked in crm.asked] == [
+            "GET /c/a%20b%3Fc%3Dd%26e%23f%2541%3B/x?p=%2B44%201%26admin%3D1&q=1",
+            "GET /c/gr%C3%B6%C3%9Fe/x?p=x%3Dy&q=1",
+            "GET /c/%7Bcustomer_uid%7D/x?p=%7Bid%7D&q=1",
+        ]
 
 
 @pytest.mark.parametrize("uid", [".", "..", "../admin", "a/b", "/", "\\", "..\\admin", "a/../.."])
-def test_what_would_change_the_path_is_no_customer(tmp_path: Path, uid: str) -> None:
+async def test_what_would_change_the_path_is_no_customer(tmp_path: Path, uid: str) -> None:
     """404 without a request: servers and proxies differ about escaped slashes and dots."""
-
-    async def scenario() -> None:
-        async with service((200, {"id": "1"})) as crm:
-            text = configured(crm.port, 'url = "BASE/customers/{customer_uid}"\nfields = { ID = "/id" }')
-            async with running(tmp_path, text) as (values, _):
-                assert problem_of(await ask(values, "ID", uid=uid)) == (404, ["ID"])
-            assert crm.asked == []
-
-    asyncio.run(scenario())
+    async with service((200, {"id": "1"})) as crm:
+        text = configured(crm.port, 'url = "BASE/customers/{customer_uid}"\nfields = { ID = "/id" }')
+        async with running(tmp_path, text) as (values, _):
+            assert problem_of(await ask(values, "ID", uid=uid)) == (404, ["ID"])
+        assert crm.asked == []
 
 
-def test_a_body_is_json_with_the_parameters_in_its_texts(tmp_path: Path) -> None:
+async def test_a_body_is_json_with_the_parameters_in_its_texts(tmp_path: Path) -> None:
     """A quote in a customer UID is a character of a JSON text, nothing else."""
-
-    async def scenario() -> None:
-        async with service((200, {"id": "1"})) as crm:
-            request = (
-                'url = "BASE/find"\nmethod = "POST"\nfields = { ID = "/id" }\n'
-                'body = { query = { uid = "{customer_uid}", org = ["for {organisation}"] }, limit = 2, exact = true }'
-            )
-            async with running(tmp_path, configured(crm.port, request)) as (values, _):
-                assert values_of(await ask(values, "ID", uid='1", "admin": "')) == {"ID": "1"}
-            [asked] = crm.asked
-            assert asked.line == "POST /find"
-            assert asked.headers["content-type"] == "application/json"
-            assert json.loads(asked.body) == {
-                "query": {"uid": '1", "admin": "', "org": ["for acme"]},
-                "limit": 2,
-                "exact": True,
-            }
-
-    asyncio.run(scenario())
+    async with service((200, {"id": "1"})) as crm:
+        request = (
+            'url = "BASE/find"\nmethod = "POST"\nfields = { ID = "/id" }\n'
+            'body = { query = { uid = "{customer_uid}", org = ["for {organisation}"] }, limit = 2, exact = true }'
+        )
+        async with running(tmp_path, configured(crm.port, request)) as (values, _):
+            assert values_of(await ask(values, "ID", uid='1", "admin": "')) == {"ID": "1"}
+        [asked] = crm.asked
+        assert asked.line == "POST /find"
+        assert asked.headers["content-type"] == "application/json"
+        assert json.loads(asked.body) == {
+            "query": {"uid": '1", "admin": "', "org": ["for acme"]},
+            "limit": 2,
+            "exact": True,
+        }
 
 
-def test_digits_in_what_is_no_phone_number_are_not_sent(tmp_path: Path) -> None:
+async def test_digits_in_what_is_no_phone_number_are_not_sent(tmp_path: Path) -> None:
     """An email address that holds somebody's number finds nobody by phone."""
-
-    async def scenario() -> None:
-        async with (
-            service((200, {"hits": [{"balance": "the phone's"}]})) as crm,
-            running(tmp_path, configured(crm.port, BY_PHONE)) as (values, _),
-        ):
-            answer = await ask(values, "balance", uid=None, address="john44777000001@mail.com")
-            assert problem_of(answer) == (404, ["balance"])
-            assert crm.asked == []
-
-    asyncio.run(scenario())
+    async with (
+        service((200, {"hits": [{"balance": "the phone's"}]})) as crm,
+        running(tmp_path, configured(crm.port, BY_PHONE)) as (values, _),
+    ):
+        answer = await ask(values, "balance", uid=None, address="john44777000001@mail.com")
+        assert problem_of(answer) == (404, ["balance"])
+        assert crm.asked == []
 
 
-def test_exactly_one_record_must_match(tmp_path: Path) -> None:
+async def test_exactly_one_record_must_match(tmp_path: Path) -> None:
     """None is not known, two are a conflict and nothing of either; no list is a failure."""
-
-    async def scenario() -> None:
-        hits: Any = []
-        async with (
-            service(lambda asked: (200, {"hits": hits})) as crm,
-            running(tmp_path, configured(crm.port, BY_PHONE)) as (values, _),
+    hits: Any = []
+    async with (
+        service(lambda asked: (200, {"hits": hits})) as crm,
+        running(tmp_path, configured(crm.port, BY_PHONE)) as (values, _),
+    ):
+        for number, (found, expected) in enumerate(
+            [
+                ([], 404),
+                (None, 404),
+                ([{"balance": "canary-1"}, {"balance": "canary-2"}], 409),
+                ({"balance": "1"}, 502),
+            ]
         ):
-            for number, (found, expected) in enumerate(
-                [
-                    ([], 404),
-                    (None, 404),
-                    ([{"balance": "canary-1"}, {"balance": "canary-2"}], 409),
-                    ({"balance": "1"}, 502),
-                ]
-            ):
-                hits = found
-                answer = await ask(values, "balance", uid=None, address=f"+44-777{number}")
-                assert problem_of(answer) == (expected, ["balance"])
-                assert b"canary" not in answer.body
-            hits = [{"balance": "120.50"}]
-            assert values_of(await ask(values, "balance", uid=None, address="+44 771")) == {"balance": "120.50"}
-            assert crm.asked[-1].line == "GET /search?phone=44771&org=acme"
-
-    asyncio.run(scenario())
+            hits = found
+            answer = await ask(values, "balance", uid=None, address=f"+44-777{number}")
+            assert problem_of(answer) == (expected, ["balance"])
+            assert b"canary" not in answer.body
+        hits = [{"balance": "120.50"}]
+        assert values_of(await ask(values, "balance", uid=None, address="+44 771")) == {"balance": "120.50"}
+        assert crm.asked[-1].line == "GET /search?phone=44771&org=acme"
 
 
-def test_a_request_that_needs_a_customer_uid_is_not_sent_without_one(tmp_path: Path) -> None:
+async def test_a_request_that_needs_a_customer_uid_is_not_sent_without_one(tmp_path: Path) -> None:
     """And where there is one, the phone does not answer for it."""
 
-    async def scenario() -> None:
-        def reply(asked: Asked) -> Any:
-            return (200, {"hits": [{"balance": "phone's"}]}) if "search" in asked.line else (404, {})
+    def reply(asked: Asked) -> Any:
+        return (200, {"hits": [{"balance": "phone's"}]}) if "search" in asked.line else (404, {})
 
-        async with (
-            service(reply) as crm,
-            running(tmp_path, configured(crm.port, BY_UID, BY_PHONE)) as (values, _),
-        ):
-            assert values_of(await ask(values, "balance", uid=None, address="44771")) == {"balance": "phone's"}
-            assert problem_of(await ask(values, "balance", uid="9", address="44771")) == (404, ["balance"])
-            assert [asked.line.split("?")[0] for asked in crm.asked] == ["GET /search", "GET /customers/9"]
-            assert problem_of(await ask(values, "iban")) == (404, ["iban"])
-            assert len(crm.asked) == 2
-
-    asyncio.run(scenario())
+    async with (
+        service(reply) as crm,
+        running(tmp_path, configured(crm.port, BY_UID, BY_PHONE)) as (values, _),
+    ):
+        assert values_of(await ask(values, "balance", uid=None, address="44771")) == {"balance": "phone's"}
+        assert problem_of(await ask(values, "balance", uid="9", address="44771")) == (404, ["balance"])
+        assert [asked.line.split("?")[0] for asked in crm.asked] == ["GET /search", "GET /customers/9"]
+        assert problem_of(await ask(values, "iban")) == (404, ["iban"])
+        assert len(crm.asked) == 2
 
 
 @pytest.mark.parametrize(
@@ -285,19 +256,15 @@ def test_a_request_that_needs_a_customer_uid_is_not_sent_without_one(tmp_path: P
         "[[plugins.sql_values.queries]]\nsql = 'SELECT 1 AS balance WHERE :customer_uid = 1'\n",
     ],
 )
-def test_a_search_by_phone_does_not_answer_for_a_customer_uid(tmp_path: Path, text: str) -> None:
+async def test_a_search_by_phone_does_not_answer_for_a_customer_uid(tmp_path: Path, text: str) -> None:
     """Where the field needs one, or another provider can look it up by one."""
     sqlite3.connect(tmp_path / "customers.db").close()
-
-    async def scenario() -> None:
-        async with (
-            service((200, {"hits": [{"balance": "the phone's"}]})) as crm,
-            running(tmp_path, configured(crm.port, BY_PHONE, values=text)) as (values, _),
-        ):
-            assert problem_of(await ask(values, "balance", uid="NOBODY", address="44771")) == (404, ["balance"])
-            assert crm.asked == []
-
-    asyncio.run(scenario())
+    async with (
+        service((200, {"hits": [{"balance": "the phone's"}]})) as crm,
+        running(tmp_path, configured(crm.port, BY_PHONE, values=text)) as (values, _),
+    ):
+        assert problem_of(await ask(values, "balance", uid="NOBODY", address="44771")) == (404, ["balance"])
+        assert crm.asked == []
 
 
 @pytest.mark.parametrize(
@@ -324,23 +291,21 @@ def test_a_search_by_phone_does_not_answer_for_a_customer_uid(tmp_path: Path, te
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", 502),
     ],
 )
-def test_each_answer_has_its_status(tmp_path: Path, reply: Any, status: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_answer_has_its_status(
+    tmp_path: Path, reply: Any, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """What is not a plain 200 with the value in it is a failure, and nothing of it shows."""
-
-    async def scenario() -> None:
-        request = BY_UID + "\nunknown = [404, 410]\nseveral = [409]"
-        async with service(reply) as crm:
-            text = configured(crm.port, request, options='max_body = "2 KiB"')
-            async with running(tmp_path, text) as (values, _):
-                answer = await ask(values, "balance")
-                assert problem_of(answer) == (status, ["balance"])
-                assert b"canary" not in answer.body
-
-    asyncio.run(scenario())
+    request = BY_UID + "\nunknown = [404, 410]\nseveral = [409]"
+    async with service(reply) as crm:
+        text = configured(crm.port, request, options='max_body = "2 KiB"')
+        async with running(tmp_path, text) as (values, _):
+            answer = await ask(values, "balance")
+            assert problem_of(answer) == (status, ["balance"])
+            assert b"canary" not in answer.body
     assert "canary" not in caplog.text
 
 
-def test_a_question_that_the_service_finds_fault_with_costs_nobody_else(tmp_path: Path) -> None:
+async def test_a_question_that_the_service_finds_fault_with_costs_nobody_else(tmp_path: Path) -> None:
     """A customer UID that is no number, say: a failure, but the provider stays on; not where another request broke."""
 
     def reply(asked: Asked) -> Any:
@@ -348,66 +313,51 @@ def test_a_question_that_the_service_finds_fault_with_costs_nobody_else(tmp_path
             return 500, b""
         return (200, CUSTOMER) if asked.line.endswith("123456") else (422 if "a" in asked.line[-1] else 400, b"")
 
-    async def scenario() -> None:
-        async with service(reply) as crm:
-            text = configured(crm.port, BY_UID, 'url = "BASE/l/{customer_uid}"\nfields = { limit = "/limit" }')
-            async with running(tmp_path, text) as (values, _):
-                for number in range(4):
-                    for uid in ("a", "b"):
-                        answer = await ask(values, "balance", uid=uid, address=str(number))
-                        assert problem_of(answer) == (502, ["balance"])
-                assert values_of(await ask(values, "balance")) == {"balance": "120.5"}
-                assert [health.failures for health in values.health()] == [0]
-                assert problem_of(await ask(values, "balance", "limit")) == (502, ["limit"])
-                assert [health.failures for health in values.health()] == [0]
-                assert problem_of(await ask(values, "balance", "limit", uid="a")) == (502, ["balance", "limit"])
-                assert [health.failures for health in values.health()] == [1]
-
-    asyncio.run(scenario())
+    async with service(reply) as crm:
+        text = configured(crm.port, BY_UID, 'url = "BASE/l/{customer_uid}"\nfields = { limit = "/limit" }')
+        async with running(tmp_path, text) as (values, _):
+            for number in range(4):
+                for uid in ("a", "b"):
+                    answer = await ask(values, "balance", uid=uid, address=str(number))
+                    assert problem_of(answer) == (502, ["balance"])
+            assert values_of(await ask(values, "balance")) == {"balance": "120.5"}
+            assert [health.failures for health in values.health()] == [0]
+            assert problem_of(await ask(values, "balance", "limit")) == (502, ["limit"])
+            assert [health.failures for health in values.health()] == [0]
+            assert problem_of(await ask(values, "balance", "limit", uid="a")) == (502, ["balance", "limit"])
+            assert [health.failures for health in values.health()] == [1]
 
 
-def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
+async def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
     """It would carry the credentials and the customer's data elsewhere."""
-
-    async def scenario() -> None:
-        async with service((200, CUSTOMER)) as elsewhere, service((302, b"")) as crm:
-            crm.extra = f"Location: http://127.0.0.1:{elsewhere.port}/\r\n"
-            async with running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
-                assert problem_of(await ask(values, "balance")) == (502, ["balance"])
-            assert elsewhere.connections == 0
-
-    asyncio.run(scenario())
+    async with service((200, CUSTOMER)) as elsewhere, service((302, b"")) as crm:
+        crm.extra = f"Location: http://127.0.0.1:{elsewhere.port}/\r\n"
+        async with running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
+            assert problem_of(await ask(values, "balance")) == (502, ["balance"])
+        assert elsewhere.connections == 0
 
 
-def test_no_cookie_of_one_customer_goes_with_the_next(tmp_path: Path) -> None:
+async def test_no_cookie_of_one_customer_goes_with_the_next(tmp_path: Path) -> None:
     """Connections are used again, sessions are not."""
-
-    async def scenario() -> None:
-        async with service((200, {"id": "1"})) as crm:
-            crm.extra = "Set-Cookie: session=first; Path=/\r\n"
-            async with running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
-                for uid in ("1", "2", "3"):
-                    await ask(values, "ID", uid=uid)
-            assert [asked.headers.get("cookie") for asked in crm.asked] == [None, None, None]
-            assert crm.connections == 1
-
-    asyncio.run(scenario())
+    async with service((200, {"id": "1"})) as crm:
+        crm.extra = "Set-Cookie: session=first; Path=/\r\n"
+        async with running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
+            for uid in ("1", "2", "3"):
+                await ask(values, "ID", uid=uid)
+        assert [asked.headers.get("cookie") for asked in crm.asked] == [None, None, None]
+        assert crm.connections == 1
 
 
-def test_nothing_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a proxy nor a password file."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-
-    async def scenario() -> None:
-        async with service((200, {"id": "1"})) as crm:
-            async with running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
-                assert values_of(await ask(values, "ID")) == {"ID": "1"}
-            assert "authorization" not in crm.asked[0].headers
-
-    asyncio.run(scenario())
+    async with service((200, {"id": "1"})) as crm:
+        async with running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
+            assert values_of(await ask(values, "ID")) == {"ID": "1"}
+        assert "authorization" not in crm.asked[0].headers
 
 
 @pytest.mark.parametrize(
@@ -423,21 +373,17 @@ def test_nothing_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.
         ('headers = { X-Client = "gateway" }', "x-client", "gateway"),
     ],
 )
-def test_credentials_come_from_secrets(
+async def test_credentials_come_from_secrets(
     tmp_path: Path, options: str, header: str, value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """They reach the service, and neither a log nor a repr."""
     caplog.set_level(logging.DEBUG)
     (tmp_path / "token").write_text("canary-secret\n")
-
-    async def scenario() -> None:
-        async with service((200, {"id": "1"})) as crm:
-            async with running(tmp_path, configured(crm.port, BY_UID, options=options)) as (values, [plugin]):
-                assert values_of(await ask(values, "ID", uid="canary-7001")) == {"ID": "1"}
-                assert "canary" not in repr(plugin.instance._config)
-            assert crm.asked[0].headers[header] == value
-
-    asyncio.run(scenario())
+    async with service((200, {"id": "1"})) as crm:
+        async with running(tmp_path, configured(crm.port, BY_UID, options=options)) as (values, [plugin]):
+            assert values_of(await ask(values, "ID", uid="canary-7001")) == {"ID": "1"}
+            assert "canary" not in repr(plugin.instance._config)
+        assert crm.asked[0].headers[header] == value
     assert "canary" not in caplog.text
 
 
@@ -455,68 +401,58 @@ def test_a_secret_that_cannot_stand_in_a_header_stops_the_start(tmp_path: Path, 
     assert str(raised.value) == "ValueError: the secret in file token has characters that cannot stand in a header"
 
 
-def test_a_slow_service_costs_the_deadline_at_most(tmp_path: Path) -> None:
+async def test_a_slow_service_costs_the_deadline_at_most(tmp_path: Path) -> None:
     """Whether it does not answer, or drips its answer byte by byte; the next request is answered."""
 
     async def hang(asked: Asked) -> Any:
         await asyncio.sleep(5)
 
-    async def scenario() -> None:
-        replies = iter([hang, hang])
+    replies = iter([hang, hang])
 
-        def reply(asked: Asked) -> Any:
-            return next(replies, lambda asked: (200, {"id": "1"}))(asked)
+    def reply(asked: Asked) -> Any:
+        return next(replies, lambda asked: (200, {"id": "1"}))(asked)
 
-        async with service(reply) as crm:
-            text = configured(crm.port, BY_UID, values='[values]\ndeadline = "200ms"\n')
-            async with running(tmp_path, text) as (values, _):
-                for uid in ("1", "2"):
-                    with Grace() as grace:
-                        started = time.perf_counter()
-                        assert problem_of(await ask(values, "ID", uid=uid)) == (504, ["ID"])
-                        assert time.perf_counter() - started < 0.2 + grace.seconds
-                assert values_of(await ask(values, "ID", uid="3")) == {"ID": "1"}
-
-    asyncio.run(scenario())
+    async with service(reply) as crm:
+        text = configured(crm.port, BY_UID, values='[values]\ndeadline = "200ms"\n')
+        async with running(tmp_path, text) as (values, _):
+            for uid in ("1", "2"):
+                with Grace() as grace:
+                    started = time.perf_counter()
+                    assert problem_of(await ask(values, "ID", uid=uid)) == (504, ["ID"])
+                    assert time.perf_counter() - started < 0.2 + grace.seconds
+            assert values_of(await ask(values, "ID", uid="3")) == {"ID": "1"}
 
 
-def test_a_connection_that_the_service_closed_is_not_noticed(tmp_path: Path) -> None:
+async def test_a_connection_that_the_service_closed_is_not_noticed(tmp_path: Path) -> None:
     """A GET is repeated once over a new connection; a service that is gone is a failure."""
+    count = 0
 
-    async def scenario() -> None:
-        count = 0
+    def reply(asked: Asked) -> Any:
+        nonlocal count
+        count += 1
+        return b"" if count == 2 else (200, {"id": str(count)})
 
-        def reply(asked: Asked) -> Any:
-            nonlocal count
-            count += 1
-            return b"" if count == 2 else (200, {"id": str(count)})
-
-        async with service(reply) as crm, running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
-            assert values_of(await ask(values, "ID", uid="1")) == {"ID": "1"}
-            assert values_of(await ask(values, "ID", uid="2")) == {"ID": "3"}
-        async with running(tmp_path, configured(1, BY_UID)) as (values, _):
-            assert problem_of(await ask(values, "ID")) == (502, ["ID"])
-
-    asyncio.run(scenario())
+    async with service(reply) as crm, running(tmp_path, configured(crm.port, BY_UID)) as (values, _):
+        assert values_of(await ask(values, "ID", uid="1")) == {"ID": "1"}
+        assert values_of(await ask(values, "ID", uid="2")) == {"ID": "3"}
+    async with running(tmp_path, configured(1, BY_UID)) as (values, _):
+        assert problem_of(await ask(values, "ID")) == (502, ["ID"])
 
 
-def test_many_customers_at_once_get_their_own(tmp_path: Path) -> None:
+async def test_many_customers_at_once_get_their_own(tmp_path: Path) -> None:
     """Three hundred requests over ten connections."""
 
-    async def scenario() -> None:
-        def reply(asked: Asked) -> Any:
-            return 200, {"id": f"of {asked.line.rpartition('/')[2]}"}
+    def reply(asked: Asked) -> Any:
+        return 200, {"id": f"of {asked.line.rpartition('/')[2]}"}
 
-        async with service(reply) as crm:
-            async with running(
-                tmp_path,
-                configured(crm.port, BY_UID, options="connections = 10", values='[values]\ndeadline = "30s"\n'),
-            ) as (values, _):
-                answers = await asyncio.gather(*(ask(values, "ID", uid=str(n)) for n in range(300)))
-                assert [values_of(answer)["ID"] for answer in answers] == [f"of {n}" for n in range(300)]
-            assert crm.connections <= 10
-
-    asyncio.run(scenario())
+    async with service(reply) as crm:
+        async with running(
+            tmp_path,
+            configured(crm.port, BY_UID, options="connections = 10", values='[values]\ndeadline = "30s"\n'),
+        ) as (values, _):
+            answers = await asyncio.gather(*(ask(values, "ID", uid=str(n)) for n in range(300)))
+            assert [values_of(answer)["ID"] for answer in answers] == [f"of {n}" for n in range(300)]
+        assert crm.connections <= 10
 
 
 @pytest.fixture(scope="module")
@@ -541,26 +477,22 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_client_certificate_is_shown_and_the_servers_is_checked(tmp_path: Path, certificates: Path) -> None:
+async def test_a_client_certificate_is_shown_and_the_servers_is_checked(tmp_path: Path, certificates: Path) -> None:
     """With the internal authority both sides agree; without it, or without the client's, there is no answer."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.pem"))
     tls.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     tls.verify_mode = ssl.CERT_REQUIRED
     ours = f"certificate = '{certificates}/client.pem'\nkey = '{certificates}/client.key'\n"
     theirs = f"ca = '{certificates}/ca.pem'\n"
-
-    async def scenario() -> None:
-        async with service((200, {"id": "1"}), tls=tls) as crm:
-            for options, works in ((ours + theirs, True), (ours, False), (theirs, False)):
-                text = configured(crm.port, BY_UID, options=options, scheme="https")
-                async with running(tmp_path, text) as (values, _):
-                    answer = await ask(values, "ID")
-                    if works:
-                        assert values_of(answer) == {"ID": "1"}
-                    else:
-                        assert problem_of(answer) == (502, ["ID"])
-
-    asyncio.run(scenario())
+    async with service((200, {"id": "1"}), tls=tls) as crm:
+        for options, works in ((ours + theirs, True), (ours, False), (theirs, False)):
+            text = configured(crm.port, BY_UID, options=options, scheme="https")
+            async with running(tmp_path, text) as (values, _):
+                answer = await ask(values, "ID")
+                if works:
+                    assert values_of(answer) == {"ID": "1"}
+                else:
+                    assert problem_of(answer) == (502, ["ID"])
 
 
 def check(directory: Path, text: str) -> Any:

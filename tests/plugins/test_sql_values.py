@@ -72,229 +72,175 @@ def configured(database: Database, *queries: str, options: str = "", values: str
     return text
 
 
-def test_the_founding_example_answers_from_the_sample_database(tmp_path: Path) -> None:
+async def test_the_founding_example_answers_from_the_sample_database(tmp_path: Path) -> None:
     """What `gateway init` writes answers the founding document's own request."""
     init(tmp_path / "config.toml")
-
-    async def scenario() -> None:
-        text = (tmp_path / "config.toml").read_text().partition("[plugins.sql_values]")[2]
-        async with running(tmp_path, f"[plugins.sql_values]{text}") as (values, _):
-            answer = await values.answer(
-                "acme", b"customerUID=123456&outboundChannelAddress=44777777777&param1=balance&param2=ID"
-            )
-            assert values_of(answer) == {"balance": "120.50", "ID": "ID-4711"}
-
-    asyncio.run(scenario())
+    text = (tmp_path / "config.toml").read_text().partition("[plugins.sql_values]")[2]
+    async with running(tmp_path, f"[plugins.sql_values]{text}") as (values, _):
+        answer = await values.answer(
+            "acme", b"customerUID=123456&outboundChannelAddress=44777777777&param1=balance&param2=ID"
+        )
+        assert values_of(answer) == {"balance": "120.50", "ID": "ID-4711"}
 
 
-def test_a_row_is_its_columns_as_text(database: Database, tmp_path: Path) -> None:
+async def test_a_row_is_its_columns_as_text(database: Database, tmp_path: Path) -> None:
     """Decimals keep their scale, dates are ISO 8601, names keep their letters; one statement for all fields."""
-
-    async def scenario() -> None:
-        async with running(tmp_path, configured(database, BY_UID)) as (values, _):
-            with statement_log() as log:
-                answer = await ask(values, "name", "balance", "due")
-            assert values_of(answer) == {"name": "Siobhán Ní Ghallchóir", "balance": "120.50", "due": "2026-09-01"}
-            assert [statement.split(None, 1)[0] for statement, _ in log] == ["SELECT"]
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(database, BY_UID)) as (values, _):
+        with statement_log() as log:
+            answer = await ask(values, "name", "balance", "due")
+        assert values_of(answer) == {"name": "Siobhán Ní Ghallchóir", "balance": "120.50", "due": "2026-09-01"}
+        assert [statement.split(None, 1)[0] for statement, _ in log] == ["SELECT"]
 
 
-def test_no_row_is_not_known_and_two_are_a_conflict(database: Database, tmp_path: Path) -> None:
+async def test_no_row_is_not_known_and_two_are_a_conflict(database: Database, tmp_path: Path) -> None:
     """Two customers with one phone number: nothing of either."""
-
-    async def scenario() -> None:
-        async with running(tmp_path, configured(database, BY_UID, BY_PHONE)) as (values, _):
-            assert problem_of(await ask(values, "balance", uid="999")) == (404, ["balance"])
-            shared = await ask(values, "balance", "name", uid=None, address="447700900200")
-            assert problem_of(shared) == (409, ["balance", "name"])
-            assert not any(text in shared.body for text in (b"45.10", b"310", b"Mary", b"John"))
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(database, BY_UID, BY_PHONE)) as (values, _):
+        assert problem_of(await ask(values, "balance", uid="999")) == (404, ["balance"])
+        shared = await ask(values, "balance", "name", uid=None, address="447700900200")
+        assert problem_of(shared) == (409, ["balance", "name"])
+        assert not any(text in shared.body for text in (b"45.10", b"310", b"Mary", b"John"))
 
 
-def test_sql_null_is_null_for_nullable_fields_only(database: Database, tmp_path: Path) -> None:
+async def test_sql_null_is_null_for_nullable_fields_only(database: Database, tmp_path: Path) -> None:
     """For all others the column is not found."""
-
-    async def scenario() -> None:
-        async with running(tmp_path, configured(database, BY_UID)) as (values, _):
-            assert problem_of(await ask(values, "balance", "due", uid="123457")) == (404, ["due"])
-        text = configured(database, BY_UID, values='[values]\nnullable = ["due"]\n')
-        async with running(tmp_path, text) as (values, _):
-            assert values_of(await ask(values, "balance", "due", uid="123457")) == {"balance": "0.00", "due": None}
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(database, BY_UID)) as (values, _):
+        assert problem_of(await ask(values, "balance", "due", uid="123457")) == (404, ["due"])
+    text = configured(database, BY_UID, values='[values]\nnullable = ["due"]\n')
+    async with running(tmp_path, text) as (values, _):
+        assert values_of(await ask(values, "balance", "due", uid="123457")) == {"balance": "0.00", "due": None}
 
 
 @pytest.mark.parametrize("address", ["44777777777", "+44 777 777-777", "(44) 777/777.777", "tel:+44777777777"])
-def test_a_customer_is_found_by_the_digits_of_the_address(database: Database, tmp_path: Path, address: str) -> None:
+async def test_a_customer_is_found_by_the_digits_of_the_address(
+    database: Database, tmp_path: Path, address: str
+) -> None:
     """However the address is written; a statement that needs the customer UID is skipped when there is none."""
-
-    async def scenario() -> None:
-        async with running(tmp_path, configured(database, BY_UID, BY_PHONE)) as (values, _):
-            with statement_log() as log:
-                answer = await ask(values, "balance", uid=None, address=address)
-            assert values_of(answer) == {"balance": "120.50"}
-            assert [statement.partition("WHERE ")[2].partition(" ")[0] for statement, _ in log] == ["phone"]
-            for none in ("no digits", "john44777777777@mail.com"):
-                assert problem_of(await ask(values, "balance", uid=None, address=none)) == (404, ["balance"])
-            assert problem_of(await ask(values, "balance", uid=None)) == (404, ["balance"])
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(database, BY_UID, BY_PHONE)) as (values, _):
+        with statement_log() as log:
+            answer = await ask(values, "balance", uid=None, address=address)
+        assert values_of(answer) == {"balance": "120.50"}
+        assert [statement.partition("WHERE ")[2].partition(" ")[0] for statement, _ in log] == ["phone"]
+        for none in ("no digits", "john44777777777@mail.com"):
+            assert problem_of(await ask(values, "balance", uid=None, address=none)) == (404, ["balance"])
+        assert problem_of(await ask(values, "balance", uid=None)) == (404, ["balance"])
 
 
-def test_the_phone_does_not_answer_for_a_customer_who_was_named(database: Database, tmp_path: Path) -> None:
+async def test_the_phone_does_not_answer_for_a_customer_who_was_named(database: Database, tmp_path: Path) -> None:
     """The UID that the customer typed is nobody's; whose phone it is must not fill the gap."""
-
-    async def scenario() -> None:
-        async with running(tmp_path, configured(database, BY_UID, BY_PHONE)) as (values, _):
-            assert problem_of(await ask(values, "balance", uid="999", address="44777777777")) == (404, ["balance"])
-            answer = await ask(values, "name", uid="123457", address="44777777777")
-            assert values_of(answer) == {"name": "Tom"}
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(database, BY_UID, BY_PHONE)) as (values, _):
+        assert problem_of(await ask(values, "balance", uid="999", address="44777777777")) == (404, ["balance"])
+        answer = await ask(values, "name", uid="123457", address="44777777777")
+        assert values_of(answer) == {"name": "Tom"}
 
 
-def test_only_the_statements_whose_fields_are_asked_for_run(database: Database, tmp_path: Path) -> None:
+async def test_only_the_statements_whose_fields_are_asked_for_run(database: Database, tmp_path: Path) -> None:
     """Declared `fields` narrow what a statement is run for; a field that none gives costs no statement."""
-
-    async def scenario() -> None:
-        text = configured(
-            database,
-            BY_UID + '\nfields = ["balance"]',
-            "SELECT name AS {table}_name FROM {table} WHERE customer_uid = :customer_uid",
-            "SELECT :organisation AS org, '+' AS plus",
-        )
-        async with running(tmp_path, text) as (values, _):
-            with statement_log() as log:
-                assert values_of(await ask(values, "balance")) == {"balance": "120.50"}
-                assert len(log) == 1
-                assert values_of(await ask(values, "org", uid=None)) == {"org": "acme"}
-                assert len(log) == 2
-                assert problem_of(await ask(values, "name", "due", "nonsense")) == (404, ["name", "due", "nonsense"])
-                assert len(log) == 2
-            answer = await ask(values, "org", "balance", f"{database.table}_name")
-            assert list(values_of(answer).values()) == ["acme", "120.50", "Siobhán Ní Ghallchóir"]
-
-    asyncio.run(scenario())
+    text = configured(
+        database,
+        BY_UID + '\nfields = ["balance"]',
+        "SELECT name AS {table}_name FROM {table} WHERE customer_uid = :customer_uid",
+        "SELECT :organisation AS org, '+' AS plus",
+    )
+    async with running(tmp_path, text) as (values, _):
+        with statement_log() as log:
+            assert values_of(await ask(values, "balance")) == {"balance": "120.50"}
+            assert len(log) == 1
+            assert values_of(await ask(values, "org", uid=None)) == {"org": "acme"}
+            assert len(log) == 2
+            assert problem_of(await ask(values, "name", "due", "nonsense")) == (404, ["name", "due", "nonsense"])
+            assert len(log) == 2
+        answer = await ask(values, "org", "balance", f"{database.table}_name")
+        assert list(values_of(answer).values()) == ["acme", "120.50", "Siobhán Ní Ghallchóir"]
 
 
-def test_a_value_comes_before_a_null_of_an_earlier_statement(database: Database, tmp_path: Path) -> None:
+async def test_a_value_comes_before_a_null_of_an_earlier_statement(database: Database, tmp_path: Path) -> None:
     """A column without a value does not know the field."""
-
-    async def scenario() -> None:
-        later = "SELECT customer_uid AS due FROM {table} WHERE customer_uid = :customer_uid"
-        async with running(tmp_path, configured(database, BY_UID, later)) as (values, _):
-            assert values_of(await ask(values, "due", uid="123457")) == {"due": "123457"}
-            assert values_of(await ask(values, "due", uid="123456")) == {"due": "2026-09-01"}
-
-    asyncio.run(scenario())
+    later = "SELECT customer_uid AS due FROM {table} WHERE customer_uid = :customer_uid"
+    async with running(tmp_path, configured(database, BY_UID, later)) as (values, _):
+        assert values_of(await ask(values, "due", uid="123457")) == {"due": "123457"}
+        assert values_of(await ask(values, "due", uid="123456")) == {"due": "2026-09-01"}
 
 
-def test_statements_of_one_request_run_together(tmp_path: Path) -> None:
+async def test_statements_of_one_request_run_together(tmp_path: Path) -> None:
     """Three that take 0.3 seconds each take less than their sum."""
     with open_database("postgresql", tmp_path) as database:
-
-        async def scenario() -> None:
-            queries = [f"SELECT 1 AS {name}, CAST(pg_sleep(0.3) AS text) AS s{name}" for name in "abc"]
-            async with running(tmp_path, configured(database, *queries)) as (values, _):
-                started = time.perf_counter()
-                assert values_of(await ask(values, "a", "b", "c")) == {"a": "1", "b": "1", "c": "1"}
-                assert time.perf_counter() - started < 0.8
-
-        asyncio.run(scenario())
+        queries = [f"SELECT 1 AS {name}, CAST(pg_sleep(0.3) AS text) AS s{name}" for name in "abc"]
+        async with running(tmp_path, configured(database, *queries)) as (values, _):
+            started = time.perf_counter()
+            assert values_of(await ask(values, "a", "b", "c")) == {"a": "1", "b": "1", "c": "1"}
+            assert time.perf_counter() - started < 0.8
 
 
-def test_a_statement_that_fails_or_takes_too_long_fails_its_own_fields_only(tmp_path: Path) -> None:
+async def test_a_statement_that_fails_or_takes_too_long_fails_its_own_fields_only(tmp_path: Path) -> None:
     """What the others found is told before it is too late for that."""
     with open_database("postgresql", tmp_path) as database:
-
-        async def scenario() -> None:
-            fast = "SELECT 1 AS fast"
-            slow = "SELECT CAST(pg_sleep(3) AS text) AS slow\nfields = ['slow']"
-            broken = "SELECT 1 / CAST(:customer_uid AS integer) AS broken\nfields = ['broken']"
-            text = configured(database, fast, slow, broken, values='[values]\ndeadline = "700ms"')
-            async with running(tmp_path, text) as (values, _):
-                assert problem_of(await ask(values, "fast", "slow")) == (504, ["slow"])
-                assert problem_of(await ask(values, "fast", "broken", uid="0")) == (502, ["broken"])
-                assert values_of(await ask(values, "fast")) == {"fast": "1"}
-
-        asyncio.run(scenario())
+        fast = "SELECT 1 AS fast"
+        slow = "SELECT CAST(pg_sleep(3) AS text) AS slow\nfields = ['slow']"
+        broken = "SELECT 1 / CAST(:customer_uid AS integer) AS broken\nfields = ['broken']"
+        text = configured(database, fast, slow, broken, values='[values]\ndeadline = "700ms"')
+        async with running(tmp_path, text) as (values, _):
+            assert problem_of(await ask(values, "fast", "slow")) == (504, ["slow"])
+            assert problem_of(await ask(values, "fast", "broken", uid="0")) == (502, ["broken"])
+            assert values_of(await ask(values, "fast")) == {"fast": "1"}
 
 
-def test_a_uuid_and_a_truth_are_texts_too(tmp_path: Path) -> None:
+async def test_a_uuid_and_a_truth_are_texts_too(tmp_path: Path) -> None:
     """PostgreSQL's own types; what has no text, such as an array, is a failure."""
     with open_database("postgresql", tmp_path) as database:
-
-        async def scenario() -> None:
-            sql = (
-                "SELECT CAST('7d444840-9dc0-11d1-b245-5ffdce74fad2' AS uuid) AS id, true AS active, "
-                "CAST('2026-09-01 10:00+02' AS timestamptz) AS at, ARRAY[1,2] AS list, 'NaN'::numeric AS nan"
-            )
-            async with running(tmp_path, configured(database, sql)) as (values, _):
-                assert values_of(await ask(values, "id", "active", "at")) == {
-                    "id": "7d444840-9dc0-11d1-b245-5ffdce74fad2",
-                    "active": "true",
-                    "at": "2026-09-01T08:00:00+00:00",
-                }
-                assert problem_of(await ask(values, "list", "nan")) == (502, ["list", "nan"])
-
-        asyncio.run(scenario())
+        sql = (
+            "SELECT CAST('7d444840-9dc0-11d1-b245-5ffdce74fad2' AS uuid) AS id, true AS active, "
+            "CAST('2026-09-01 10:00+02' AS timestamptz) AS at, ARRAY[1,2] AS list, 'NaN'::numeric AS nan"
+        )
+        async with running(tmp_path, configured(database, sql)) as (values, _):
+            assert values_of(await ask(values, "id", "active", "at")) == {
+                "id": "7d444840-9dc0-11d1-b245-5ffdce74fad2",
+                "active": "true",
+                "at": "2026-09-01T08:00:00+00:00",
+            }
+            assert problem_of(await ask(values, "list", "nan")) == (502, ["list", "nan"])
 
 
-def test_a_text_that_is_no_number_finds_no_number(tmp_path: Path) -> None:
+async def test_a_text_that_is_no_number_finds_no_number(tmp_path: Path) -> None:
     """MariaDB reads '123abc' as 123 and 'abc' as 0: such a match fails, is logged by nobody, and hurts nobody else."""
     with open_database("mariadb", tmp_path) as database:
         database.execute(f"CREATE TABLE {database.table} (id INT PRIMARY KEY, name VARCHAR(20))")
         database.execute(f"INSERT INTO {database.table} VALUES (0, 'zero'), (123, 'right')")
-
-        async def scenario() -> None:
-            sql = "SELECT name FROM {table} WHERE id = :customer_uid"
-            async with running(tmp_path, configured(database, sql)) as (values, _):
-                for uid in ["123abc", "abc", "' OR 1=1 -- ", "123 OR 1"] * 3:
-                    answer = await ask(values, "name", uid=uid)
-                    assert problem_of(answer) == (502, ["name"])
-                assert values_of(await ask(values, "name", uid="123")) == {"name": "right"}
-                assert problem_of(await ask(values, "name", uid="124")) == (404, ["name"])
-
-        asyncio.run(scenario())
+        sql = "SELECT name FROM {table} WHERE id = :customer_uid"
+        async with running(tmp_path, configured(database, sql)) as (values, _):
+            for uid in ["123abc", "abc", "' OR 1=1 -- ", "123 OR 1"] * 3:
+                answer = await ask(values, "name", uid=uid)
+                assert problem_of(answer) == (502, ["name"])
+            assert values_of(await ask(values, "name", uid="123")) == {"name": "right"}
+            assert problem_of(await ask(values, "name", uid="124")) == (404, ["name"])
 
 
-def test_a_uid_of_the_wrong_kind_is_that_requests_fault(tmp_path: Path) -> None:
+async def test_a_uid_of_the_wrong_kind_is_that_requests_fault(tmp_path: Path) -> None:
     """PostgreSQL refuses to cast it: a failure, but the provider stays on for everybody else."""
     with open_database("postgresql", tmp_path) as database:
         database.execute(f"CREATE TABLE {database.table} (id INT PRIMARY KEY, name VARCHAR(20))")
         database.execute(f"INSERT INTO {database.table} VALUES (123, 'right')")
-
-        async def scenario() -> None:
-            sql = "SELECT name FROM {table} WHERE id = CAST(:customer_uid AS integer)"
-            async with running(tmp_path, configured(database, sql)) as (values, _):
-                for _ in range(8):
-                    assert problem_of(await ask(values, "name", uid="abc")) == (502, ["name"])
-                assert values_of(await ask(values, "name", uid="123")) == {"name": "right"}
-
-        asyncio.run(scenario())
+        sql = "SELECT name FROM {table} WHERE id = CAST(:customer_uid AS integer)"
+        async with running(tmp_path, configured(database, sql)) as (values, _):
+            for _ in range(8):
+                assert problem_of(await ask(values, "name", uid="abc")) == (502, ["name"])
+            assert values_of(await ask(values, "name", uid="123")) == {"name": "right"}
 
 
-def test_a_real_number_goes_out_as_the_database_shows_it(tmp_path: Path) -> None:
+async def test_a_real_number_goes_out_as_the_database_shows_it(tmp_path: Path) -> None:
     """PostgreSQL's `real` has no digits that were never written; infinity is a failure still."""
     with open_database("postgresql", tmp_path) as database:
-
-        async def scenario() -> None:
-            sql = "SELECT 120.1::real AS a, 1e10::float4 AS b, 0.1::float8 AS c, 'Infinity'::real AS d, NULL::real AS e"
-            async with running(tmp_path, configured(database, sql)) as (values, _):
-                assert values_of(await ask(values, "a", "b", "c")) == {"a": "120.1", "b": "10000000000", "c": "0.1"}
-                assert problem_of(await ask(values, "d")) == (502, ["d"])
-                assert problem_of(await ask(values, "e")) == (404, ["e"])
-
-        asyncio.run(scenario())
+        sql = "SELECT 120.1::real AS a, 1e10::float4 AS b, 0.1::float8 AS c, 'Infinity'::real AS d, NULL::real AS e"
+        async with running(tmp_path, configured(database, sql)) as (values, _):
+            assert values_of(await ask(values, "a", "b", "c")) == {"a": "120.1", "b": "10000000000", "c": "0.1"}
+            assert problem_of(await ask(values, "d")) == (502, ["d"])
+            assert problem_of(await ask(values, "e")) == (404, ["e"])
 
 
 @pytest.mark.parametrize(
     ("column", "connection"),
     [("latin1", "utf8mb4"), ("ascii", "utf8mb4"), ("utf8mb3", "utf8mb4"), ("latin1", "latin1")],
 )
-def test_a_uid_that_no_character_set_holds_is_that_requests_fault(
+async def test_a_uid_that_no_character_set_holds_is_that_requests_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, connection: str
 ) -> None:
     """MariaDB or its driver refuses to compare it: a failure, but the provider stays on for everybody else."""
@@ -304,15 +250,11 @@ def test_a_uid_that_no_character_set_holds_is_that_requests_fault(
         url = database.url.set(query={"charset": connection})
         monkeypatch.setenv("CRM_URL", url.render_as_string(hide_password=False))
         database.config = '{ env = "CRM_URL" }'
-
-        async def scenario() -> None:
-            sql = "SELECT name FROM {table} WHERE id = :customer_uid"
-            async with running(tmp_path, configured(database, sql)) as (values, _):
-                for _ in range(8):
-                    assert problem_of(await ask(values, "name", uid="\N{GRINNING FACE}")) == (502, ["name"])
-                assert values_of(await ask(values, "name", uid="123")) == {"name": "right"}
-
-        asyncio.run(scenario())
+        sql = "SELECT name FROM {table} WHERE id = :customer_uid"
+        async with running(tmp_path, configured(database, sql)) as (values, _):
+            for _ in range(8):
+                assert problem_of(await ask(values, "name", uid="\N{GRINNING FACE}")) == (502, ["name"])
+            assert values_of(await ask(values, "name", uid="123")) == {"name": "right"}
 
 
 CAST_WITH_COLONS = """
@@ -320,28 +262,20 @@ SELECT 'it''s :customer_uid::text' AS a, ':x::y'::text AS ":z::z", :customer_uid
 WHERE '7'::text = ANY(ARRAY[:customer_uid::text])  -- :e::f"""
 
 
-def test_a_parameter_may_be_cast_as_postgresql_does(tmp_path: Path) -> None:
+async def test_a_parameter_may_be_cast_as_postgresql_does(tmp_path: Path) -> None:
     """`::` after a parameter is a cast; in a text, a name or a comment it is what it was."""
     with open_database("postgresql", tmp_path) as database:
-
-        async def scenario() -> None:
-            async with running(tmp_path, configured(database, CAST_WITH_COLONS)) as (values, _):
-                answer = await ask(values, "a", "b", ":z::z", uid="7")
-                assert values_of(answer) == {"a": "it's :customer_uid::text", "b": "7", ":z::z": ":x::y"}
-
-        asyncio.run(scenario())
+        async with running(tmp_path, configured(database, CAST_WITH_COLONS)) as (values, _):
+            answer = await ask(values, "a", "b", ":z::z", uid="7")
+            assert values_of(answer) == {"a": "it's :customer_uid::text", "b": "7", ":z::z": ":x::y"}
 
 
-def test_two_columns_of_one_name_are_a_failure(database: Database, tmp_path: Path) -> None:
+async def test_two_columns_of_one_name_are_a_failure(database: Database, tmp_path: Path) -> None:
     """Neither is a pick, whether the statement's fields are declared or learned."""
-
-    async def scenario() -> None:
-        sql = "SELECT 1 AS twice, 2 AS twice FROM {table} WHERE customer_uid = :customer_uid"
-        for query in (sql + '\nfields = ["twice"]', sql):
-            async with running(tmp_path, configured(database, query)) as (values, _):
-                assert problem_of(await ask(values, "twice")) == (502, ["twice"])
-
-    asyncio.run(scenario())
+    sql = "SELECT 1 AS twice, 2 AS twice FROM {table} WHERE customer_uid = :customer_uid"
+    for query in (sql + '\nfields = ["twice"]', sql):
+        async with running(tmp_path, configured(database, query)) as (values, _):
+            assert problem_of(await ask(values, "twice")) == (502, ["twice"])
 
 
 @pytest.mark.parametrize(
@@ -353,25 +287,21 @@ def test_two_columns_of_one_name_are_a_failure(database: Database, tmp_path: Pat
     ],
 )
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_a_table_that_is_altered_meanwhile_costs_no_answer(
+async def test_a_table_that_is_altered_meanwhile_costs_no_answer(
     database: Database, tmp_path: Path, sql: str, change: str
 ) -> None:
     """Every pooled connection remembers it as it was; each is replaced, and the statement sent again."""
-
-    async def scenario() -> None:
-        async with running(tmp_path, configured(database, sql)) as (values, _):
-            for step in ("before", "after"):
-                if step == "after":
-                    await asyncio.to_thread(database.execute, f"ALTER TABLE {database.table} {change}")
-                questions = (ask(values, "balance", address=f"{step} {number}") for number in range(10))
-                answers = await asyncio.gather(*questions)
-                assert [values_of(answer) for answer in answers] == [{"balance": "120.50"}] * 10
-            assert [health.failed for health in values.health()] == [0]
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(database, sql)) as (values, _):
+        for step in ("before", "after"):
+            if step == "after":
+                await asyncio.to_thread(database.execute, f"ALTER TABLE {database.table} {change}")
+            questions = (ask(values, "balance", address=f"{step} {number}") for number in range(10))
+            answers = await asyncio.gather(*questions)
+            assert [values_of(answer) for answer in answers] == [{"balance": "120.50"}] * 10
+        assert [health.failed for health in values.health()] == [0]
 
 
-def test_a_sqlite_file_that_is_replaced_answers_at_once(tmp_path: Path) -> None:
+async def test_a_sqlite_file_that_is_replaced_answers_at_once(tmp_path: Path) -> None:
     """Not the old one through connections that are open still; and one that was deleted answers nothing."""
 
     def write(name: str, balance: str) -> None:
@@ -380,23 +310,20 @@ def test_a_sqlite_file_that_is_replaced_answers_at_once(tmp_path: Path) -> None:
             connection.execute("INSERT INTO c VALUES ('123456', ?)", (balance,))
         connection.close()
 
-    async def scenario() -> None:
-        text = (
-            '[plugins.sql_values]\nurl = "sqlite:///crm.db"\n[[plugins.sql_values.queries]]\n'
-            'sql = "SELECT balance FROM c WHERE uid = :customer_uid"\n'
-        )
-        write("crm.db", "1")
-        async with running(tmp_path, text) as (values, _):
-            assert values_of(await ask(values, "balance")) == {"balance": "1"}
-            write("new.db", "2")
-            (tmp_path / "new.db").rename(tmp_path / "crm.db")
-            assert values_of(await ask(values, "balance")) == {"balance": "2"}
-            (tmp_path / "crm.db").unlink()
-            assert problem_of(await ask(values, "balance")) == (502, ["balance"])
-            write("crm.db", "3")
-            assert values_of(await ask(values, "balance")) == {"balance": "3"}
-
-    asyncio.run(scenario())
+    text = (
+        '[plugins.sql_values]\nurl = "sqlite:///crm.db"\n[[plugins.sql_values.queries]]\n'
+        'sql = "SELECT balance FROM c WHERE uid = :customer_uid"\n'
+    )
+    write("crm.db", "1")
+    async with running(tmp_path, text) as (values, _):
+        assert values_of(await ask(values, "balance")) == {"balance": "1"}
+        write("new.db", "2")
+        (tmp_path / "new.db").rename(tmp_path / "crm.db")
+        assert values_of(await ask(values, "balance")) == {"balance": "2"}
+        (tmp_path / "crm.db").unlink()
+        assert problem_of(await ask(values, "balance")) == (502, ["balance"])
+        write("crm.db", "3")
+        assert values_of(await ask(values, "balance")) == {"balance": "3"}
 
 
 @pytest.mark.parametrize(
@@ -466,7 +393,7 @@ def test_the_database_itself_refuses_to_write(database: Database, tmp_path: Path
         database.execute(f"DROP FUNCTION {function}")
 
 
-def test_a_sqlite_file_is_opened_read_only(tmp_path: Path) -> None:
+async def test_a_sqlite_file_is_opened_read_only(tmp_path: Path) -> None:
     """Neither made when it is missing, nor written when it is there, whatever is sent to it."""
 
     async def send(sql: str) -> str:
@@ -480,68 +407,51 @@ def test_a_sqlite_file_is_opened_read_only(tmp_path: Path) -> None:
         finally:
             await database.close()
 
-    async def scenario() -> None:
-        assert await send("CREATE TABLE x (a)") == "unable to open database file"
-        with sqlite3.connect(tmp_path / "customers.db") as connection:
-            connection.execute("CREATE TABLE x (a)")
-        connection.close()
-        for sql in ("INSERT INTO x VALUES (1)", "DROP TABLE x", "CREATE TABLE y (a)", "PRAGMA user_version = 5"):
-            assert await send(sql) == "attempt to write a readonly database"
-        assert await send("SELECT count(*) FROM x") == "[(0,)]"
-
-    asyncio.run(scenario())
+    assert await send("CREATE TABLE x (a)") == "unable to open database file"
+    with sqlite3.connect(tmp_path / "customers.db") as connection:
+        connection.execute("CREATE TABLE x (a)")
+    connection.close()
+    for sql in ("INSERT INTO x VALUES (1)", "DROP TABLE x", "CREATE TABLE y (a)", "PRAGMA user_version = 5"):
+        assert await send(sql) == "attempt to write a readonly database"
+    assert await send("SELECT count(*) FROM x") == "[(0,)]"
 
 
-def test_the_database_is_missing_at_start_and_found_later(sqlite: Database, tmp_path: Path) -> None:
+async def test_the_database_is_missing_at_start_and_found_later(sqlite: Database, tmp_path: Path) -> None:
     """The gateway starts, requests fail as a failed provider, and the first after its return is answered."""
-
-    async def scenario() -> None:
-        async with running(tmp_path, configured(sqlite, BY_UID)) as (values, _):
-            assert problem_of(await ask(values, "balance")) == (502, ["balance"])
-            assert not (tmp_path / "customers.db").exists()
-            with sqlite3.connect(tmp_path / "customers.db") as connection:
-                connection.execute(f"CREATE TABLE {sqlite.table} ({COLUMNS})")
-                connection.execute(f"INSERT INTO {sqlite.table} VALUES ('123456', '', '1', '', '')")
-            connection.close()
-            assert values_of(await ask(values, "balance")) == {"balance": "1"}
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(sqlite, BY_UID)) as (values, _):
+        assert problem_of(await ask(values, "balance")) == (502, ["balance"])
+        assert not (tmp_path / "customers.db").exists()
+        with sqlite3.connect(tmp_path / "customers.db") as connection:
+            connection.execute(f"CREATE TABLE {sqlite.table} ({COLUMNS})")
+            connection.execute(f"INSERT INTO {sqlite.table} VALUES ('123456', '', '1', '', '')")
+        connection.close()
+        assert values_of(await ask(values, "balance")) == {"balance": "1"}
 
 
-def test_a_statement_that_takes_too_long_is_ended_in_the_database(database: Database, tmp_path: Path) -> None:
+async def test_a_statement_that_takes_too_long_is_ended_in_the_database(database: Database, tmp_path: Path) -> None:
     """504 after the statement's own timeout, well before the deadline, and the connection is good again."""
     slow = {
         "sqlite": "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) AS slow FROM n",
         "postgresql": "SELECT CAST(pg_sleep(60) AS text) AS slow",
         "mariadb": "SELECT SLEEP(60) AS slow",
     }[database.kind]
-
-    async def scenario() -> None:
-        text = configured(
-            database, slow + '\nfields = ["slow"]', BY_UID, options='statement_timeout = "200ms"\npool_size = 1'
-        )
-        async with running(tmp_path, text) as (values, _):
-            started = time.perf_counter()
-            assert problem_of(await ask(values, "slow")) == (504, ["slow"])
-            assert time.perf_counter() - started < 1
-            assert values_of(await ask(values, "balance")) == {"balance": "120.50"}
-
-    asyncio.run(scenario())
+    text = configured(
+        database, slow + '\nfields = ["slow"]', BY_UID, options='statement_timeout = "200ms"\npool_size = 1'
+    )
+    async with running(tmp_path, text) as (values, _):
+        started = time.perf_counter()
+        assert problem_of(await ask(values, "slow")) == (504, ["slow"])
+        assert time.perf_counter() - started < 1
+        assert values_of(await ask(values, "balance")) == {"balance": "120.50"}
 
 
-def test_more_requests_than_connections_wait_their_turn(database: Database, tmp_path: Path) -> None:
+async def test_more_requests_than_connections_wait_their_turn(database: Database, tmp_path: Path) -> None:
     """Two connections answer a hundred customers at once, each with their own row."""
-
-    async def scenario() -> None:
-        async with running(tmp_path, configured(database, BY_UID, options="pool_size = 2")) as (values, _):
-            uids = [row["uid"] for row in ROWS] * 25
-            answers = await asyncio.gather(
-                *(ask(values, "name", uid=uid, address=str(n)) for n, uid in enumerate(uids))
-            )
-            names = {row["uid"]: row["name"] for row in ROWS}
-            assert [values_of(answer)["name"] for answer in answers] == [names[uid] for uid in uids]
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(database, BY_UID, options="pool_size = 2")) as (values, _):
+        uids = [row["uid"] for row in ROWS] * 25
+        answers = await asyncio.gather(*(ask(values, "name", uid=uid, address=str(n)) for n, uid in enumerate(uids)))
+        names = {row["uid"]: row["name"] for row in ROWS}
+        assert [values_of(answer)["name"] for answer in answers] == [names[uid] for uid in uids]
 
 
 def check(directory: Path, text: str) -> Any:
@@ -672,19 +582,17 @@ def test_a_password_comes_from_a_file_and_shows_nowhere(
     assert "the statements' columns are not known yet" in caplog.text
 
 
-def test_no_customer_shows_in_the_log(database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_customer_shows_in_the_log(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Not even when everything logs all it can, and the database complains."""
     caplog.set_level(logging.DEBUG)
     broken = "SELECT CAST(name AS DECIMAL(1,1)) + 1/0 AS a FROM {table} WHERE customer_uid = :customer_uid"
-
-    async def scenario() -> None:
-        async with running(tmp_path, configured(database, BY_UID, broken + '\nfields = ["a"]')) as (values, _):
-            for name in ("sqlalchemy", "asyncpg", "gateway"):
-                logging.getLogger(name).setLevel(logging.DEBUG)
-            for field in ("balance", "a"):
-                await ask(values, field, uid="123456")
-                await ask(values, field, uid="canary'7001", address="44777777777")
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(database, BY_UID, broken + '\nfields = ["a"]')) as (values, _):
+        for name in ("sqlalchemy", "asyncpg", "gateway"):
+            logging.getLogger(name).setLevel(logging.DEBUG)
+        for field in ("balance", "a"):
+            await ask(values, field, uid="123456")
+            await ask(values, field, uid="canary'7001", address="44777777777")
     for secret in ("123456", "canary", "44777777777", "Siobhán", "120.50"):
         assert secret not in caplog.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -23,28 +22,20 @@ support = "0800 999"
 """
 
 
-def test_constants_are_answered_whoever_the_customer_is(tmp_path: Path) -> None:
+async def test_constants_are_answered_whoever_the_customer_is(tmp_path: Path) -> None:
     """Texts, numbers, dates and truths, without a customer or an address."""
-
-    async def scenario() -> None:
-        async with running(tmp_path, TABLES) as (values, _):
-            answer = await ask(values, "opening hours", "rate", "since", "open", uid=None)
-            assert values_of(answer) == {"opening hours": "9-5", "rate": "4.25", "since": "2026-09-01", "open": "true"}
-            assert problem_of(await ask(values, "closing hours")) == (404, ["closing hours"])
-
-    asyncio.run(scenario())
+    async with running(tmp_path, TABLES) as (values, _):
+        answer = await ask(values, "opening hours", "rate", "since", "open", uid=None)
+        assert values_of(answer) == {"opening hours": "9-5", "rate": "4.25", "since": "2026-09-01", "open": "true"}
+        assert problem_of(await ask(values, "closing hours")) == (404, ["closing hours"])
 
 
-def test_an_organisations_own_values_come_over_the_common_ones(tmp_path: Path) -> None:
+async def test_an_organisations_own_values_come_over_the_common_ones(tmp_path: Path) -> None:
     """What it does not set is as for everybody."""
-
-    async def scenario() -> None:
-        async with running(tmp_path, TABLES) as (values, _):
-            answer = await ask(values, "support", "opening hours", organisation="acme")
-            assert values_of(answer) == {"support": "0800 999", "opening hours": "9-5"}
-            assert values_of(await ask(values, "support", organisation="other")) == {"support": "0800 123"}
-
-    asyncio.run(scenario())
+    async with running(tmp_path, TABLES) as (values, _):
+        answer = await ask(values, "support", "opening hours", organisation="acme")
+        assert values_of(answer) == {"support": "0800 999", "opening hours": "9-5"}
+        assert values_of(await ask(values, "support", organisation="other")) == {"support": "0800 123"}
 
 
 def test_an_organisation_that_is_none_stops_the_start(tmp_path: Path) -> None:

@@ -13,163 +13,132 @@ from gateway import CustomValueRequest, Reject, SeveralCustomers
 from gateway.values.breaker import FIRST_PAUSE, LONGEST_PAUSE, THRESHOLD
 
 
-def test_a_provider_that_failed_five_times_in_a_row_is_skipped(tmp_path: Path) -> None:
+async def test_a_provider_that_failed_five_times_in_a_row_is_skipped(tmp_path: Path) -> None:
     """The sixth request does not reach it, and fails at once with the status of a failed provider."""
-
-    async def scenario() -> None:
-        crm = Knows(OSError("down"))
-        async with asking(tmp_path, clock=Clock(), crm=crm) as values:
-            for _ in range(THRESHOLD):
-                assert problem_of(await ask(values, "balance")) == (502, ["balance"])
-            answer = await ask(values, "balance")
-            assert problem_of(answer) == (502, ["balance"])
-            assert answer.details["balance"].outcome == "skipped"
-            assert len(crm.requests) == THRESHOLD
-            [health] = values.health()
-            assert (health.name, health.breaker, health.failures, health.skipped) == ("crm", "open", 5, 1)
-
-    asyncio.run(scenario())
+    crm = Knows(OSError("down"))
+    async with asking(tmp_path, clock=Clock(), crm=crm) as values:
+        for _ in range(THRESHOLD):
+            assert problem_of(await ask(values, "balance")) == (502, ["balance"])
+        answer = await ask(values, "balance")
+        assert problem_of(answer) == (502, ["balance"])
+        assert answer.details["balance"].outcome == "skipped"
+        assert len(crm.requests) == THRESHOLD
+        [health] = values.health()
+        assert (health.name, health.breaker, health.failures, health.skipped) == ("crm", "open", 5, 1)
 
 
-def test_a_dead_provider_does_not_cost_the_deadline_again_and_again(tmp_path: Path) -> None:
+async def test_a_dead_provider_does_not_cost_the_deadline_again_and_again(tmp_path: Path) -> None:
     """Timeouts open it like exceptions do."""
 
     async def never(request: CustomValueRequest) -> Mapping[str, Any]:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def scenario() -> None:
-        text = '[values]\ndeadline = "20ms"\n'
-        async with asking(tmp_path, text, clock=Clock(), crm=Knows(answer=never)) as values:
-            for _ in range(THRESHOLD):
-                assert problem_of(await ask(values, "balance")) == (504, ["balance"])
-            assert problem_of(await ask(values, "balance")) == (502, ["balance"])
-            assert values.health()[0].late == THRESHOLD
-
-    asyncio.run(scenario())
+    text = '[values]\ndeadline = "20ms"\n'
+    async with asking(tmp_path, text, clock=Clock(), crm=Knows(answer=never)) as values:
+        for _ in range(THRESHOLD):
+            assert problem_of(await ask(values, "balance")) == (504, ["balance"])
+        assert problem_of(await ask(values, "balance")) == (502, ["balance"])
+        assert values.health()[0].late == THRESHOLD
 
 
-def test_after_the_pause_one_request_tries_and_a_success_closes_it(tmp_path: Path) -> None:
+async def test_after_the_pause_one_request_tries_and_a_success_closes_it(tmp_path: Path) -> None:
     """While that one is out the others are still skipped; when it succeeds all go through again."""
+    clock, crm = Clock(), Knows(OSError("down"))
+    async with asking(tmp_path, clock=clock, crm=crm) as values:
+        for _ in range(THRESHOLD):
+            await ask(values, "balance")
+        arrived, go = asyncio.Event(), asyncio.Event()
 
-    async def scenario() -> None:
-        clock, crm = Clock(), Knows(OSError("down"))
-        async with asking(tmp_path, clock=clock, crm=crm) as values:
-            for _ in range(THRESHOLD):
-                await ask(values, "balance")
-            arrived, go = asyncio.Event(), asyncio.Event()
+        async def held(request: CustomValueRequest) -> Mapping[str, Any]:
+            arrived.set()
+            await go.wait()
+            return {"balance": "1"}
 
-            async def held(request: CustomValueRequest) -> Mapping[str, Any]:
-                arrived.set()
-                await go.wait()
-                return {"balance": "1"}
-
-            crm.answer = held
-            clock.ahead += FIRST_PAUSE
-            assert values.health()[0].breaker == "half-open"
-            probe = asyncio.ensure_future(ask(values, "balance"))
-            await arrived.wait()
-            assert problem_of(await ask(values, "balance", uid="another")) == (502, ["balance"])
-            go.set()
-            assert values_of(await probe) == {"balance": "1"}
-            assert values_of(await ask(values, "balance", uid="another")) == {"balance": "1"}
-            assert (values.health()[0].breaker, values.health()[0].failures) == ("closed", 0)
-
-    asyncio.run(scenario())
+        crm.answer = held
+        clock.ahead += FIRST_PAUSE
+        assert values.health()[0].breaker == "half-open"
+        probe = asyncio.ensure_future(ask(values, "balance"))
+        await arrived.wait()
+        assert problem_of(await ask(values, "balance", uid="another")) == (502, ["balance"])
+        go.set()
+        assert values_of(await probe) == {"balance": "1"}
+        assert values_of(await ask(values, "balance", uid="another")) == {"balance": "1"}
+        assert (values.health()[0].breaker, values.health()[0].failures) == ("closed", 0)
 
 
-def test_each_failed_try_doubles_the_pause_up_to_a_bound(tmp_path: Path) -> None:
+async def test_each_failed_try_doubles_the_pause_up_to_a_bound(tmp_path: Path) -> None:
     """A database that stays down is asked ever more rarely, but at least every half minute."""
-
-    async def scenario() -> None:
-        clock, crm = Clock(), Knows(OSError("down"))
-        async with asking(tmp_path, clock=clock, crm=crm) as values:
-            for _ in range(THRESHOLD):
+    clock, crm = Clock(), Knows(OSError("down"))
+    async with asking(tmp_path, clock=clock, crm=crm) as values:
+        for _ in range(THRESHOLD):
+            await ask(values, "balance")
+        pauses = []
+        for _ in range(7):
+            asked, waited = len(crm.requests), 0.0
+            while len(crm.requests) == asked:
+                clock.ahead += 0.5
+                waited += 0.5
                 await ask(values, "balance")
-            pauses = []
-            for _ in range(7):
-                asked, waited = len(crm.requests), 0.0
-                while len(crm.requests) == asked:
-                    clock.ahead += 0.5
-                    waited += 0.5
-                    await ask(values, "balance")
-                pauses.append(waited)
-            assert pauses == [1, 2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE]
-
-    asyncio.run(scenario())
+            pauses.append(waited)
+        assert pauses == [1, 2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE]
 
 
-def test_an_answer_in_between_starts_the_count_again(tmp_path: Path) -> None:
+async def test_an_answer_in_between_starts_the_count_again(tmp_path: Path) -> None:
     """Only failures in a row count."""
-
-    async def scenario() -> None:
-        crm = Knows()
-        async with asking(tmp_path, clock=Clock(), crm=crm) as values:
-            for _ in range(3):
-                crm.values = OSError("down")
-                for _ in range(THRESHOLD - 1):
-                    await ask(values, "balance")
-                crm.values = {}
-                assert problem_of(await ask(values, "balance")) == (404, ["balance"])
-            assert values.health()[0].breaker == "closed"
-
-    asyncio.run(scenario())
-
-
-def test_a_field_that_fails_alone_fails_no_other(tmp_path: Path) -> None:
-    """The answer names it and not its neighbours, and a provider that gives something is not passed over."""
-
-    async def scenario() -> None:
-        crm = Knows({"balance": "1", "due": TimeoutError("slow"), "name": LookupError("no such column")})
-        text = '[values.fields.name]\ndefault = "customer"\ndefault_on_error = true\n'
-        async with asking(tmp_path, text, clock=Clock(), crm=crm) as values:
-            for _ in range(2 * THRESHOLD):
-                assert problem_of(await ask(values, "balance", "due", "name")) == (504, ["due"])
-            assert values_of(await ask(values, "balance", "name")) == {"balance": "1", "name": "customer"}
-            crm.values = {"due": TimeoutError("slow")}
-            for _ in range(2 * THRESHOLD):
-                await ask(values, "due")
-            assert problem_of(await ask(values, "balance")) == (502, ["balance"])
-
-    asyncio.run(scenario())
-
-
-def test_a_request_that_is_at_fault_itself_does_not_count(tmp_path: Path) -> None:
-    """Somebody who asks for nonsense, or for an ambiguous customer, switches the provider off for nobody."""
-
-    async def scenario() -> None:
-        crm = Knows()
-        async with asking(tmp_path, clock=Clock(), crm=crm) as values:
-            for failure in (Reject("no number"), SeveralCustomers(), {"balance": float("nan")}):
-                crm.values = failure
-                for _ in range(2 * THRESHOLD):
-                    await ask(values, "balance")
-            crm.values = {"balance": "1"}
-            assert values_of(await ask(values, "balance")) == {"balance": "1"}
-
-    asyncio.run(scenario())
-
-
-def test_a_try_that_nobody_waited_for_leaves_room_for_the_next(tmp_path: Path) -> None:
-    """The probe was cancelled, because another provider had decided the field already; the next request may try."""
-
-    async def scenario() -> None:
-        text = "[values.fields.balance]\nprovider = 'second'\n"
-        clock, first, second = Clock(), Knows({"name": "Mary"}), Knows(OSError("down"))
-        async with asking(tmp_path, text, clock=clock, first=first, second=second) as values:
-            for _ in range(THRESHOLD):
+    crm = Knows()
+    async with asking(tmp_path, clock=Clock(), crm=crm) as values:
+        for _ in range(3):
+            crm.values = OSError("down")
+            for _ in range(THRESHOLD - 1):
                 await ask(values, "balance")
+            crm.values = {}
+            assert problem_of(await ask(values, "balance")) == (404, ["balance"])
+        assert values.health()[0].breaker == "closed"
 
-            async def never(request: CustomValueRequest) -> Mapping[str, Any]:
-                await asyncio.Event().wait()
-                raise AssertionError
 
-            second.answer = never
-            clock.ahead += FIRST_PAUSE
-            assert values_of(await ask(values, "name")) == {"name": "Mary"}
-            await asyncio.sleep(0)
-            assert values.health()[1].breaker == "half-open"
-            second.answer, second.values = None, {"balance": "1"}
-            assert values_of(await ask(values, "balance")) == {"balance": "1"}
+async def test_a_field_that_fails_alone_fails_no_other(tmp_path: Path) -> None:
+    """The answer names it and not its neighbours, and a provider that gives something is not passed over."""
+    crm = Knows({"balance": "1", "due": TimeoutError("slow"), "name": LookupError("no such column")})
+    text = '[values.fields.name]\ndefault = "customer"\ndefault_on_error = true\n'
+    async with asking(tmp_path, text, clock=Clock(), crm=crm) as values:
+        for _ in range(2 * THRESHOLD):
+            assert problem_of(await ask(values, "balance", "due", "name")) == (504, ["due"])
+        assert values_of(await ask(values, "balance", "name")) == {"balance": "1", "name": "customer"}
+        crm.values = {"due": TimeoutError("slow")}
+        for _ in range(2 * THRESHOLD):
+            await ask(values, "due")
+        assert problem_of(await ask(values, "balance")) == (502, ["balance"])
 
-    asyncio.run(scenario())
+
+async def test_a_request_that_is_at_fault_itself_does_not_count(tmp_path: Path) -> None:
+    """Somebody who asks for nonsense, or for an ambiguous customer, switches the provider off for nobody."""
+    crm = Knows()
+    async with asking(tmp_path, clock=Clock(), crm=crm) as values:
+        for failure in (Reject("no number"), SeveralCustomers(), {"balance": float("nan")}):
+            crm.values = failure
+            for _ in range(2 * THRESHOLD):
+                await ask(values, "balance")
+        crm.values = {"balance": "1"}
+        assert values_of(await ask(values, "balance")) == {"balance": "1"}
+
+
+async def test_a_try_that_nobody_waited_for_leaves_room_for_the_next(tmp_path: Path) -> None:
+    """The probe was cancelled, because another provider had decided the field already; the next request may try."""
+    text = "[values.fields.balance]\nprovider = 'second'\n"
+    clock, first, second = Clock(), Knows({"name": "Mary"}), Knows(OSError("down"))
+    async with asking(tmp_path, text, clock=clock, first=first, second=second) as values:
+        for _ in range(THRESHOLD):
+            await ask(values, "balance")
+
+        async def never(request: CustomValueRequest) -> Mapping[str, Any]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        second.answer = never
+        clock.ahead += FIRST_PAUSE
+        assert values_of(await ask(values, "name")) == {"name": "Mary"}
+        await asyncio.sleep(0)
+        assert values.health()[1].breaker == "half-open"
+        second.answer, second.values = None, {"balance": "1"}
+        assert values_of(await ask(values, "balance")) == {"balance": "1"}

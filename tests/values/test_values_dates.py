@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,65 +34,49 @@ def mariadb(tmp_path: Path) -> Iterator[Database]:
         yield database
 
 
-def test_a_format_tells_the_day_that_the_organisation_has(postgresql: Database, tmp_path: Path) -> None:
+async def test_a_format_tells_the_day_that_the_organisation_has(postgresql: Database, tmp_path: Path) -> None:
     """PostgreSQL gives moments in UTC, where Berlin's midnight is the day before."""
     sql = "SELECT '2026-09-01 00:00+02'::timestamptz AS due, '2026-09-01 00:00'::timestamp AS plain"
     fields = '[values.fields.due]\nformat = "%d/%m/%Y"\n[values.fields.plain]\nformat = "%d/%m/%Y"\n'
-
-    async def scenario() -> None:
-        async with running(tmp_path, configured(postgresql, sql, BERLIN + fields)) as (values, _):
-            assert values_of(await ask(values, "due", "plain")) == {"due": "01/09/2026", "plain": "01/09/2026"}
-        async with running(tmp_path, configured(postgresql, sql, BERLIN)) as (values, _):
-            assert values_of(await ask(values, "due", "plain")) == {
-                "due": "2026-08-31T22:00:00+00:00",
-                "plain": "2026-09-01T00:00:00",
-            }
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(postgresql, sql, BERLIN + fields)) as (values, _):
+        assert values_of(await ask(values, "due", "plain")) == {"due": "01/09/2026", "plain": "01/09/2026"}
+    async with running(tmp_path, configured(postgresql, sql, BERLIN)) as (values, _):
+        assert values_of(await ask(values, "due", "plain")) == {
+            "due": "2026-08-31T22:00:00+00:00",
+            "plain": "2026-09-01T00:00:00",
+        }
 
 
-def test_each_organisation_has_its_own_clocks(tmp_path: Path) -> None:
+async def test_each_organisation_has_its_own_clocks(tmp_path: Path) -> None:
     """One moment, two days."""
     text = (
         BERLIN + '[organisations.beta]\nsecrets = [{ file = "beta.secret" }]\n'
         '[values.fields.due]\nformat = "%d/%m/%Y"\n'
     )
     (tmp_path / "beta.secret").write_bytes(b"b" * 48)
-
-    async def scenario() -> None:
-        async with asking(tmp_path, text, crm=Knows({"due": "2026-08-31T22:00:00Z"})) as values:
-            assert values_of(await ask(values, "due")) == {"due": "01/09/2026"}
-            assert values_of(await ask(values, "due", organisation="beta")) == {"due": "31/08/2026"}
-
-    asyncio.run(scenario())
+    async with asking(tmp_path, text, crm=Knows({"due": "2026-08-31T22:00:00Z"})) as values:
+        assert values_of(await ask(values, "due")) == {"due": "01/09/2026"}
+        assert values_of(await ask(values, "due", organisation="beta")) == {"due": "31/08/2026"}
 
 
 @pytest.mark.parametrize("kind", ["date", "timestamp", "timestamptz"])
 @pytest.mark.parametrize("infinity", ["infinity", "-infinity"])
 @pytest.mark.parametrize("head", ["", '[values.fields.due]\nformat = "%d/%m/%Y"\n'])
-def test_infinity_is_no_date(postgresql: Database, tmp_path: Path, kind: str, infinity: str, head: str) -> None:
+async def test_infinity_is_no_date(postgresql: Database, tmp_path: Path, kind: str, infinity: str, head: str) -> None:
     """The driver gives the last or the first day that there is: nobody's due date."""
-
-    async def scenario() -> None:
-        sql = f"SELECT '{infinity}'::{kind} AS due"
-        async with running(tmp_path, configured(postgresql, sql, head)) as (values, _):
-            assert problem_of(await ask(values, "due")) == (502, ["due"])
-
-    asyncio.run(scenario())
+    sql = f"SELECT '{infinity}'::{kind} AS due"
+    async with running(tmp_path, configured(postgresql, sql, head)) as (values, _):
+        assert problem_of(await ask(values, "due")) == (502, ["due"])
 
 
-def test_a_zero_date_is_no_date(mariadb: Database, tmp_path: Path) -> None:
+async def test_a_zero_date_is_no_date(mariadb: Database, tmp_path: Path) -> None:
     """MariaDB keeps one where it was told to, and its driver gives it as a text."""
     mariadb.execute(f"CREATE TABLE {mariadb.table} (day DATE, moment DATETIME, fine DATETIME(6))")
     zeros = "('0000-00-00', '0000-00-00', '0000-00-00')"
     mariadb.execute(f"SET STATEMENT sql_mode = '' FOR INSERT INTO {mariadb.table} VALUES {zeros}")
-
-    async def scenario() -> None:
-        sql = f"SELECT day, moment, fine FROM {mariadb.table}"
-        async with running(tmp_path, configured(mariadb, sql)) as (values, _):
-            assert problem_of(await ask(values, "day", "moment", "fine")) == (502, ["day", "moment", "fine"])
-
-    asyncio.run(scenario())
+    sql = f"SELECT day, moment, fine FROM {mariadb.table}"
+    async with running(tmp_path, configured(mariadb, sql)) as (values, _):
+        assert problem_of(await ask(values, "day", "moment", "fine")) == (502, ["day", "moment", "fine"])
 
 
 @pytest.mark.parametrize(
@@ -104,14 +87,10 @@ def test_a_zero_date_is_no_date(mariadb: Database, tmp_path: Path) -> None:
         ("x44777", "provider crm failed: BadValue: a value of type bytes; breaker closed"),
     ],
 )
-def test_the_log_names_the_field_of_a_bad_value(
+async def test_the_log_names_the_field_of_a_bad_value(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, field: str, line: str
 ) -> None:
     """Unless the name might be somebody's own: it comes from the request."""
-
-    async def scenario() -> None:
-        async with asking(tmp_path, crm=Knows({field: b"?"})) as values:
-            assert problem_of(await ask(values, field)) == (502, [field])
-
-    asyncio.run(scenario())
+    async with asking(tmp_path, crm=Knows({field: b"?"})) as values:
+        assert problem_of(await ask(values, field)) == (502, [field])
     assert caplog.messages == [line]

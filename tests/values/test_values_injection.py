@@ -149,7 +149,9 @@ def _batched(items: list[str], size: int) -> Iterator[list[str]]:
         yield items[start : start + size]
 
 
-def test_what_mariadb_gets_is_one_statement_whatever_was_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_mariadb_gets_is_one_statement_whatever_was_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its driver writes values into the text itself: on the wire each is one literal, and the rest is as configured."""
     wire: list[str] = []
     query_on_the_wire = Connection.query
@@ -163,14 +165,10 @@ def test_what_mariadb_gets_is_one_statement_whatever_was_bound(tmp_path: Path, m
         database.execute(f"CREATE TABLE {database.table} (uid VARCHAR(50), phone VARCHAR(50), balance VARCHAR(50))")
         sql = STATEMENTS[0].format(table=database.table)
         text = f'[plugins.sql_values]\nurl = {database.config}\n[[plugins.sql_values.queries]]\nsql = "{sql}"\n'
-
-        async def scenario() -> None:
-            async with running(tmp_path, text) as (values, _):
-                wire.clear()
-                for payload in payloads(database.table):
-                    await values.answer("acme", query("balance", uid=payload))
-
-        asyncio.run(scenario())
+        async with running(tmp_path, text) as (values, _):
+            wire.clear()
+            for payload in payloads(database.table):
+                await values.answer("acme", query("balance", uid=payload))
         literal = re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL)
         own = [literal.sub("?", statement) for statement in wire if database.table in statement]
         expected = literal.sub("?", re.sub(r":\w+", "?", sql))

@@ -66,7 +66,7 @@ class Registry:
     cache=st.sampled_from(["0s", "1h"]),
     seed=st.integers(0, 2**32),
 )
-def test_an_answer_is_the_asked_customers_or_a_failure(
+async def test_an_answer_is_the_asked_customers_or_a_failure(
     tmp_path: Path,
     customers: dict[tuple[str, str], str],
     questions: list[tuple[str, str | None, str | None, set[str]]],
@@ -90,11 +90,8 @@ def test_an_answer_is_the_asked_customers_or_a_failure(
             assert whose == f"{organisation}/{customer}/{field}"
             assert cache == "1h" or int(version) >= began - len(questions)
 
-    async def scenario() -> None:
-        async with asking(tmp_path, f'[values]\ncache = "{cache}"\n', crm=Knows(answer=registry)) as values:
-            await asyncio.gather(*(one(values, *question) for question in questions))
-
-    asyncio.run(scenario())
+    async with asking(tmp_path, f'[values]\ncache = "{cache}"\n', crm=Knows(answer=registry)) as values:
+        await asyncio.gather(*(one(values, *question) for question in questions))
 
 
 @pytest.fixture(params=KINDS)
@@ -117,7 +114,7 @@ def configured(database: Database) -> str:
     return table
 
 
-def test_a_thousand_customers_at_once_get_their_own(database: Database, tmp_path: Path) -> None:
+async def test_a_thousand_customers_at_once_get_their_own(database: Database, tmp_path: Path) -> None:
     """By UID and by phone, over ten connections; the hundred who share a phone with somebody get nothing."""
 
     async def by_uid(values: Any, n: int) -> None:
@@ -131,11 +128,8 @@ def test_a_thousand_customers_at_once_get_their_own(database: Database, tmp_path
         else:
             assert values_of(answer) == {"name": f"of {n}", "uid": str(n)}
 
-    async def scenario() -> None:
-        async with running(tmp_path, configured(database)) as (values, _):
-            await asyncio.gather(*(by_uid(values, n) for n in range(1000)), *(by_phone(values, n) for n in range(1000)))
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(database)) as (values, _):
+        await asyncio.gather(*(by_uid(values, n) for n in range(1000)), *(by_phone(values, n) for n in range(1000)))
 
 
 BY_UID = "SELECT name FROM customers WHERE uid = :customer_uid"
@@ -160,76 +154,60 @@ def instances(**statements: str) -> str:
     )
 
 
-def test_a_field_that_needs_the_uid_is_never_looked_up_by_the_phone_alone(tmp_path: Path) -> None:
+async def test_a_field_that_needs_the_uid_is_never_looked_up_by_the_phone_alone(tmp_path: Path) -> None:
     """Not even where nobody can look it up by UID: whose phone it is says nothing about whom the UID names."""
     customers(tmp_path)
     required = '[values.fields.name]\nrequired_key = "customer_uid"\n'
-
-    async def scenario() -> None:
-        async with running(tmp_path, required + instances(phones=BY_PHONE)) as (values, _):
-            assert problem_of(await ask(values, "name", uid="NOBODY", address="44777000001")) == (404, ["name"])
-        async with running(tmp_path, required + instances(both=BY_BOTH)) as (values, _):
-            assert problem_of(await ask(values, "name", uid="NOBODY", address="44777000001")) == (404, ["name"])
-            assert values_of(await ask(values, "name", uid="1", address="44777000001")) == {"name": "Mary"}
-
-    asyncio.run(scenario())
+    async with running(tmp_path, required + instances(phones=BY_PHONE)) as (values, _):
+        assert problem_of(await ask(values, "name", uid="NOBODY", address="44777000001")) == (404, ["name"])
+    async with running(tmp_path, required + instances(both=BY_BOTH)) as (values, _):
+        assert problem_of(await ask(values, "name", uid="NOBODY", address="44777000001")) == (404, ["name"])
+        assert values_of(await ask(values, "name", uid="1", address="44777000001")) == {"name": "Mary"}
 
 
 @pytest.mark.parametrize("order", [{"lite": BY_UID, "rest": BY_PHONE}, {"rest": BY_PHONE, "lite": BY_UID}])
 @pytest.mark.parametrize("cache", ["0s", "1h"])
-def test_the_phone_does_not_answer_in_one_instance_for_the_uid_of_another(
+async def test_the_phone_does_not_answer_in_one_instance_for_the_uid_of_another(
     tmp_path: Path, order: dict[str, str], cache: str
 ) -> None:
     """A mistyped UID is nobody's, in whatever order the instances stand; the right one is its customer's, and
     without one the phone answers."""
     customers(tmp_path)
     who: list[tuple[str | None, str | None]] = [("NOBODY", None), ("2", "Tom"), (None, "Mary"), ("1", "Mary")]
-
-    async def scenario() -> None:
-        async with running(tmp_path, f'[values]\ncache = "{cache}"\n' + instances(**order)) as (values, _):
-            for uid, name in who * 2:
-                same = await asyncio.gather(*(ask(values, "name", uid=uid, address="44777000001") for _ in range(3)))
-                for answer in same:
-                    if name is None:
-                        assert problem_of(answer) == (404, ["name"])
-                    else:
-                        assert values_of(answer) == {"name": name}
-
-    asyncio.run(scenario())
+    async with running(tmp_path, f'[values]\ncache = "{cache}"\n' + instances(**order)) as (values, _):
+        for uid, name in who * 2:
+            same = await asyncio.gather(*(ask(values, "name", uid=uid, address="44777000001") for _ in range(3)))
+            for answer in same:
+                if name is None:
+                    assert problem_of(answer) == (404, ["name"])
+                else:
+                    assert values_of(answer) == {"name": name}
 
 
-def test_two_instances_that_only_know_phones_answer_by_phone(tmp_path: Path) -> None:
+async def test_two_instances_that_only_know_phones_answer_by_phone(tmp_path: Path) -> None:
     """Nobody could look the UID up, so there is nothing that the phone would answer for."""
     customers(tmp_path)
-
-    async def scenario() -> None:
-        text = instances(one=BY_PHONE, two=BY_PHONE.replace("phone =", "'x' || phone ="))
-        async with running(tmp_path, text) as (values, _):
-            answer = await ask(values, "name", uid="NOBODY", address="44777000001")
-            assert values_of(answer) == {"name": "Mary"}
-
-    asyncio.run(scenario())
+    text = instances(one=BY_PHONE, two=BY_PHONE.replace("phone =", "'x' || phone ="))
+    async with running(tmp_path, text) as (values, _):
+        answer = await ask(values, "name", uid="NOBODY", address="44777000001")
+        assert values_of(answer) == {"name": "Mary"}
 
 
-def test_the_phone_does_not_answer_while_the_one_that_knows_uids_is_down(tmp_path: Path) -> None:
+async def test_the_phone_does_not_answer_while_the_one_that_knows_uids_is_down(tmp_path: Path) -> None:
     """Not as its fallback either, and not when its database has come back but did not tell its columns yet."""
     customers(tmp_path)
     text = "[values.fields.name]\nfallback = true\n" + instances(lite=BY_UID, rest=BY_PHONE)
     text = text.replace("customers.db", "down.db", 1)
-
-    async def scenario() -> None:
-        async with running(tmp_path, text) as (values, _):
-            answer = await ask(values, "name", uid="NOBODY", address="44777000001")
-            assert problem_of(answer) == (502, ["name"])
-            shutil.copyfile(tmp_path / "customers.db", tmp_path / "down.db")
-            answer = await ask(values, "name", uid="NOBODY", address="44777000001")
-            assert problem_of(answer) == (404, ["name"])
-            assert values_of(await ask(values, "name", uid="2", address="44777000001")) == {"name": "Tom"}
-
-    asyncio.run(scenario())
+    async with running(tmp_path, text) as (values, _):
+        answer = await ask(values, "name", uid="NOBODY", address="44777000001")
+        assert problem_of(answer) == (502, ["name"])
+        shutil.copyfile(tmp_path / "customers.db", tmp_path / "down.db")
+        answer = await ask(values, "name", uid="NOBODY", address="44777000001")
+        assert problem_of(answer) == (404, ["name"])
+        assert values_of(await ask(values, "name", uid="2", address="44777000001")) == {"name": "Tom"}
 
 
-def test_a_customer_who_is_renamed_meanwhile_is_never_half_another(database: Database, tmp_path: Path) -> None:
+async def test_a_customer_who_is_renamed_meanwhile_is_never_half_another(database: Database, tmp_path: Path) -> None:
     """Two customers swap their UIDs again and again: every answer is one row as it was at some moment."""
     pairs = {("500", "of 500"), ("500", "of 501")}
 
@@ -245,16 +223,13 @@ def test_a_customer_who_is_renamed_meanwhile_is_never_half_another(database: Dat
             done.set()
             await engine.dispose()
 
-    async def scenario() -> None:
-        async with running(tmp_path, configured(database)) as (values, _):
-            done, seen = asyncio.Event(), set()
-            renaming = asyncio.ensure_future(rename(done))
-            number = 0
-            while not done.is_set():
-                number += 1
-                answer = await ask(values, "uid", "name", uid="500", address=str(number))
-                seen.add(tuple(values_of(answer).values()))
-            await renaming
-            assert seen <= pairs
-
-    asyncio.run(scenario())
+    async with running(tmp_path, configured(database)) as (values, _):
+        done, seen = asyncio.Event(), set()
+        renaming = asyncio.ensure_future(rename(done))
+        number = 0
+        while not done.is_set():
+            number += 1
+            answer = await ask(values, "uid", "name", uid="500", address=str(number))
+            seen.add(tuple(values_of(answer).values()))
+        await renaming
+        assert seen <= pairs
