@@ -15,6 +15,7 @@ from gateway.hookspecs import Reject, SeveralCustomers
 from gateway.log import RateLimit
 from gateway.plugin_host.call import Caller, CallTimeout, Impl, PluginFault, Stuck, Threads, describe
 from gateway.plugin_host.load import Plugin
+from gateway.text import counted
 from gateway.values.answer import FAILED, LATE, SEVERAL, SKIPPED
 from gateway.values.breaker import Breaker
 from gateway.values.question import Question
@@ -174,7 +175,7 @@ class Provider:
             self._threads.close()
 
     def _more_failures(self, count: int) -> str:
-        return f"provider {self.name} failed {times(count)} more in the last {LOG_EVERY:g} s"
+        return f"provider {self.name} had {counted(count, 'more failure')} in the last {LOG_EVERY:g} s"
 
     def _count_failure(self, error: Exception) -> None:
         self.breaker.failed()

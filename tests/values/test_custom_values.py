@@ -265,11 +265,33 @@ async def test_the_deadline_bounds_a_provider_that_blocks_its_thread(tmp_path: P
 
 async def test_a_provider_may_have_a_timeout_of_its_own(tmp_path: Path) -> None:
     """A fallback for its fields then still has time to answer."""
-    text = '[plugins.slow]\ntimeout = "40ms"\n[values.fields.name]\nfallback = true\n'
+    text = '[plugins.slow]\nvalues_timeout = "40ms"\n[values.fields.name]\nfallback = true\n'
     async with asking(tmp_path, text, slow=Knows(answer=never), good=Knows({"name": "Mary"})) as values:
         reply, seconds = await timed(values, "name")
         assert values_of(reply) == {"name": "Mary"}
         assert seconds < 0.04
+
+
+@pytest.mark.parametrize(
+    ("keys", "seconds", "warned"),
+    [
+        ("", 3, False),
+        ('values_timeout = "2s"', 2, False),
+        ('timeout = "2s"', 2, True),
+        ('timeout = "1s"\nvalues_timeout = "2s"', 2, False),
+        ('values_timeout = "10s"', 3, False),
+    ],
+)
+async def test_values_timeout_bounds_a_provider(tmp_path: Path, keys: str, seconds: float, warned: bool) -> None:
+    """Within the deadline. `timeout`, which bounds delivery, still does where it stands alone, with a warning."""
+    crm = Knows({"balance": "1"})
+    async with asking(tmp_path, f"[plugins.crm]\n{keys}\n", crm=crm) as values:
+        before = time.monotonic()
+        await ask(values, "balance")
+        assert before + seconds <= crm.requests[-1].expires <= time.monotonic() + seconds
+        deprecated = "also bounds custom values here, which is deprecated; write values_timeout"
+        expected = [("plugins.crm.timeout", deprecated)] if warned else []
+        assert [(problem.path, problem.message) for problem in values.warnings()] == expected
 
 
 async def test_plain_providers_run_in_threads_side_by_side(tmp_path: Path) -> None:
