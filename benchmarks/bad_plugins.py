@@ -31,8 +31,10 @@ class Plugin:
     def on_event(self, event):
         pass
 """
-KINDS = ("none", "behaves", "raises", "exits", "sleeps", "refuses_to_be_cancelled", "blocks", "floods")
-KINDS += ("talks_nonsense", "breaks_its_checkpoint", "hangs_in_its_checkpoint")
+KINDS = (
+    *("none", "behaves", "raises", "exits", "sleeps", "refuses_to_be_cancelled", "blocks", "floods"),
+    *("talks_nonsense", "breaks_its_checkpoint", "hangs_in_its_checkpoint"),
+)
 
 
 class Figures(NamedTuple):

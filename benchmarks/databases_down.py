@@ -96,7 +96,7 @@ def make_servers(binaries: Path, folder: Path) -> tuple[dict[str, Server], str]:
         home.mkdir()
         if os.geteuid() == 0:
             shutil.chown(home, user, user)
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
+    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
     pg, my = str(homes["postgres"] / "data"), str(homes["mysql"])
     subprocess.run(as_user("postgres", [str(binaries / "initdb"), "-A", "trust", "-D", pg]), **quiet)
     subprocess.run(

@@ -34,7 +34,7 @@ def ready(directory: Path) -> tuple[float, float]:
     seconds = time.perf_counter() - began
     time.sleep(1)
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
-    memory = sum(proportional(int(pid)) for pid in (process.pid, *children.split()))
+    memory = sum(proportional(int(pid)) for pid in [str(process.pid), *children.split()])
     os.kill(process.pid, signal.SIGTERM)
     process.wait(15)
     return seconds, memory

@@ -116,7 +116,7 @@ def cpu_seconds(subject: Subject) -> float:
     """Processor time of the server's processes so far: what the machine's other work does not move."""
     top = psutil.Process(subject.process.pid)
     times = [process.cpu_times() for process in (top, *top.children(recursive=True))]
-    return sum(one.user + one.system for one in times)
+    return float(sum(one.user + one.system for one in times))
 
 
 async def paced(token: str, port: int, seconds: float) -> float:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import RunningGateway, running
@@ -55,7 +56,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     before = set(sys.modules)
     yield folder
     for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and Path(sys.modules[name].__file__).is_relative_to(folder):
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and Path(file).is_relative_to(folder):
             del sys.modules[name]
 
 
@@ -64,7 +66,7 @@ def start_gateway(tmp_path: Path) -> Iterator[StartGateway]:
     """Starts gateways in this test's folder, with the arguments of `running` after the folder."""
     with ExitStack() as stack:
 
-        def start(*arguments: str, directory: Path = tmp_path, **options: dict[str, str]) -> RunningGateway:
+        def start(*arguments: str, directory: Path = tmp_path, **options: Any) -> RunningGateway:
             return stack.enter_context(running(directory, *arguments, **options))
 
         yield start

@@ -84,7 +84,7 @@ def open_database(kind: str, directory: Path) -> Iterator[Database]:
 def statement_log() -> Iterator[list[tuple[str, Any]]]:
     """Every statement that is handed to any database's driver meanwhile, with its parameters."""
     log: list[tuple[str, Any]] = []
-    do_execute = DefaultDialect.do_execute
+    do_execute: Any = DefaultDialect.do_execute
 
     def note(self: Any, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         log.append((statement, parameters))

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from machine import free_ports, watch_group
 
@@ -86,7 +87,7 @@ class RunningGateway:
         """Everything the process wrote so far, standard output and standard error together."""
         return "".join(self.output)
 
-    def client(self, organisation: str = "acme", **options: int) -> Client:
+    def client(self, organisation: str = "acme", **options: Any) -> Client:
         return Client(self.config, organisation, **options)
 
     def start(self) -> None:
