@@ -29,7 +29,7 @@ output = "events.log"
 [plugins.archive]
 directory = "archive"
 [plugins.sql_values]
-url = "sqlite+aiosqlite:///customers.db"
+url = "sqlite:///customers.db"
 [[plugins.sql_values.queries]]
 sql = "SELECT balance FROM customers WHERE customer_uid = :customer_uid"
 """

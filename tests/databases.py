@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import URL, Connection, CursorResult, NullPool, create_engine, make_url, text
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -38,18 +38,30 @@ class Database:
 
     def execute(self, sql: str, *rows: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run a statement as the owner of the data, once for each of `rows`, and give what it returned."""
+        return self._run(lambda connection: [connection.execute(text(sql), list(rows) or None)])
 
-        async def run() -> list[tuple[Any, ...]]:
+    def transaction(self, *statements: str) -> None:
+        """Run statements as the owner of the data, in one transaction."""
+        self._run(lambda connection: [connection.execute(text(sql)) for sql in statements])
+
+    def _run(self, work: Callable[[Connection], list[CursorResult[Any]]]) -> list[tuple[Any, ...]]:
+        def rows(connection: Connection) -> list[tuple[Any, ...]]:
+            result = work(connection)[-1]
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+        async def in_a_loop() -> list[tuple[Any, ...]]:
             engine = create_async_engine(self.url)
             try:
                 async with engine.begin() as connection:
-                    result = await connection.execute(text(sql), list(rows) or None)
-                    return [tuple(row) for row in result] if result.returns_rows else []
+                    return await connection.run_sync(rows)
             finally:
                 await engine.dispose()
 
+        if self.kind == "sqlite":
+            with create_engine(self.url, poolclass=NullPool).begin() as connection:
+                return rows(connection)
         with ThreadPoolExecutor(1) as thread:  # a test's own event loop may be running in this one
-            return thread.submit(asyncio.run, run()).result()
+            return thread.submit(asyncio.run, in_a_loop()).result()
 
 
 @contextmanager
@@ -58,7 +70,7 @@ def open_database(kind: str, directory: Path) -> Iterator[Database]:
     if kind == "sqlite":
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / "customers.db"
-        yield Database(kind, make_url(f"sqlite+aiosqlite:///{path}"), '"sqlite+aiosqlite:///customers.db"')
+        yield Database(kind, make_url(f"sqlite:///{path}"), '"sqlite:///customers.db"')
         return
     variable, default = SERVERS[kind]
     os.environ.setdefault(variable, default)

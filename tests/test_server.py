@@ -105,7 +105,7 @@ def test_what_an_idle_gateway_takes(start_gateway: StartGateway, tmp_path: Path)
     text = (
         "[plugins.logging]\n"
         '[plugins.archive]\ndirectory = "archive"\n'
-        '[plugins.sql_values]\nurl = "sqlite+aiosqlite:///customers.db"\n'
+        '[plugins.sql_values]\nurl = "sqlite:///customers.db"\n'
         '[[plugins.sql_values.queries]]\nsql = "SELECT 1 AS one"\n'
     )
     (tmp_path / "customers.db").touch()

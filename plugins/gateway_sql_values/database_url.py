@@ -1,4 +1,4 @@
-"""The database's URL as the config may hold it: never with a password in the text."""
+"""The database's URL in the config, whose text must not contain a password."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from gateway import Secret
 
 _DRIVERS: Final = {
-    "sqlite": "sqlite+aiosqlite",
+    "sqlite": "sqlite+pysqlite",
+    "sqlite+aiosqlite": "sqlite+pysqlite",  # runs in threads of the plugin's own
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
     "mysql": "mysql+asyncmy",
@@ -36,8 +37,8 @@ _ADVICE: Final = (
 
 
 class DatabaseUrl:
-    """A SQLAlchemy URL with an async driver. In TOML a text without a password, `{ file = ... }` or `{ env = ... }`;
-    a SQLite file is relative to the config's folder, and opened read-only."""
+    """A SQLAlchemy URL with an async driver, or of a SQLite file. In TOML it is a text without a password,
+    `{ file = ... }` or `{ env = ... }`. A SQLite file is relative to the config's folder, and opened read-only."""
 
     __slots__ = ("url",)
 
@@ -54,7 +55,7 @@ class DatabaseUrl:
             secret = Secret.from_config(value, directory)
             url = _parsed(secret.text().strip(), f"expected a database URL in {secret.source}")
         else:
-            raise ValueError('expected a database URL such as "sqlite+aiosqlite:///var/customers.db"')
+            raise ValueError('expected a database URL such as "sqlite:///var/customers.db"')
         url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
         _require_driver(url)
         return cls(_read_only_file(url, directory) if url.get_backend_name() == "sqlite" else url)
@@ -79,7 +80,11 @@ def _in_odbc(url: URL) -> bool:
 
 
 def _require_driver(url: URL) -> None:
-    """An engine that is not used opens nothing, but tells whether its dialect and driver are there."""
+    """`ValueError` where the dialect or its driver is not installed. Making an engine does not connect."""
+    if url.get_backend_name() == "sqlite":
+        if url.drivername != "sqlite+pysqlite":
+            raise ValueError(f"the driver of {url.drivername!r} is not supported; write 'sqlite'")
+        return
     try:
         create_async_engine(url.set(password=None, host=None, database=None, query={}))
     except NoSuchModuleError:
@@ -102,6 +107,6 @@ def file_of(url: URL) -> Path | None:
 
 def _read_only_file(url: URL, directory: Path) -> URL:
     if url.database is None or url.database in ("", ":memory:") or url.database.startswith("file:"):
-        raise ValueError('expected the path of a SQLite file, such as "sqlite+aiosqlite:///var/customers.db"')
+        raise ValueError('expected the path of a SQLite file, such as "sqlite:///var/customers.db"')
     path = quote(str((directory / url.database).absolute()))
     return url.set(database=f"file:{path}", query={**url.query, "mode": "ro", "uri": "true"})

@@ -1,19 +1,23 @@
 """The database: a bounded pool of connections, and statements sent over them.
 
 A statement goes to the driver's cursor through SQLAlchemy's pool and dialect, without its layers for results and
-transactions: a look-up is one statement of a read-only session, and takes half the time without them.
+transactions: a look-up is one statement in a read-only session, and takes half the time without them.
+
+SQLite runs in worker threads, with the synchronous driver of the standard library. A cancelled look-up leaves its
+thread to finish, at most `statement_timeout` later; there is no task of a driver that a cancellation could break.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import URL, event
+from sqlalchemy import URL, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
@@ -23,19 +27,21 @@ from gateway_sql_values.failures import DatabaseFailed, DoubtfulRow, outdated
 from gateway_sql_values.sessions import MAX_ROWS, SESSIONS, prepare_session, truncated
 from gateway_sql_values.statement import Statement
 
+T = TypeVar("T")
 CLOSING: Final = 2.0
-"""Seconds that the connections have to close in good order."""
+"""Seconds that the connections have to close gracefully."""
 
 
 class Prepared(NamedTuple):
-    """A statement in the driver's own words, and its parameters: by place (repeated as it wants them) or by name."""
+    """A statement in the driver's notation, and the names of its parameters: by position, in which a name may be
+    repeated, or by name."""
 
     sql: str
     names: tuple[str, ...]
-    by_place: bool = True
+    by_position: bool = True
 
     def bind(self, values: Mapping[str, str | None]) -> Any:
-        if self.by_place:
+        if self.by_position:
             return tuple([values[name] for name in self.names])
         return {name: values[name] for name in self.names}
 
@@ -48,8 +54,8 @@ class Rows(NamedTuple):
 
 
 class Database:
-    """Connects when first used. Durations are in seconds; a connection that was idle for longer than `ping_after` is
-    asked whether it still lives, and one older than `recycle` is replaced."""
+    """Connects when first used. Durations are in seconds. A connection that was idle for longer than `ping_after` is
+    pinged before it is used, and one older than `recycle` is replaced."""
 
     def __init__(
         self,
@@ -62,18 +68,23 @@ class Database:
         recycle: float,
     ) -> None:
         self.kind = url.get_backend_name()
-        # Where sessions are read-only a statement stands alone: no round trips for a transaction around it.
-        # Elsewhere it runs in a transaction that is never committed.
-        alone: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
-        self.engine = create_async_engine(
-            url,
-            pool_size=pool_size,
-            max_overflow=-1,  # the semaphore bounds it, and waiting for that is cheap
-            pool_use_lifo=True,
-            pool_recycle=int(recycle),
-            hide_parameters=True,
-            **(alone if self.kind in SESSIONS else {}),
-        ).sync_engine
+        options: dict[str, Any] = {
+            "pool_size": pool_size,
+            "max_overflow": -1,  # the semaphore bounds it, and waiting for that is cheap
+            "pool_use_lifo": True,
+            "pool_recycle": int(recycle),
+            "hide_parameters": True,
+        }
+        if self.kind in SESSIONS:
+            # A read-only session needs no transaction, which saves its round trips. Elsewhere a statement runs in a
+            # transaction that is never committed.
+            options |= {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+        self._threads: ThreadPoolExecutor | None = None
+        if self.kind == "sqlite":
+            self._threads = ThreadPoolExecutor(pool_size, "sqlite")
+            self.engine = create_engine(url, **options)
+        else:
+            self.engine = create_async_engine(url, **options).sync_engine
         self._free = asyncio.Semaphore(pool_size)
         self._pool_timeout = pool_timeout
         self._statement_timeout = statement_timeout
@@ -91,32 +102,40 @@ class Database:
         """The statement as this database's driver takes it."""
         compiled: Any = statement.clause.compile(dialect=self.engine.dialect)
         if compiled.positiontup is None:
-            return Prepared(str(compiled), tuple(statement.parameters), by_place=False)
+            return Prepared(str(compiled), tuple(statement.parameters), by_position=False)
         return Prepared(str(compiled), tuple(compiled.positiontup))
 
     async def fetch(self, statement: Prepared, values: Mapping[str, str | None]) -> Rows:
-        """Run it. `DatabaseFailed` says why not, `TimeoutError` that no connection came free, `DoubtfulRow` that
-        what it found is nobody's.
+        """Run it. `DatabaseFailed` where that fails, `TimeoutError` where no connection comes free within
+        `pool_timeout`, `DoubtfulRow` where the database matched a row loosely.
 
-        Reading may be repeated: a connection that turns out to be gone costs a second try, not the answer.
+        A read may be repeated: where the connection turns out to be gone, a new one is tried once.
         """
         parameters = statement.bind(values)
         await self._connection_free()
         try:
-            return await greenlet_spawn(self._fetch, statement.sql, parameters)
+            return await self._run(self._fetch, statement.sql, parameters)
         except DatabaseFailed as error:
             if not error.gone:
                 raise
-            return await greenlet_spawn(self._fetch, statement.sql, parameters)
+            return await self._run(self._fetch, statement.sql, parameters)
         finally:
             self._free.release()
 
     async def close(self) -> None:
-        """Close the connections; a database that does not answer holds up nothing."""
-        closing = asyncio.ensure_future(greenlet_spawn(self.engine.dispose))
+        """Close the connections. Waits at most `CLOSING` seconds for the database."""
+        closing = asyncio.ensure_future(self._run(self.engine.dispose))
         await asyncio.wait((closing,), timeout=CLOSING)
         if not closing.done():
             closing.cancel()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: Callable[..., T], *args: Any) -> T:
+        """Run code that talks to the database without blocking the event loop."""
+        if self._threads is None:
+            return await greenlet_spawn(work, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     async def _connection_free(self) -> None:
         if self._free.locked():
@@ -139,7 +158,7 @@ class Database:
             doubtful = bool(found.rows) and truncated(self.kind, connection)
         except Exception as error:
             raise self._failed(error, connection) from None
-        except BaseException:  # cancelled in the middle of an answer
+        except BaseException:  # cancelled while the database was answering
             connection.invalidate()
             raise
         connection.close()
@@ -151,7 +170,7 @@ class Database:
         dialect = self.engine.dialect
         sound = isinstance(error, dialect.loaded_dbapi.Error | UnicodeEncodeError)
         gone = not sound or outdated(error) or dialect.is_disconnect(error, connection.dbapi_connection, None)
-        if gone:  # and so are most likely all that were opened before
+        if gone:  # then those opened before it are most likely gone, too
             self._suspect_before = time.monotonic()
             connection.invalidate(error)
         else:
@@ -159,11 +178,11 @@ class Database:
         return DatabaseFailed(error, gone)
 
     def _note_file(self, dialect: Any, record: Any, arguments: Any, options: Any) -> None:
-        """Before it is opened, so that one that is replaced meanwhile is noticed."""
+        """Runs before a connection is made, so that a file replaced in between is noticed."""
         record.info["file"] = _identity(self._file)
 
     def _look_at(self, connection: Any, record: Any, proxy: Any) -> None:
-        """Before a connection is used: one that may be dead is asked, or replaced at once."""
+        """Runs before a connection is used: one that may be dead is pinged, one that is outdated is replaced."""
         info = record.info
         if info["opened"] < self._suspect_before or info["file"] != _identity(self._file):
             raise DisconnectionError
@@ -178,7 +197,7 @@ class Database:
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
-    """Which file the path names just now; None where it names none."""
+    """Device and inode of the file at this path; None where there is none."""
     if path is None:
         return None
     try:

@@ -20,7 +20,7 @@ _LEARNING: Final = 2.0
 """Seconds that a start waits for the database to tell the statements' columns."""
 MARGIN: Final = 0.05
 """Seconds before the answer is too late at which slow statements are given up, so that the others' fields are told."""
-QUIET: Final = {"asyncmy": logging.ERROR, "aiosqlite": logging.WARNING, "sqlalchemy.engine": logging.WARNING}
+QUIET: Final = {"asyncmy": logging.ERROR, "sqlalchemy.engine": logging.WARNING}
 """Loggers that would quote parameters or rows, which are customers' data, and the level at which they do not."""
 
 

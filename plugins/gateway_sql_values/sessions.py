@@ -1,4 +1,4 @@
-"""What each database is told when a session begins: read only, do not run on, send no more than is needed."""
+"""Settings of each database's sessions: read-only, with a time limit for statements, and few rows."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any, Final
 
 MAX_ROWS: Final = 2
-"""Rows that are wanted: the second one only tells that the first is not the only one."""
-_STEPS: Final = 10_000  # of SQLite's virtual machine between two looks at the clock
+"""Rows to fetch: a second one tells that several customers match."""
+_STEPS: Final = 10_000  # instructions of SQLite's virtual machine between two looks at the clock
 _TRUNCATED: Final = {1265, 1292, 1366, 1411, 1918}
 
 
 def prepare_session(kind: str, statement_timeout: float, connection: Any, record: Any) -> None:
-    """For a new DBAPI connection and its pool record; runs in a greenlet."""
+    """Set up a new DBAPI connection with its pool record; for async drivers this runs in a greenlet."""
     if kind in SESSIONS:
         SESSIONS[kind](statement_timeout, connection, record)
 
@@ -23,7 +23,7 @@ def prepare_session(kind: str, statement_timeout: float, connection: Any, record
 def _sqlite(statement_timeout: float, connection: Any, record: Any) -> None:
     _execute(connection, "PRAGMA query_only = ON", f"PRAGMA busy_timeout = {_milliseconds(statement_timeout)}")
     late = partial(_is_late, record.info)
-    connection.run_async(lambda driver: driver.set_progress_handler(late, _STEPS))
+    connection.set_progress_handler(late, _STEPS)
 
 
 def _is_late(info: dict[str, Any]) -> bool:
@@ -36,7 +36,7 @@ def _postgresql(statement_timeout: float, connection: Any, record: Any) -> None:
         "SET default_transaction_read_only = on",
         f"SET statement_timeout = {_milliseconds(statement_timeout)}",
     )
-    # The driver makes a double of a `real`, which shows digits that are not in it.
+    # The driver converts a `real` to a double, which shows digits that the `real` does not have.
     connection.run_async(
         lambda driver: driver.set_type_codec("float4", schema="pg_catalog", encoder=str, decoder=Decimal)
     )
@@ -76,11 +76,11 @@ SESSIONS: Final[dict[str, Callable[[float, Any, Any], None]]] = {
     "mysql": _mysql,
     "mariadb": _mysql,
 }
-"""The databases whose sessions are read-only by a setting; on others the role alone can see to it."""
+"""The databases with read-only sessions. On others only the role's privileges prevent writes."""
 
 
 def truncated(kind: str, connection: Any) -> bool:
-    """Whether MySQL had to cut a text to make a number or a date of it: `'123abc'` finds customer 123 then."""
+    """Whether MySQL cut a text to convert it to a number or a date: then `'123abc'` finds customer 123."""
     if kind not in ("mysql", "mariadb"):
         return False
     if getattr(getattr(connection.driver_connection, "_result", None), "warning_count", None) == 0:

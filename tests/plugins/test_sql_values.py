@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,6 +199,51 @@ async def test_a_uuid_and_a_truth_are_texts_too(tmp_path: Path) -> None:
                 "at": "2026-09-01T08:00:00+00:00",
             }
             assert problem_of(await ask(values, "list", "nan")) == (502, ["list", "nan"])
+
+
+class Held:
+    """SQLite connections that block: in their making, or in their first statement, until `release`."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.reached = threading.Event()
+        self.release = threading.Event()
+
+    def connect(self, *args: Any, **options: Any) -> sqlite3.Connection:
+        held = self
+
+        class Connection(sqlite3.Connection):
+            def commit(self) -> None:
+                held.wait("statement")
+                super().commit()
+
+        self.wait("connection")
+        return sqlite3.Connection(*args, **options) if self.place == "connection" else Connection(*args, **options)
+
+    def wait(self, place: str) -> None:
+        if place == self.place:
+            self.reached.set()
+            assert self.release.wait(60)
+
+
+@pytest.mark.parametrize("place", ["connection", "statement"])
+async def test_a_look_up_that_is_cancelled_leaves_no_task(
+    sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Its thread goes on, but nothing in the event loop waits for it, and the plugin shuts down."""
+    sqlite.execute(f"CREATE TABLE {sqlite.table} ({COLUMNS})")
+    held = Held(place)
+    before = asyncio.all_tasks()
+    text = configured(sqlite, BY_UID + '\nfields = ["balance"]', values='[values]\ndeadline = "100ms"')
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3.dbapi2, "connect", held.connect)
+        try:
+            async with running(tmp_path, text) as (values, _):
+                assert problem_of(await ask(values, "balance")) == (504, ["balance"])
+                assert held.reached.wait(60)
+            assert asyncio.all_tasks() == before
+        finally:
+            held.release.set()
 
 
 async def test_a_text_that_is_no_number_finds_no_number(tmp_path: Path) -> None:
@@ -533,8 +579,8 @@ def test_check_says_when_there_is_no_database(sqlite: Database, tmp_path: Path) 
         ('"postgresql://gateway@db/crm?password=hunter2"', "a password must not stand in the config file"),
         ('"mssql+aioodbc:///?odbc_connect=Driver%3DX%3BPWD%3Dhunter2"', "a password must not stand in the config file"),
         ('"hunter2"', 'expected a database URL such as "postgresql+asyncpg://user@host/database"'),
-        ("7", 'expected a database URL such as "sqlite+aiosqlite:///var/customers.db"'),
-        ('"sqlite+pysqlite:///x.db"', "the driver of 'sqlite+pysqlite' is not async; use 'sqlite+aiosqlite'"),
+        ("7", 'expected a database URL such as "sqlite:///var/customers.db"'),
+        ('"sqlite+pysqlcipher:///x.db"', "the driver of 'sqlite+pysqlcipher' is not supported; write 'sqlite'"),
         ('"sqlite://"', "expected the path of a SQLite file"),
         ('"nosuch://host/x"', "SQLAlchemy knows no database 'nosuch'"),
         ('"oracle://gateway@db/crm"', 'the driver oracledb is not installed; pip install "webio-gateway[oracle]"'),

@@ -16,8 +16,6 @@ from asking import Knows, ask, asking, problem_of, running, values_of
 from databases import KINDS, Database, open_database
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway import CustomValueRequest, SeveralCustomers
 
@@ -148,7 +146,7 @@ def customers(directory: Path) -> None:
 def instances(**statements: str) -> str:
     """Instances of sql_values by name, with a statement each."""
     return "".join(
-        f'[plugins.{name}]\nuse = "sql_values"\nurl = "sqlite+aiosqlite:///customers.db"\n'
+        f'[plugins.{name}]\nuse = "sql_values"\nurl = "sqlite:///customers.db"\n'
         f'[[plugins.{name}.queries]]\nsql = "{sql}"\n'
         for name, sql in statements.items()
     )
@@ -212,16 +210,13 @@ async def test_a_customer_who_is_renamed_meanwhile_is_never_half_another(databas
     pairs = {("500", "of 500"), ("500", "of 501")}
 
     async def rename(done: asyncio.Event) -> None:
-        engine = create_async_engine(database.url)
-        step = "UPDATE {} SET uid = '{}' WHERE uid = '{}'"
+        steps = [("tmp", "500"), ("500", "501"), ("501", "tmp")]
+        swap = [f"UPDATE {database.table} SET uid = '{new}' WHERE uid = '{old}'" for new, old in steps]
         try:
             for _ in range(20):
-                async with engine.begin() as connection:
-                    for new, old in (("tmp", "500"), ("500", "501"), ("501", "tmp")):
-                        await connection.execute(text(step.format(database.table, new, old)))
+                await asyncio.to_thread(database.transaction, *swap)
         finally:
             done.set()
-            await engine.dispose()
 
     async with running(tmp_path, configured(database)) as (values, _):
         done, seen = asyncio.Event(), set()
