@@ -59,31 +59,10 @@ def fastapi_sqlite(path: str, secret: bytes) -> Any:
 
 
 def serve(app: Any, port: int) -> None:
-    """With the gateway's own Granian settings, so that only the application differs."""
-    from functools import partial
+    """On uvicorn with httptools and uvloop, which the gateway uses too, without an access log."""
+    import uvicorn
 
-    from granian.constants import HTTPModes, Interfaces, Loops
-    from granian.http import HTTP1Settings
-    from granian.server.mp import MPServer
-
-    server = MPServer(
-        "floor",
-        address="127.0.0.1",
-        port=port,
-        interface=Interfaces.ASGI,
-        loop=Loops.auto,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=5_000),
-        websockets=False,
-        backlog=16_384,
-        backpressure=16_384,
-        log_enabled=False,
-    )
-    server.serve(target_loader=partial(_same, app), wrap_loader=False)
-
-
-def _same(app: Any) -> Any:
-    return app
+    uvicorn.run(app, port=port, access_log=False, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -52,10 +52,10 @@ class Gateway:
             raise
         self._only = only
 
-    def hurry(self) -> None:
-        """The end is near: bodies that stall are given up, and plugins get nothing new, while the requests that are on
-        their way are still answered."""
-        self.receiver.hurry()
+    def drain(self) -> None:
+        """Prepare for `stop`: bodies that stall are refused soon, and plugins get no new events, while the requests
+        that are on their way are still answered."""
+        self.receiver.drain()
         if self._draining is None:
             self._draining = asyncio.create_task(self.delivery.stop(DRAIN_SECONDS))
 

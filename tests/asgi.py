@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from litestar import Litestar
 from running import write_config
 
 from gateway.config.load import load_config
@@ -99,9 +98,9 @@ def scope_of(method: str, path: str, query: bytes, headers: Headers, client: str
 class InProcess:
     """A gateway that runs in this process."""
 
-    def __init__(self, config: Config, app: Litestar, gateway: Gateway) -> None:
+    def __init__(self, config: Config, gateway: Gateway) -> None:
         self.config = config
-        self.app = app
+        self.app = create_app(gateway)
         self.gateway = gateway
         self.admin = create_admin(gateway)
         self.tokens = {name: mint(settings).encode() for name, settings in config.organisations.items()}
@@ -157,16 +156,12 @@ async def in_process(
     path = write_config(directory, text)
     path.write_text(path.read_text().replace("[admin]\n", f"[admin]\n{admin}"))
     config = load_config(path)
-    started: list[Gateway] = []
-
-    @asynccontextmanager
-    async def around(gateway: Gateway) -> AsyncIterator[None]:
-        started.append(gateway)
-        yield
-
-    app = create_app(config, plugins(config), around=around)
-    async with app.lifespan():
-        yield InProcess(config, app, started[0])
+    gateway = Gateway(config, plugins(config))
+    await gateway.start(lambda failure: None)
+    try:
+        yield InProcess(config, gateway)
+    finally:
+        await gateway.stop()
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:

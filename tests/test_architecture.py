@@ -19,7 +19,7 @@ from gateway.plugin_host.bind import HOOK_NAMES
 
 ROOT = Path(gateway.__file__).parent.parent
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py"))
-SERVER_LIBRARIES = {"litestar", "granian", "uvicorn", "starlette"}
+SERVER_LIBRARIES = {"litestar", "uvicorn", "starlette"}
 
 
 class Import(NamedTuple):
@@ -129,8 +129,8 @@ def test_imports_point_one_way() -> None:
         ),
         ("gateway.config", {"gateway.plugin_host.load", "gateway.hookspecs", "gateway.journal", "gateway.cli"}),
         ("gateway.http.tokens", {"gateway.http.receiver", "gateway.http.app", "gateway.cli"}),
-        ("gateway.http.app", {"gateway.serving.server", "gateway.cli"}),
-        ("gateway.serving.server", {"gateway.cli"}),
+        ("gateway.http.app", {"gateway.serving", "gateway.cli"}),
+        ("gateway.serving", {"gateway.cli"}),
     ],
 )
 def test_the_way_of_an_event_is_the_order_of_imports(package: str, forbidden: set[str]) -> None:
@@ -143,15 +143,14 @@ def test_the_way_of_an_event_is_the_order_of_imports(package: str, forbidden: se
 
 
 def test_only_the_outermost_modules_know_the_servers() -> None:
-    """Litestar, Granian and uvicorn are in the few modules that serve."""
+    """Litestar and uvicorn are in the few modules that serve."""
     knowing = {name for name in GATEWAY if libraries(name) & SERVER_LIBRARIES}
     assert knowing <= {
         "gateway.http.app",
         "gateway.http.admin",
         "gateway.http.access",
-        "gateway.serving.listeners",
-        "gateway.serving.server",
-        "gateway.serving.supervisor",
+        "gateway.serving.listener",
+        "gateway.serving.protocol",
         *(name for name in GATEWAY if name.startswith("gateway.dashboard")),
     }
 

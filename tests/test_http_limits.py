@@ -411,10 +411,7 @@ FRAMES: dict[str, tuple[bytes, bytes]] = {
 
 
 GOOD_FRAMES = {
-    "chunked and Content-Length",
-    "Content-Length twice",
     "chunked after a tab",
-    "identity, then chunked",
     "a chunk with an extension",
     "a trailer",
     "upgrade to HTTP/2",
@@ -439,23 +436,11 @@ def test_never_two_events_out_of_one_request(served: Served, frame: str) -> None
 
 
 def test_content_length_with_chunks_ends_the_connection(served: Served) -> None:
-    """The classic of request smuggling: with both, the body is read as chunks, and nothing after it is served."""
+    """The classic of request smuggling: a request with both is refused, and nothing after it is served."""
     headers = b"Content-Length: 4\r\nTransfer-Encoding: chunked"
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)
-    with served.keeps(1):
-        answer = served.talk(served.requests.head(headers) + body + served.requests.post())
-    assert answer.statuses == [200]
-    assert answer.closed
-
-
-@pytest.mark.parametrize("first", ["Content-Length", "Transfer-Encoding"])
-def test_with_both_the_chunks_are_the_body(served: Served, first: str) -> None:
-    """All of them: a Content-Length that ends after the first one does not make that one an event."""
-    lengths = [b"Content-Length: %d" % len(EVENT), b"Transfer-Encoding: chunked"]
-    head = served.requests.head(*(lengths if first == "Content-Length" else reversed(lengths)))
-    chunk = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
     with served.keeps(0):
-        answer = served.talk(head, 0.05, chunk, 0.05, b"3\r\nxxx\r\n0\r\n\r\n", wait=5)
+        answer = served.talk(served.requests.head(headers) + body + served.requests.post())
     assert answer.statuses == [400]
     assert answer.closed
 
@@ -474,12 +459,12 @@ def test_pipelining_keeps_its_order(served: Served) -> None:
 @pytest.mark.parametrize(
     ("data", "statuses"),
     [
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", [400]),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", [400]),
         (b"GET /webio\r\n\r\n", [400]),
         (b"GET /webio HTTP/9.9\r\n\r\n", [400]),
         (b"GET  /webio HTTP/1.1\r\n\r\n", [400]),
-        (b"GET /webio HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", [401]),
+        (b"GET /webio HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", [400]),
         (b"GET /\xff HTTP/1.1\r\n\r\n", [400]),
         (b"\r\n\r\n\0\0\0", [400]),
     ],
@@ -522,7 +507,7 @@ def test_slow_headers_end(served: Served) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [end.statuses for end in ends] == [[]] * 4
+    assert sorted(end.statuses for end in ends) == [[], [408], [408], [408]]
     assert all(end.closed and 4 < end.seconds < 8 for end in ends), ends
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -23,7 +22,6 @@ from raw_http import CLOSE, EVENT, Raw, Requests, talk
 from running import GATEWAY, RunningGateway, eventually, on_a_terminal, run_cli, running, write_config, write_plugin
 
 from gateway.config.load import load_config
-from gateway.serving.server import serve
 
 StartGateway = Callable[..., RunningGateway]
 
@@ -40,26 +38,13 @@ SLOW_PROVIDER = """
 """
 
 
-Refused = Callable[[Path], str]
-
-
-@pytest.fixture
-def refused(capfd: pytest.CaptureFixture[str]) -> Iterator[Refused]:
-    """Serve a config that cannot be served: exit code 1, and one sentence, which is returned."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-
-    def refused(config: Path) -> str:
-        assert serve(load_config(config)) == 1
-        out, err = capfd.readouterr()
-        assert out == ""
-        assert err.startswith("gateway: ")
-        assert err.count("\n") == 1
-        return err.removeprefix("gateway: ").rstrip()
-
-    yield refused
-    root.handlers[:] = handlers
-    root.setLevel(level)
+def refused(config: Path) -> str:
+    """Run a config that cannot be served: exit code 1, and one sentence, which is returned."""
+    result = run_cli(["run", "-c", config])
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("gateway: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("gateway: ").rstrip()
 
 
 def keeps(gateway: RunningGateway) -> str:
@@ -120,7 +105,7 @@ def test_what_an_idle_gateway_takes(start_gateway: StartGateway, tmp_path: Path)
 
 
 @pytest.mark.parametrize("listener", ["server", "admin"])
-def test_a_port_in_use(tmp_path: Path, refused: Refused, listener: str) -> None:
+def test_a_port_in_use(tmp_path: Path, listener: str) -> None:
     """One sentence that names the address, exit 1."""
     config = write_config(tmp_path)
     port = getattr(load_config(config), listener).port
@@ -128,14 +113,14 @@ def test_a_port_in_use(tmp_path: Path, refused: Refused, listener: str) -> None:
         assert refused(config) == f"127.0.0.1:{port} is in use by another process"
 
 
-def test_the_ports_of_a_running_gateway(idle: RunningGateway, tmp_path: Path, refused: Refused) -> None:
+def test_the_ports_of_a_running_gateway(idle: RunningGateway, tmp_path: Path) -> None:
     """Its public port is not shared, although its server would; the journal does not matter here."""
     config = write_config(tmp_path)
     config.write_text(re.sub(r"(\[server\]\nport = )\d+", rf"\g<1>{idle.config.server.port}", config.read_text()))
     assert refused(config) == f"127.0.0.1:{idle.config.server.port} is in use by another process"
 
 
-def test_a_second_gateway_on_the_same_journal(idle: RunningGateway, tmp_path: Path, refused: Refused) -> None:
+def test_a_second_gateway_on_the_same_journal(idle: RunningGateway, tmp_path: Path) -> None:
     """Refused with a sentence that names the first one's process, also with the very same config, whose ports are
     in use, too; the first one does not notice."""
     journal, first = idle.config.journal.path, idle.process.pid
@@ -153,7 +138,7 @@ def test_a_host_may_be_a_name(start_gateway: StartGateway) -> None:
     keeps(gateway)
 
 
-def test_a_host_that_is_not_here(tmp_path: Path, refused: Refused) -> None:
+def test_a_host_that_is_not_here(tmp_path: Path) -> None:
     """A name that nobody knows, or an address of another machine: one sentence, exit 1."""
     config = write_config(tmp_path, 'host = "nobody.invalid"\n')
     assert refused(config) == "nobody.invalid is no name or address that this machine knows"

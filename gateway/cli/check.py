@@ -47,8 +47,8 @@ def command(offline: bool, config_path: Path, as_json: bool) -> None:
 
 def examine(config_path: Path, offline: bool) -> tuple[list[Problem], list[Problem]]:
     """The errors and the warnings of every level. What could only follow from a fault already found is not told."""
-    from gateway.cli.wiring import wire
     from gateway.config.convert import ConfigError
+    from gateway.preflight import wire
 
     try:
         config, plugins, values, fields, wiring, warnings = wire(config_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def command(config_path: Path) -> None:
       gateway run
       gateway run -c /etc/webio-gateway/config.toml
     """
-    from gateway.cli.wiring import sound_config
-    from gateway.serving.server import serve
-
-    sys.exit(serve(sound_config(config_path)))
+    sys.stdout.flush()
+    supervisor = Path(__file__).parents[1] / "serving" / "supervisor.py"
+    # This process becomes the supervisor, with nothing of the gateway or of this command left in its memory.
+    os.execv(sys.executable, [sys.executable, "-I", "-S", str(supervisor), str(config_path)])  # noqa: S606

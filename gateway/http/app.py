@@ -5,19 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from litestar import Litestar, Request, Response, asgi
 from litestar.exceptions import HTTPException
 from litestar.types import Receive, Scope, Send
 
-from gateway.config.tables import Config
 from gateway.http.problems import answer, problem
-from gateway.http.receiver import Receiver, places
-from gateway.journal.interface import JournalFailed
-from gateway.plugin_host.load import Plugin
+from gateway.http.receiver import Receiver
 from gateway.service import Gateway
 
 log = logging.getLogger("gateway.app")
@@ -25,7 +20,6 @@ PROBLEM = "application/problem+json"
 WRONG = "Something went wrong here."
 _PLAIN = re.compile(r"[A-Za-z0-9/._~-]*", re.ASCII)
 _PRIVATE = re.compile(r"\d{5,}|[^/]{33,}")
-Around = Callable[[Gateway], AbstractAsyncContextManager[None]]
 
 
 class WebhookApp(Litestar):
@@ -47,39 +41,13 @@ class WebhookApp(Litestar):
                 await answer(send, 503, PROBLEM.encode(), body)
 
 
-def create_app(
-    config: Config,
-    plugins: Sequence[Plugin],
-    *,
-    around: Around | None = None,
-    on_failure: Callable[[JournalFailed], None] = lambda failure: None,
-    on_start_failure: Callable[[Exception], None] = lambda error: None,
-) -> Litestar:
-    """The application; its lifespan starts and stops the gateway. `around` is entered once that has started, for the
-    admin listener. `on_failure` is called when a commit failed and the process has to end, `on_start_failure` when
-    the gateway did not start."""
-    gateway = Gateway(config, plugins)
+def create_app(gateway: Gateway) -> Litestar:
+    """The public application of a gateway."""
     receiver = gateway.receiver
 
-    @asgi(list(places(config.server.path)), copy_scope=False)
+    @asgi(list(receiver.places), copy_scope=False)
     async def webio(scope: Scope, receive: Receive, send: Send) -> None:
         await receiver(scope, receive, send)
-
-    @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        try:
-            await gateway.start(on_failure)
-        except Exception as error:
-            on_start_failure(error)
-            raise
-        try:
-            if around is None:
-                yield
-            else:
-                async with around(gateway):
-                    yield
-        finally:
-            await gateway.stop()
 
     def refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
         """What Litestar refuses by itself: paths that there are not, and a Host header that is none."""
@@ -92,7 +60,6 @@ def create_app(
 
     app = WebhookApp(
         [webio],
-        lifespan=[lifespan],
         exception_handlers={HTTPException: refused, Exception: _unexpected},
         openapi_config=None,
         logging_config=None,

@@ -34,8 +34,8 @@ class BodyReader:
         self._late: set[asyncio.Task[Any]] = set()
         self._sweeping = False
 
-    def hurry(self, seconds: float) -> None:
-        """From now on a body has only so long, also one that is on its way already."""
+    def drain(self, seconds: float) -> None:
+        """From now on a body has at most `seconds`, also one that is on its way already."""
         self._timeout = min(self._timeout, seconds)
         loop = asyncio.get_running_loop()
         loop.call_later(seconds, self._sweep, loop)

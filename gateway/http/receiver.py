@@ -128,9 +128,9 @@ class Receiver:
             self._complain(scope, reply.status, "values", reply.reason())
         await answer(send, reply.status, reply.media_type.encode(), reply.body)
 
-    def hurry(self) -> None:
-        """The gateway is about to stop, and waits for the requests that are on their way."""
-        self._bodies.hurry(LAST_BODIES)
+    def drain(self) -> None:
+        """Give the bodies that are on their way `LAST_BODIES` seconds: the gateway waits for their requests."""
+        self._bodies.drain(LAST_BODIES)
 
     def note(self, scope: Any, status: int, reason: str, sentence: str) -> None:
         """Count a refusal and tell the operator of it. `reason` is one of a closed set."""

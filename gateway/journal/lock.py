@@ -34,9 +34,11 @@ class Holder(NamedTuple):
 class JournalLock:
     """Held from `take` until `release` or the end of the process and of those it forked."""
 
-    def __init__(self, journal: Path, name: str = GATEWAY) -> None:
+    def __init__(self, journal: Path, name: str = GATEWAY, process: int | None = None) -> None:
+        """`process` is the process id to stop in order to get the journal; by default this process."""
         self._journal = journal
         self._name = name
+        self._process = process or os.getpid()
         self.path = journal.with_name(journal.name + ".lock")
         self._descriptor = -1
 
@@ -61,7 +63,7 @@ class JournalLock:
             asked = os.pwrite(descriptor, _WANTED, _WHO_BYTES) > 0
             time.sleep(0.02)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {self._name}\n".encode(), 0)
+        os.pwrite(descriptor, f"{self._process} {self._name}\n".encode(), 0)
         self._descriptor = descriptor
         return self
 

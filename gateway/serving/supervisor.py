@@ -1,76 +1,165 @@
-"""The process that watches over the worker's: Granian's supervisor with our own rules."""
+"""The supervisor: the process that `gateway run` becomes. It starts the worker, holds the worker's listening sockets,
+passes signals on, and starts a worker that died again.
+
+It runs as a script under `python -I -S` and imports nothing of the gateway: it needs little memory, and no fault of
+the application can end it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
+import select
 import signal
+import socket
+import sys
 import time
-from typing import Any, Final
+from typing import Final
 
-from granian.server.mp import MPServer
-
-log = logging.getLogger("gateway.supervisor")
-
-HURRY: Final = signal.SIGUSR1
-"""Tells the worker that SIGTERM comes next: Granian waits for the requests that are on their way, however slow."""
+EXIT_CONFIG: Final = 78
 EXIT_START: Final = 71
-"""The worker could not start. The first one need not try again; one that takes the place of another has to."""
+"""The worker could not start. The first worker is not started again; one that replaces another worker is."""
 EXIT_JOURNAL: Final = 74
-"""A commit failed; what is durable is unknown, so nothing may go on."""
+"""A commit failed. What is on disk is not known, so no worker may go on."""
+STOP_SECONDS: Final = 9.0
+"""The time from the first signal to SIGKILL."""
 QUICK_DEATH: Final = 5.0
 LONGEST_PAUSE: Final = 5.0
+JSON_LOG: Final = b"j"
+TEXT_LOG: Final = b"t"
+"""What the worker sends with its sockets: the format of the log."""
 
 
-class Supervisor(MPServer):
-    """A worker that died is started again, with growing pauses when it dies quickly; not where another try is no
-    use. A second signal ends everything at once."""
+class Supervisor:
+    """Keeps one worker running until a signal comes, or until another try cannot help."""
 
-    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        if self.interrupt_signal:
-            for worker in self.wrks:
-                worker.kill()  # type: ignore[no-untyped-call]
-            os._exit(1)
-        for worker in self.wrks:
-            worker.interrupt_by_parent = True  # it may end before it is told to: the terminal told it, too
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.inner.pid, HURRY)
-        super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
+    def __init__(self, config: str) -> None:
+        self._config = config
+        self._worker = 0
+        self._control: socket.socket | None = None
+        self._sockets: list[int] = []
+        self._json = False
+        self._stop_by: float | None = None
+        self._signals, self._wakeup = socket.socketpair()
 
-    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
+    def run(self) -> int:
+        """The exit code of `gateway run`."""
+        self._signals.setblocking(False)
+        self._wakeup.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         pause, first = 0.0, True
         while True:
-            self.main_loop_interrupt.wait()
-            self.main_loop_interrupt.clear()
-            if self.interrupt_signal:
-                return
-            if not self.interrupt_children:
-                continue
-            dead = self.wrks.pop()
-            code = dead.inner.exitcode
-            if code == EXIT_JOURNAL or (first and code == EXIT_START):
-                return
+            born = time.monotonic()
+            self._start_worker()
+            code = self._wait_for_worker()
+            if code == EXIT_JOURNAL:
+                return 1
+            if first and code in (EXIT_START, EXIT_CONFIG):
+                return EXIT_CONFIG if code == EXIT_CONFIG else 1
+            if self._stopping():
+                return 0
             first = False
-            lived = time.monotonic() - dead.birth
-            pause = min(LONGEST_PAUSE, pause * 2 + 0.1) if lived < QUICK_DEATH else 0.0
-            log.error("the worker process died (%s); starting it again", _death(code))
-            interrupted = pause and self._interrupted_within(pause)
-            self.interrupt_children.clear()
-            if interrupted:
-                return
-            worker = self._spawn_worker(idx=0, target=spawn_target, callback_loader=target_loader)
-            worker.start()  # type: ignore[no-untyped-call]
-            self.wrks.append(worker)
+            pause = min(LONGEST_PAUSE, pause * 2 + 0.1) if time.monotonic() - born < QUICK_DEATH else 0.0
+            self._log_error(f"the worker process died ({describe_exit(code)}); starting it again")
+            resume_at = time.monotonic() + pause
+            while (left := resume_at - time.monotonic()) > 0:
+                self._handle_signals(left)
+                if self._stopping():
+                    return 0
 
-    def _interrupted_within(self, seconds: float) -> bool:
-        self.main_loop_interrupt.wait(seconds)
-        return bool(self.interrupt_signal)
+    def _start_worker(self) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        passed = [theirs.fileno(), *self._sockets]
+        for descriptor in passed:
+            os.set_inheritable(descriptor, True)
+        module = ["-P", "-m", "gateway.serving.worker"]
+        command = [sys.executable, *module, self._config, str(os.getpid()), *map(str, passed)]
+        # The worker unblocks the signals once it can handle them, so that none ends it halfway through its start.
+        blocked = (signal.SIGTERM, signal.SIGINT)
+        self._worker = os.posix_spawn(sys.executable, command, os.environ, setsigmask=blocked)
+        theirs.close()
+        self._control = ours
+
+    def _wait_for_worker(self) -> int:
+        """Pass signals on until the worker has ended; its exit code, or the negative number of the signal."""
+        while True:
+            timeout = None if self._stop_by is None else max(0.0, self._stop_by - time.monotonic())
+            self._handle_signals(timeout)
+            if self._stop_by is not None and time.monotonic() >= self._stop_by:
+                self._log_error(f"the worker process did not stop within {STOP_SECONDS:g} s; killing it")
+                self._stop_by += STOP_SECONDS
+                os.kill(self._worker, signal.SIGKILL)
+            pid, status = os.waitpid(self._worker, os.WNOHANG)
+            if pid:
+                self._worker = 0
+                self._receive_sockets()
+                if self._control is not None:
+                    self._control.close()
+                    self._control = None
+                return os.waitstatus_to_exitcode(status)
+
+    def _handle_signals(self, timeout: float | None) -> None:
+        """Wait for a signal or for the worker's sockets, at most `timeout` seconds."""
+        watched = [self._signals] if self._control is None else [self._signals, self._control]
+        readable, _, _ = select.select(watched, (), (), timeout)
+        if self._control in readable:
+            self._receive_sockets()
+        if self._signals in readable:
+            for number in self._signals.recv(4096):
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    self._stop()
+
+    def _receive_sockets(self) -> None:
+        """Take over the sockets that the first worker listens on, so that no port is free between two workers."""
+        if self._control is None:
+            return
+        with contextlib.suppress(BlockingIOError):
+            data, descriptors, _, _ = socket.recv_fds(self._control, 1, 2)
+            if not data:
+                self._control.close()
+                self._control = None
+            elif descriptors:
+                self._sockets, self._json = descriptors, data == JSON_LOG
+
+    def _stop(self) -> None:
+        """The first signal asks the worker to drain, the second ends everything at once."""
+        if self._stop_by is not None:
+            if self._worker:
+                os.kill(self._worker, signal.SIGKILL)
+            os._exit(1)
+        self._stop_by = time.monotonic() + STOP_SECONDS
+        while self._sockets:
+            os.close(self._sockets.pop())
+        if self._worker:
+            os.kill(self._worker, signal.SIGTERM)
+
+    def _stopping(self) -> bool:
+        return self._stop_by is not None
+
+    def _log_error(self, message: str) -> None:
+        """A line in the format of the gateway's log."""
+        now = time.time()
+        when = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"
+        name = "gateway.supervisor"
+        if self._json:
+            line = f'{{"time":"{when}","level":"error","logger":"{name}","message":"{message}"}}'
+        else:
+            line = f"{when} error    {name}: {message}"
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _death(code: int | None) -> str:
-    if code is None or code >= 0:
+def describe_exit(code: int) -> str:
+    """An exit code, or the name of the signal that ended a process."""
+    if code >= 0:
         return f"exit code {code}"
     with contextlib.suppress(ValueError):  # a real-time signal has no name
         return signal.Signals(-code).name
     return f"signal {-code}"
+
+
+if __name__ == "__main__":
+    sys.exit(Supervisor(sys.argv[1]).run())

@@ -19,7 +19,7 @@ from gateway.cli import SECTIONS, cli
 from gateway.config.convert import ConfigError, Problem
 
 COMMANDS = [name for section in SECTIONS.values() for name in section]
-HEAVY = {"litestar", "sqlalchemy", "rich", "httpx", "granian", "apsw", "asyncio", "jwt", "gateway.config.load"}
+HEAVY = {"litestar", "sqlalchemy", "rich", "httpx", "uvicorn", "apsw", "asyncio", "jwt", "gateway.config.load"}
 
 
 def every_command() -> list[tuple[str, click.Command]]:

@@ -1,4 +1,4 @@
-"""The first two levels of a check: the fields of the config file, and what they wire together."""
+"""The checks before a start: the fields of the config file, and what they name (plugins, hooks, providers)."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def wire(config_path: Path) -> Wired:
     return Wired(config, plugins, values, fields, wiring, [*weak_password(config.admin)])
 
 
-def sound_config(config_path: Path) -> Config:
-    """A config without a fault on either level; `ConfigError` with every fault of both."""
+def sound(config_path: Path) -> Wired:
+    """A configuration without a fault on either level; `ConfigError` with every fault of both."""
     wired = wire(config_path)
     if wired.fields or wired.wiring:
         raise ConfigError(wired.config.source, wired.fields + wired.wiring)
-    return wired.config
+    return wired
 
 
 def _without_faulty_providers(values: ValuesSettings, plugins: list[Plugin]) -> ValuesSettings:

@@ -1,0 +1,119 @@
+"""A listener: a socket, the application behind it, and its connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import resource
+import socket
+import ssl
+from typing import Any, Final
+
+import uvicorn
+
+from gateway.config.tables import Tls
+from gateway.metrics import Metrics
+from gateway.serving.protocol import LAST_HEADS, SWEEP_SECONDS, Connection, Connections
+
+log = logging.getLogger("gateway.server")
+
+CONNECTIONS: Final = 16_384
+ADMIN_CONNECTIONS: Final = 512
+OTHER_FILES: Final = 256
+DRAIN_SECONDS: Final = 5.0
+
+
+class Listener:
+    """Serves one ASGI application on one socket; at most `limit` connections at a time."""
+
+    def __init__(self, app: Any, limit: int, metrics: Metrics) -> None:
+        self._connections = Connections(limit, metrics)
+        self._config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+        )
+        self._config.load()
+
+    async def start(self, listening: socket.socket, tls: Tls | None = None) -> None:
+        """Accept connections."""
+        loop = asyncio.get_running_loop()
+        self._sweep(loop)
+        # without TLS no handshake timeout may be given
+        options: dict[str, Any] = {"ssl": _context(tls), "ssl_handshake_timeout": 5.0} if tls else {}
+        self._server = await loop.create_server(self._connect, sock=listening, backlog=CONNECTIONS, **options)
+
+    def _connect(self) -> Connection:
+        return Connection(self._config, self._connections, {})
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._connections.sweep(loop)
+        self._timer = loop.call_later(SWEEP_SECONDS, self._sweep, loop)
+
+    async def drain(self) -> None:
+        """Accept nothing more, answer what is on its way, and close every connection within `DRAIN_SECONDS`."""
+        loop = asyncio.get_running_loop()
+        shared = self._connections
+        self._server.close()
+        self._timer.cancel()
+        shared.draining = True
+        loop.call_later(LAST_HEADS, shared.sweep, loop)
+        for connection in list(shared.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await shared.closed()
+        if shared.tasks:
+            log.warning("%d requests were not answered within %g s", len(shared.tasks), DRAIN_SECONDS)
+        for connection in list(shared.connections):
+            connection.transport.abort()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on a host, which may be a name (IPv4 first); `OSError` with a sentence."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise OSError(f"{host} is no name or address that this machine knows") from None
+    family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+    try:
+        return socket.create_server((str(address[0]), port), family=family, backlog=CONNECTIONS)
+    except OSError as error:
+        used = error.errno == errno.EADDRINUSE
+        reason = "is in use by another process" if used else os.strerror(error.errno or 0)
+        raise OSError(f"{bracketed(str(address[0]))}:{port} {reason}") from None
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def connection_limits() -> tuple[int, int]:
+    """How many connections the public and the admin listener may have, by the file descriptors that there are: with
+    none left, accepting would spin."""
+    wanted, limits = CONNECTIONS + ADMIN_CONNECTIONS + OTHER_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (wanted if limit == resource.RLIM_INFINITY else limit for limit in limits)
+    if soft < min(hard, wanted):
+        soft = min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, limits[1]))
+    total = max(soft - OTHER_FILES, soft // 2)
+    admin = min(ADMIN_CONNECTIONS, total // 4)
+    return min(CONNECTIONS, total - admin), admin
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(tls.certificate, tls.key)
+    return context

@@ -1,0 +1,127 @@
+"""The worker: the process with the whole gateway in it. The supervisor starts it, and starts it again when it died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+from gateway import log as logs
+from gateway.config.convert import ConfigError
+from gateway.config.tables import Config
+from gateway.config.tls import tls_faults
+from gateway.http.admin import create_admin
+from gateway.http.app import create_app
+from gateway.journal.interface import JournalError, JournalFailed
+from gateway.journal.lock import JournalLock
+from gateway.plugin_host.lifecycle import StartFailed
+from gateway.preflight import Wired, sound
+from gateway.service import Gateway
+from gateway.serving.listener import Listener, bracketed, connection_limits, listen
+from gateway.serving.supervisor import EXIT_CONFIG, EXIT_JOURNAL, EXIT_START, JSON_LOG, TEXT_LOG
+
+log = logging.getLogger("gateway.server")
+
+COMMAND_SECONDS: Final = 30
+"""How long a command that changes the journal without a gateway gets to end before a start is given up."""
+GARBAGE: Final = 20_000
+"""New containers until a collection: at the default of 700 a tenth of the time would go into looking at events."""
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main(config: str, supervisor: int, control: int, *listening: int) -> int:
+    """Serve until SIGTERM; returns the exit code. `control` is the socket to the supervisor; `listening` are the
+    public and the admin listener's sockets, if a worker before this one has opened them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor passes Ctrl-C on as SIGTERM
+    _die_with(supervisor)
+    for descriptor in (control, *listening):
+        os.set_inheritable(descriptor, False)
+    try:
+        wired = sound(Path(config))
+        if wired.config.server.tls is not None and (problems := list(tls_faults(wired.config.server.tls))):
+            raise ConfigError(wired.config.source, problems)
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return EXIT_CONFIG
+    try:
+        logs.configure(wired.config.log)
+        with JournalLock(wired.config.journal.path, process=supervisor).take(COMMAND_SECONDS):
+            sockets = [socket.socket(fileno=descriptor) for descriptor in listening] or _open(wired.config, control)
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(serve(wired, control, *sockets))
+    except Exception as error:
+        expected = isinstance(error, JournalError | StartFailed | OSError)
+        print(f"gateway: {error if expected else f'{type(error).__name__}: {error}'}", file=sys.stderr)  # noqa: T201
+        return EXIT_START
+    return 0
+
+
+async def serve(wired: Wired, control: int, public: socket.socket, admin: socket.socket) -> None:
+    """The gateway's life: start, serve on both listeners, and after SIGTERM drain and stop."""
+    loop, stop, config = asyncio.get_running_loop(), asyncio.Event(), wired.config
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+    loop.add_reader(control, os._exit, 1)  # end of file: the supervisor died
+    gateway = Gateway(config, wired.plugins)
+    await gateway.start(_journal_failed)
+    limits = connection_limits()
+    webhooks = Listener(create_app(gateway), limits[0], gateway.metrics)
+    operators = Listener(create_admin(gateway), limits[1], gateway.metrics)
+    gc.collect()
+    gc.freeze()  # what is here now stays: no collection need look at it again
+    gc.set_threshold(GARBAGE)
+    await webhooks.start(public, config.server.tls)
+    await operators.start(admin)
+    scheme, path = "https" if config.server.tls else "http", config.server.path
+    _say(f"webhooks at {scheme}://{bracketed(config.server.host)}:{public.getsockname()[1]}{path}")
+    _say(f"admin at http://{bracketed(config.admin.host)}:{admin.getsockname()[1]}/")
+    await stop.wait()
+    gateway.drain()
+    await asyncio.gather(webhooks.drain(), operators.drain())
+    await gateway.stop()
+
+
+def _open(config: Config, control: int) -> list[socket.socket]:
+    """Both listeners' sockets, which the supervisor gets too, for the next worker."""
+    sockets = [listen(config.server.host, config.server.port), listen(config.admin.host, config.admin.port)]
+    with socket.socket(fileno=os.dup(control)) as supervisor:
+        log_format = JSON_LOG if config.log.format == "json" else TEXT_LOG
+        socket.send_fds(supervisor, [log_format], [one.fileno() for one in sockets])
+    return sockets
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return uvloop.Loop
+    return None
+
+
+def _journal_failed(failure: JournalFailed) -> None:
+    log.critical("stopping: %s", failure)
+    asyncio.get_running_loop().call_later(0.2, os._exit, EXIT_JOURNAL)  # those who wait get their 503 first
+
+
+def _say(line: str) -> None:
+    print(f"gateway: {line}", flush=True)  # noqa: T201
+
+
+def _die_with(supervisor: int) -> None:
+    """Without its supervisor the worker ends at once: nothing would start it again, or stop it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:  # it died before this
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:])))
