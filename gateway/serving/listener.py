@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from gateway.config.tables import Tls
+from gateway.config.tables import TlsSettings
 from gateway.metrics import Metrics
 from gateway.serving.protocol import LAST_HEADS, SWEEP_SECONDS, Connection, Connections
 
@@ -44,7 +44,7 @@ class Listener:
         )
         self._config.load()
 
-    async def start(self, listening: socket.socket, tls: Tls | None = None) -> None:
+    async def start(self, listening: socket.socket, tls: TlsSettings | None = None) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
         self._sweep(loop)
@@ -111,7 +111,7 @@ def connection_limits() -> tuple[int, int]:
     return min(CONNECTIONS, total - admin), admin
 
 
-def _context(tls: Tls) -> ssl.SSLContext:
+def _context(tls: TlsSettings) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])

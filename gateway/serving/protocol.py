@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.http.problems import PROBLEM, problem
-from gateway.log import Bounded
+from gateway.log import RateLimit
 from gateway.metrics import Metrics
 
 log = logging.getLogger("gateway.server")
@@ -49,7 +49,7 @@ class Connections(ServerState):
         self.waiting: dict[Connection, float] = {}
         """Connections without a request under way and when they began to wait (loop time); the oldest is the first."""
         self._metrics = metrics
-        self._lines: defaultdict[int, Bounded] = defaultdict(lambda: Bounded(log))
+        self._lines: defaultdict[int, RateLimit] = defaultdict(lambda: RateLimit(log))
 
     async def closed(self) -> None:
         """Wait until the last connection has ended; for a listener that accepts nothing more."""
