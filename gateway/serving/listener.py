@@ -29,8 +29,8 @@ DRAIN_SECONDS: Final = 5.0
 class Listener:
     """Serves one ASGI application on one socket; at most `limit` connections at a time."""
 
-    def __init__(self, app: Any, limit: int, metrics: Metrics) -> None:
-        self._connections = Connections(limit, metrics)
+    def __init__(self, app: Any, limit: int, metrics: Metrics, prefix: str = "") -> None:
+        self._connections = Connections(limit, metrics, prefix)
         self._config = uvicorn.Config(
             app,
             http=Connection,

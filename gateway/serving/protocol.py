@@ -41,7 +41,8 @@ class _Refused(Exception):
 class Connections(ServerState):
     """What the connections of one listener share: which of them wait for a request, and for how long."""
 
-    def __init__(self, limit: int, metrics: Metrics) -> None:
+    def __init__(self, limit: int, metrics: Metrics, prefix: str) -> None:
+        """`prefix` begins the sentence of each log line."""
         super().__init__()
         self.limit = limit
         self.draining = False
@@ -49,6 +50,7 @@ class Connections(ServerState):
         self.waiting: dict[Connection, float] = {}
         """Connections without a request under way and when they began to wait (loop time); the oldest is the first."""
         self._metrics = metrics
+        self._prefix = prefix
         self._lines: defaultdict[int, RateLimit] = defaultdict(lambda: RateLimit(log))
 
     async def closed(self) -> None:
@@ -60,7 +62,7 @@ class Connections(ServerState):
     def note(self, status: int, client: str, sentence: str) -> None:
         """Count a refusal and write a line, at a bounded rate for each status."""
         self._metrics.refused[str(status), "head"] += 1
-        self._lines[status].warning("%d from %s: %s", status, client, sentence)
+        self._lines[status].warning("%d from %s: %s%s", status, client, self._prefix, sentence)
 
     def sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close the connections that have waited for too long; runs every second."""

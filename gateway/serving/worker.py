@@ -74,7 +74,7 @@ async def serve(wired: Wired, control: int, public: socket.socket, admin: socket
     await gateway.start(_journal_failed)
     limits = connection_limits()
     webhooks = Listener(create_app(gateway), limits[0], gateway.metrics)
-    operators = Listener(create_admin(gateway), limits[1], gateway.metrics)
+    operators = Listener(create_admin(gateway), limits[1], gateway.metrics, "admin listener: ")
     gc.collect()
     gc.freeze()  # what is here now stays: no collection need look at it again
     gc.set_threshold(GARBAGE)
