@@ -232,7 +232,7 @@ def test_a_file_that_cannot_be_read_is_a_config_error(folder: Path) -> None:
     """Missing, a folder, or below something that is no folder."""
     (folder / "file").touch()
     for name, message in {
-        "missing.toml": "there is no such file; `gateway init` makes one, -c/--config names another",
+        "missing.toml": "the file does not exist; make one with `gateway init`, or name another with -c/--config",
         ".": "cannot be read: Is a directory",
         "file/config.toml": "cannot be read: Not a directory",
         "x" * 300: "cannot be read: File name too long",
@@ -261,7 +261,7 @@ def test_a_fault_has_its_path_and_a_sentence(text: str, expected: list[str], fol
 @pytest.mark.parametrize("text", ["", "# nothing\n", "\n"])
 def test_an_empty_file_lacks_an_organisation(text: str, folder: Path) -> None:
     """Nothing else has no default."""
-    assert problems(text, folder) == [("organisations", "at least one is needed, such as [organisations.acme]")]
+    assert problems(text, folder) == [("organisations", "expected at least one, such as [organisations.acme]")]
 
 
 @pytest.mark.parametrize(
@@ -454,8 +454,8 @@ def test_an_error_is_a_line_per_fault_with_file_and_path(folder: Path) -> None:
         load('[server]\nport = 0\nhost = ""\n' + ACME, folder)
     assert caught.value.source == folder / "config.toml"
     assert str(caught.value).splitlines() == [
-        f"{folder}/config.toml: server.host: expected an address or a host name such as \"127.0.0.1\", found ''",
-        f"{folder}/config.toml: server.port: expected a whole number >= 1, found 0",
+        f'{folder}/config.toml: server.host: expected an address or a host name such as "127.0.0.1", found ""',
+        f"{folder}/config.toml: server.port: expected an integer >= 1, found 0",
     ]
 
 

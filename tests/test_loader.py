@@ -203,8 +203,8 @@ def test_settings_are_typed(load: Load, tmp_path: Path) -> None:
 def test_a_misspelt_key_of_the_gateways_own_is_known(faults: Any) -> None:
     """They stand in the same table as the plugin's; a list of known keys has both."""
     assert faults('[plugins.mine]\nurl = "x"\nenabeld = false\nconcurency = 1\nq = 1\n', mine=CONFIGURED) == [
-        ("plugins.mine.enabeld", "unknown key; did you mean 'enabled'?"),
-        ("plugins.mine.concurency", "unknown key; did you mean 'concurrency'?"),
+        ("plugins.mine.enabeld", 'unknown key; did you mean "enabled"?'),
+        ("plugins.mine.concurency", 'unknown key; did you mean "concurrency"?'),
         ("plugins.mine.q", f"unknown key; known: url, wait, most, key, folder, {', '.join(OWN_KEYS)}"),
     ]
 
@@ -249,18 +249,18 @@ def test_an_organisation_that_a_plugin_names_is_one_of_the_configs(load: Load, f
     [plugin] = load("[plugins.mine]\ndirectory = 'a'\nwhose = 'acme'\ntexts.acme = 'x'\n", mine=OWNING)
     assert (plugin.instance.config.whose, plugin.instance.config.texts) == ("acme", {"acme": "x"})
     assert faults("[plugins.mine]\ndirectory = 'a'\nwhose = 5\ntexts.acne = 'x'\ntexts.nope = 'x'\n") == [
-        ("plugins.mine.whose", "expected the name of an organisation, found 5"),
-        ("plugins.mine.texts.acne", "there is no organisation 'acne'; did you mean 'acme'?"),
-        ("plugins.mine.texts.nope", "there is no organisation 'nope'; known: acme"),
+        ("plugins.mine.whose", "expected the name of an organisation, found 5 (a number)"),
+        ("plugins.mine.texts.acne", 'unknown organisation "acne"; did you mean "acme"?'),
+        ("plugins.mine.texts.nope", 'unknown organisation "nope"; known: acme'),
     ]
 
 
 def test_settings_that_are_wrong(faults: Any) -> None:
     """Every fault of a table, with its dotted path."""
     assert faults('[plugins.mine]\nwait = 5\nurll = "x"\ntimeout = "7s"\n', mine=CONFIGURED) == [
-        ("plugins.mine.urll", "unknown key; did you mean 'url'?"),
+        ("plugins.mine.urll", 'unknown key; did you mean "url"?'),
         ("plugins.mine.url", "is missing"),
-        ("plugins.mine.wait", 'expected a duration such as "30s", "5m" or "24h", found 5'),
+        ("plugins.mine.wait", 'expected a duration such as "30s", "5m" or "24h", found 5 (a number)'),
     ]
 
 
@@ -374,10 +374,10 @@ def test_arguments_may_be_left_out_and_reordered(load: Load) -> None:
 @pytest.mark.parametrize(
     ("hooks", "message"),
     [
-        ("@hookimpl\ndef on_paymnt(self, event): ...", "on_paymnt is no hook; did you mean 'on_payment'?"),
-        ("def on_paymnt(self, event): ...", "on_paymnt is no hook; did you mean 'on_payment'?"),
-        ("def on_xyz(self, event): ...", f"on_xyz is no hook; hooks: {', '.join(HOOK_NAMES)}"),
-        ("@hookimpl\ndef chekpoint(self): ...", "chekpoint is no hook; did you mean 'checkpoint'?"),
+        ("@hookimpl\ndef on_paymnt(self, event): ...", 'unknown hook on_paymnt; did you mean "on_payment"?'),
+        ("def on_paymnt(self, event): ...", 'unknown hook on_paymnt; did you mean "on_payment"?'),
+        ("def on_xyz(self, event): ...", f"unknown hook on_xyz; known: {', '.join(HOOK_NAMES)}"),
+        ("@hookimpl\ndef chekpoint(self): ...", 'unknown hook chekpoint; did you mean "checkpoint"?'),
         (
             "@hookimpl\ndef on_payment(self, event, payload, more): ...",
             "on_payment has no argument 'more'; arguments: event, payload",

@@ -23,6 +23,7 @@ def hook_named(spelling: str, more: tuple[str, ...] = ()) -> str:
     """The hook that a spelling means: `inbound-message`, `inboundMessage`, `Inbound messages`; or one of `more`, as it
     is. `BadParameter`."""
     from gateway.config.convert import meant
+    from gateway.config.field_types import show
     from gateway.decoding import hook_names, normalise
     from gateway.events import HOOKS
 
@@ -31,7 +32,7 @@ def hook_named(spelling: str, more: tuple[str, ...] = ()) -> str:
 
     hook = hook_names({}).get(normalise(spelling))
     if hook is None:
-        raise click.BadParameter(f"{spelling!r} is no hook; {meant(spelling, [*HOOKS, *more], 'hooks')}")
+        raise click.BadParameter(f"unknown hook {show(spelling)}; {meant(spelling, [*HOOKS, *more])}")
     return hook
 
 
@@ -139,6 +140,7 @@ def in_order(since: datetime | None, until: datetime | None) -> None:
 def require_known(config: Config, organisation: str | None, plugin: str | None = None) -> None:
     """`BadParameter` for a name that neither the config nor the journal knows: nothing could match it."""
     from gateway.config.convert import meant
+    from gateway.config.field_types import show
     from gateway.journal.sqlite.reader import open_reader
 
     plugins = [table.name for table in config.plugins]
@@ -149,10 +151,10 @@ def require_known(config: Config, organisation: str | None, plugin: str | None =
     with closing(open_reader(config)) as reader:
         if plugin is not None and strange_plugin and not reader.knows_plugin(plugin):
             known = meant(plugin, sorted({*plugins, *reader.plugins()}))
-            raise click.BadParameter(f"there is no plugin {plugin!r}; {known}", param_hint="--plugin")
+            raise click.BadParameter(f"unknown plugin {show(plugin)}; {known}", param_hint="--plugin")
         if organisation is not None and strange_organisation and not reader.knows_organisation(organisation):
             known = meant(organisation, config.organisations)
-            raise click.BadParameter(f"there is no organisation {organisation!r}; {known}", param_hint="--organisation")
+            raise click.BadParameter(f"unknown organisation {show(organisation)}; {known}", param_hint="--organisation")
 
 
 def narrows(which: Filter) -> bool:

@@ -1,6 +1,6 @@
-"""A TOML table into a struct, with every fault of it at once.
+"""Converts a TOML table into a struct and finds all of its faults at once.
 
-msgspec stops at the first fault; this walks tables and arrays itself and collects one `Problem` each.
+msgspec stops at the first fault. This walks tables and arrays itself and collects a `Problem` for each fault.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _QUIET = re.compile(
     r".*(passw(or)?d|pwd|passphrase|secret|token|key|credential|auth|url|dsn)s?|authorization|bearer|cookie"
 )
 _WORDS = {
-    "int": "a whole number",
+    "int": "an integer",
     "float": "a number",
-    "str": "a text",
+    "str": "a string",
     "bool": "true or false",
     "array": "an array",
     "object": "a table",
@@ -38,14 +38,14 @@ _WORDS = {
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One fault (or warning): the dotted path in the config, and a sentence."""
+    """A fault or a warning: the dotted path in the config, and a sentence."""
 
     path: str
     message: str
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` holds every fault found."""
+    """The configuration cannot be used. `problems` has every fault that was found."""
 
     def __init__(self, source: Path, problems: list[Problem]) -> None:
         self.source = source
@@ -54,8 +54,9 @@ class ConfigError(Exception):
 
 
 class TableReader:
-    """Reads tables into structs. Every fault goes into `problems`; relative paths are relative to `directory`.
-    Without `secrets`, those stay unread: see `Secret.unread`. Names of `organisations` are looked up there, if any."""
+    """Reads tables into structs, and appends every fault to `problems`. Relative paths are relative to `directory`.
+    With `secrets=False` secrets stay unread (`Secret.unread`). An `OrganisationName` must be one of `organisations`,
+    unless that is None."""
 
     def __init__(
         self,
@@ -71,8 +72,8 @@ class TableReader:
         self._organisations = organisations
 
     def table(self, kind: type[T], table: Any, path: str, besides: Iterable[str] = ()) -> T | None:
-        """Build `kind` (a msgspec struct) from `table`; None where that has a fault. What is read `besides`, by
-        others, is named where a key is unknown."""
+        """Build `kind` (a msgspec struct) from `table`; None where the table has a fault. `besides` are further keys
+        for the message about an unknown key."""
         before = len(self._problems)
         values = self.fields(kind, table, path, besides)
         if len(self._problems) > before:
@@ -84,8 +85,8 @@ class TableReader:
             return None
 
     def sound_part(self, kind: type[T], table: Any) -> T:
-        """Build `kind`, which must require nothing, from what is sound in a table that has faults: the rest has its
-        defaults, and of tables by name the unsound are left out. No fault is told again."""
+        """Build `kind`, in which every field must have a default, from a table with faults: a field with a fault gets
+        its default, and a table of named tables loses those with a fault. No fault is reported again."""
         table = table if isinstance(table, dict) else {}
         values = TableReader(self._directory, [], secrets=self._secrets).fields(kind, table, "")
         sound = {}
@@ -100,7 +101,7 @@ class TableReader:
         return kind(**sound)
 
     def fields(self, kind: type, table: Any, path: str, besides: Iterable[str] = ()) -> dict[str, Any]:
-        """The values of `kind`'s fields by name; None (also inside of tables and arrays) for each unsound one."""
+        """The values of `kind`'s fields by name. A value with a fault is None, inside tables and arrays too."""
         if not isinstance(table, dict):
             self._fault(path, f"expected a table, found {_show(path, table)}")
             return {}
@@ -120,7 +121,7 @@ class TableReader:
         return values
 
     def _value(self, kind: Any, value: Any, path: str) -> Any:
-        """Convert one value; tables and arrays are walked so that each of their faults has its own path."""
+        """Convert one value. Tables and arrays are walked, so that each fault in them has its own path."""
         kind = _without_none(kind)
         origin, args = typing.get_origin(kind), typing.get_args(kind)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -135,7 +136,7 @@ class TableReader:
         except msgspec.ValidationError as error:
             message, place = _explain(error, kind, value, path)
             self._fault(path + place, message)
-        except Exception as error:  # a type of a plugin's that msgspec knows no way with
+        except Exception as error:  # msgspec cannot convert to a type that a plugin uses
             self._fault(path, _sentence(error))
         return None
 
@@ -156,7 +157,7 @@ class TableReader:
         if not isinstance(value, str):
             raise ValueError(f"expected the name of an organisation, found {show(value)}")
         if known is not None and value not in known:
-            raise ValueError(f"there is no organisation {show(value)}; {meant(value, known)}")
+            raise ValueError(f"unknown organisation {show(value)}; {meant(value, known)}")
         return OrganisationName(value)
 
     def _default(self, field: msgspec.structs.FieldInfo) -> Any:
@@ -167,22 +168,22 @@ class TableReader:
         self._problems.append(Problem(path, message))
 
 
-def meant(name: str, known: Iterable[str], those: str = "known") -> str:
-    """Which of the known names was probably meant, or all of them."""
+def meant(name: str, known: Iterable[str]) -> str:
+    """A hint for a wrong name: the known name that is close to it, else all of them."""
     known = list(known)
     close = difflib.get_close_matches(name[:80], known, 1)
-    return f"did you mean {close[0]!r}?" if close else f"{those}: {', '.join(known) or 'none'}"
+    return f"did you mean {show(close[0])}?" if close else f"known: {', '.join(known) or 'none'}"
 
 
 def dotted(path: str, key: str) -> str:
-    """`path.key`, the key quoted where TOML asks for it."""
+    """`path.key`, with the key in quotes where TOML needs them."""
     if not _BARE_KEY.fullmatch(key):
         key = json.dumps(key if len(key) <= 80 else f"{key[:80]}…", ensure_ascii=not key.isprintable())
     return f"{path}.{key}" if path else key
 
 
 def _resolved(value: Any, directory: Path) -> Any:
-    """A default whose relative paths are relative to the config file, like written ones."""
+    """A default. Its relative paths are relative to the config file, as those in the file are."""
     if isinstance(value, Path):
         return directory / value
     if isinstance(value, msgspec.Struct):
@@ -198,19 +199,20 @@ def _without_none(kind: Any) -> Any:
 
 
 def _explain(error: msgspec.ValidationError, kind: Any, value: Any, path: str) -> tuple[str, str]:
-    """msgspec's message in the words of TOML, and the place below the value that it is about."""
+    """msgspec's message in TOML's words, and where in the value the fault is, such as `[1]`."""
     message, _, place = str(error).rpartition(" - at `$") if " - at `$" in str(error) else (str(error), "", "")
     place = place.rstrip("`")
     if isinstance(error.__cause__, ValueError):
         return str(error.__cause__), place
     if typing.get_origin(kind) is Literal:
         choices = ", ".join(json.dumps(arg) for arg in typing.get_args(kind))
-        return f"expected one of {choices}, found {show(value)}", place  # what has a few values only is no secret
+        return f"expected one of {choices}, found {show(value)}", place  # never a secret, so it may be shown
     expected, _, got = re.sub("^Invalid RFC3339 encoded (.*)", r"Expected `\1`", message).partition(", got ")
     words = re.sub(r"`([^`]*)`", lambda match: _in_words(match[1]), expected)
     if expected.startswith("Expected"):
-        words += f", found {_in_words(got.strip('`')) if place else _show(path, value)}"
-    return words[0].lower() + words[1:], place
+        found = _in_words(got.strip("`")) if place else _show(path, value)
+        words += f", found {found if got else found.removesuffix(' (a number)')}"  # without `got` the type is right
+    return words[0].lower() + words[1:].replace("timezone component", "time zone"), place
 
 
 def _in_words(names: str) -> str:
@@ -224,7 +226,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _show(path: str, value: Any) -> str:
-    """What was found, without showing what might be a secret."""
+    """The value for a message, or only its kind where the path says that it may be a secret."""
     if isinstance(value, str) and any(_QUIET.fullmatch(word.lower()) for word in _WORD.findall(path)):
-        return "a text"
+        return "a string"
     return show(value)

@@ -1,19 +1,20 @@
-"""Types for the fields of a `Config`: durations and sizes in words, secrets that never show.
+"""Types of config fields: durations and sizes in words, secrets that are never shown.
 
-Any class with `from_config(value, directory)` may be the type of a config field: it gets the TOML value and the
-config file's folder, and raises `ValueError` with a sentence for the operator. `pathlib.Path` fields are read
-relative to that folder.
+Any class with `from_config(value, directory)` may be the type of a config field. It gets the TOML value and the folder
+of the config file, and raises `ValueError` with a sentence for the operator. `pathlib.Path` fields are read relative to
+that folder.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, ClassVar, Self
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -25,51 +26,54 @@ _NUMBER = r"(\d{1,15}(?:\.\d{1,9})?)\s*"
 _SIZE = re.compile(rf"{_NUMBER}({'|'.join(_BYTES)})", re.ASCII)
 _DURATION = re.compile(rf"{_NUMBER}(ms|s|m|h|d)\s*", re.ASCII)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
-_LONGEST = 36500 * 86400  # what datetime and timers can still be shifted by
-_LARGEST = 2**50
+_LONGEST = 36500 * 86400  # seconds by which a datetime can still be moved
 _LARGEST_SECRET = 2**16
 _LONGEST_SHOWN = 120
-_WORD = r"(?>[A-Z0-9]{1,20}(?![A-Za-z0-9])|[A-Z]?[a-z0-9]{1,20})"  # what is random mixes its cases, or is longer
+# A path or a name made of words, not the secret itself: random text mixes upper and lower case, or is longer.
+_WORD = r"(?>[A-Z0-9]{1,20}(?![A-Za-z0-9])|[A-Z]?[a-z0-9]{1,20})"
 _STEP = rf"(?:\.{{1,2}}|~|\.?{_WORD}(?:[._-]{_WORD})*)"
 _WORDY_PATH = re.compile(rf"(?:/?(?:{_STEP}/)+{_STEP}|/{_STEP}|{_WORD}(?:[_-]{_WORD})*\.[a-z]{{2,8}})", re.ASCII)
 _WORDY_NAME = re.compile(rf"[A-Z][A-Z0-9]{{0,19}}|{_WORD}(?:_{_WORD})+", re.ASCII)
 
 
 ExclusivePath = Annotated[Path, msgspec.Meta(extra={"exclusive": True})]
-"""A path that one plugin has to itself: two that name the same are an error of the config."""
-
-
-class FromConfig(Protocol):
-    @classmethod
-    def from_config(cls, value: Any, directory: Path) -> Self: ...
+"""A path that only one plugin may use: two plugins that name the same path are an error of the config."""
 
 
 class Duration(float):
-    """Seconds; in TOML a text such as `"30s"`, `"1h30m"`, `"250ms"`, `"30d"`."""
+    """Seconds; in TOML a string such as `"30s"`, `"1h30m"`, `"250ms"`, `"30d"`."""
+
+    allows_zero: ClassVar = True
 
     @classmethod
     def from_config(cls, value: Any, directory: Path) -> Self:
-        if isinstance(value, str):
-            parts = _DURATION.findall(value)
-            if parts and not _DURATION.sub("", value).strip():
-                seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
-                if seconds > _LONGEST:
-                    raise ValueError(f'expected a duration of at most "36500d", found {show(value)}')
-                return cls(seconds)
-        raise ValueError(f'expected a duration such as "30s", "5m" or "24h", found {show(value)}')
+        parts = _DURATION.findall(value) if isinstance(value, str) else []
+        if not parts or _DURATION.sub("", value).strip():
+            raise ValueError(f'expected a duration such as "30s", "5m" or "24h", found {show(value)}')
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        if seconds > _LONGEST:
+            raise ValueError(f'expected a duration of at most "36500d", found {show(value)}')
+        if not seconds and not cls.allows_zero:
+            raise ValueError(f"expected a duration longer than 0 s, found {show(value)}")
+        return cls(seconds)
 
 
 class Size(int):
-    """Bytes; in TOML a text such as `"1 MiB"`, `"512 KiB"`, `"10 GiB"`."""
+    """Bytes; in TOML a string such as `"1 MiB"`, `"512 KiB"`, `"10 GiB"`."""
+
+    least: ClassVar = 0
+    most: ClassVar = 2**50
+    limits: ClassVar = 'of at most "1024 TiB"'
 
     @classmethod
     def from_config(cls, value: Any, directory: Path) -> Self:
-        if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
-            size = float(match[1]) * _BYTES[match[2]]
-            if size > _LARGEST:
-                raise ValueError(f'expected a size of at most "1024 TiB", found {show(value)}')
-            return cls(size)
-        raise ValueError(f'expected a size such as "1 MiB" or "10 GiB", found {show(value)}')
+        match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError(f'expected a size such as "1 MiB" or "10 GiB", found {show(value)}')
+        size = float(match[1]) * _BYTES[match[2]]
+        if not cls.least <= size <= cls.most:
+            raise ValueError(f"expected a size {cls.limits}, found {show(value)}")
+        return cls(size)
 
 
 class Secret:
@@ -90,20 +94,20 @@ class Secret:
 
     @classmethod
     def unread(cls, value: Any, directory: Path) -> Self:
-        """Like `from_config`, but its file or variable is looked at only when `value` is asked for: for commands that
-        need no secret, and must not fail where there is none."""
+        """Like `from_config`, but reads the file or variable only when `value` is asked for: for commands that need no
+        secret, and must work without one."""
         kind, _ = _reference(value, directory)
         return cls(lambda: cls.from_config(value, directory).value, f"{kind}, not read yet")
 
     @property
     def value(self) -> bytes:
-        """The secret; of one that is `unread`, `ValueError` with a sentence where it cannot be read."""
+        """The secret's bytes. `ValueError` where the secret is `unread` and cannot be read."""
         if not isinstance(self._value, bytes):
             self._value = self._value()
         return self._value
 
     def text(self) -> str:
-        """The secret as text; `ValueError` where it is not UTF-8."""
+        """The secret as a string; `ValueError` where it is not UTF-8."""
         try:
             return self.value.decode()
         except UnicodeDecodeError:
@@ -120,7 +124,7 @@ class Secret:
 
 
 class Network:
-    """An address or a network such as `10.0.0.0/8`. IPv4 addresses are found in their IPv6 form too."""
+    """An address or a network such as `10.0.0.0/8`. It contains an IPv4 address in its IPv6 form too."""
 
     def __init__(self, network: IPv4Network | IPv6Network) -> None:
         self.network = network
@@ -133,7 +137,9 @@ class Network:
         except ValueError as error:
             if "host bits" in str(error):
                 network = ip_network(value, strict=False)
-                raise ValueError(f"{show(value)} is an address in a network; the network is {network}") from None
+                raise ValueError(
+                    f"expected a network, found an address in it: {show(value)}; write {show(str(network))}"
+                ) from None
         raise ValueError(f'expected an address or a network such as "10.0.0.0/8", found {show(value)}')
 
     def __contains__(self, address: str) -> bool:
@@ -150,7 +156,7 @@ class Network:
 
 
 class OrganisationName(str):
-    """The name of an organisation of the config. Which there are, the reader of the config looks up."""
+    """The name of an organisation of the config. The reader of the config checks that it exists."""
 
     __slots__ = ()
 
@@ -167,29 +173,34 @@ class Zone(ZoneInfo):
 
 
 def path_from(value: Any, directory: Path) -> Path:
-    """A path relative to the config file's folder; `ValueError` where it can be none."""
+    """A path relative to the config file's folder. `ValueError` where `value` is not a path."""
     if not isinstance(value, str) or not value:
         raise ValueError(f"expected a path, found {show(value)}")
     if not value.isprintable():
-        raise ValueError("expected a path, found a text with control characters")
+        raise ValueError("expected a path, found a string with control characters")
     return directory / value
 
 
 def show(value: Any) -> str:
-    """A TOML value in an error message: short, on one line, containers by kind only."""
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list):
-        return "an array"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return repr(value) if len(value) <= 80 else "a long text"
-    return str(value) if not isinstance(value, int) or -(2**63) <= value < 2**63 else "a very large number"
+    """A TOML value in an error message: at most 80 characters on one line, tables and arrays by their kind only."""
+    match value:
+        case dict():
+            return "a table"
+        case list():
+            return "an array"
+        case str():
+            return json.dumps(value, ensure_ascii=not value.isprintable()) if len(value) <= 80 else "a long string"
+        case bool():
+            return f"{str(value).lower()} (a boolean)"
+        case int() if abs(value) >= 2**63:
+            return "a very large number"
+        case int() | float():
+            return f"{value} (a number)"
+    return f"{value} (a {type(value).__name__})"
 
 
 def _reference(value: Any, directory: Path) -> tuple[str, str]:
-    """`file` or `env`, and what is named; `ValueError` for anything else, which may be the secret itself."""
+    """`file` or `env`, and the path or name. `ValueError` for any other value, which may be the secret: not shown."""
     if isinstance(value, dict) and len(value) == 1:
         [(kind, where)] = value.items()
         if kind == "file":
@@ -200,7 +211,7 @@ def _reference(value: Any, directory: Path) -> tuple[str, str]:
                 raise ValueError("expected the name of an environment variable in { env = ... }")
             return kind, where
     if isinstance(value, str):
-        raise ValueError('a secret must not stand in the config file; write { file = "path" } or { env = "NAME" }')
+        raise ValueError('a secret must not be in the config file; write { file = "path" } or { env = "NAME" }')
     raise ValueError('expected { file = "path" } or { env = "NAME" }')
 
 
@@ -210,7 +221,7 @@ def _from_file(path: Path, where: str) -> bytes:
             value = file.read(_LARGEST_SECRET + 1).rstrip(b"\r\n")
     except FileNotFoundError:
         if not _looks_like_a_path(where):
-            advice = "write the path of a file that holds the secret, not the secret itself"
+            advice = "write the path of a file that contains the secret, not the secret itself"
             raise ValueError(f"the secret file that is named here does not exist; {advice}") from None
         raise ValueError(f"the secret file {path} does not exist") from None
     except OSError as error:
@@ -219,7 +230,7 @@ def _from_file(path: Path, where: str) -> bytes:
     if not value:
         raise ValueError(f"the secret file {path} is empty")
     if len(value) > _LARGEST_SECRET:
-        raise ValueError(f"the secret file {path} holds more than {_LARGEST_SECRET} bytes")
+        raise ValueError(f"the secret file {path} has more than {_LARGEST_SECRET} bytes")
     return value
 
 
@@ -237,7 +248,7 @@ def _from_env(name: str) -> bytes:
 
 
 def _looks_like_a_path(text: str) -> bool:
-    """Whether an error may repeat it: a secret that was written in place of a path is no path of plain words."""
+    """Whether an error message may repeat it: a secret pasted in place of its path does not look like a path."""
     return len(text) <= _LONGEST_SHOWN and _WORDY_PATH.fullmatch(text) is not None
 
 

@@ -1,6 +1,7 @@
-"""How a custom value is written and what it must look like: the types of `format` and `pattern` in the config.
+"""The types of `format` and `pattern` in the config: how a custom value is written, and what it must look like.
 
-A closed set on purpose: one number placeholder or strftime's plain directives, never Python's whole format language.
+A format has one number placeholder or the plain directives of strftime. It cannot use the rest of Python's format
+language, which reaches attributes and items of the value.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ class Format:
     __slots__ = ("_number", "_timed", "source")
 
     def __init__(self, source: str) -> None:
-        """Raises `ValueError` with a sentence for a format outside the set."""
+        """`ValueError` with a sentence for any other format."""
         self.source = source
         self._number = _NUMBER.fullmatch(source)
         self._timed = False
         if self._number is not None and int(self._number[3] or 0) > _MOST_PLACES:
-            raise ValueError(f"a number has at most {_MOST_PLACES} digits after its point, found {source!r}")
+            raise ValueError(f"expected at most {_MOST_PLACES} digits after the point, found {source!r}")
         if self._number is None:
             directives = _DIRECTIVE.findall(source)
             if "{" in source or "}" in source or not directives or "%" in _DIRECTIVE.sub("", source):
                 raise ValueError(f"{_EXAMPLES}, found {source!r}")
             unknown = sorted(set(directives) - _DATE - _TIME)
             if unknown:
-                raise ValueError(f"%{unknown[0]} is none of the date directives that a format may use; {_EXAMPLES}")
+                raise ValueError(f"%{unknown[0]} is not a date directive that a format may use; {_EXAMPLES}")
             self._timed = not _TIME.isdisjoint(directives)
 
     @classmethod
@@ -50,8 +51,8 @@ class Format:
         return cls(value)
 
     def write(self, value: object, zone: tzinfo) -> str:
-        """`value` (a number or a date, or the text of one) in this format; `ValueError` where it is neither. A moment
-        in UTC is told as the clocks of `zone` show it; one with another offset is told by somebody's clocks already."""
+        """`value` (a number or a date, or a string of one) in this format. `ValueError` for any other value. A time in
+        UTC is written in `zone`; a time with another offset is written as it is."""
         return self._as_date(value, zone) if self._number is None else self._as_number(value, self._number)
 
     def _as_number(self, value: object, parts: re.Match[str]) -> str:
@@ -67,7 +68,7 @@ class Format:
         if isinstance(value, str):
             value = datetime.fromisoformat(value) if len(value) > 10 else date.fromisoformat(value)
         if not isinstance(value, date) or (self._timed and not isinstance(value, datetime)):
-            raise ValueError("the value is no date, or has no time of day")
+            raise ValueError("the value is not a date, or has no time of day")
         if isinstance(value, datetime) and value.utcoffset() == timedelta(0):
             value = value.astimezone(zone)
         return value.strftime(self.source)
@@ -80,7 +81,7 @@ _ROUNDING = Context(prec=_DIGITS, rounding=ROUND_HALF_UP)
 
 
 def without_negative_zero(number: Decimal) -> Decimal:
-    """The number; where it is -0, 0 with as many places."""
+    """The number; 0 with the same number of decimal places for -0."""
     return number or number.copy_abs()
 
 
@@ -95,7 +96,7 @@ def _number(value: object) -> Decimal:
         return _number(Decimal(repr(value)))
     elif isinstance(value, int) and not isinstance(value, bool):
         return Decimal(value)
-    raise ValueError("the value is no number")
+    raise ValueError("the value is not a number")
 
 
 class Pattern:
@@ -104,12 +105,12 @@ class Pattern:
     __slots__ = ("_compiled", "source")
 
     def __init__(self, source: str) -> None:
-        """Raises `ValueError` with a sentence where it is no regular expression."""
+        """`ValueError` with a sentence where `source` is not a regular expression."""
         self.source = source
         try:
             self._compiled = re.compile(source)
         except (re.error, RecursionError, OverflowError) as error:
-            raise ValueError(f"is no regular expression: {error}") from None
+            raise ValueError(f"is not a regular expression: {error}") from None
 
     @classmethod
     def from_config(cls, value: Any, directory: Path) -> Self:

@@ -1,4 +1,4 @@
-"""`config.toml`: loading it, with every fault at once."""
+"""Loads `config.toml` and finds every fault at once."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class _Document(Table, frozen=True, kw_only=True):
 
 
 def load_config(source: Path, *, secrets: bool = True) -> Config:
-    """Read and check a config file; `ConfigError` with every fault found. Without `secrets`, these stay unread, and
-    that one cannot be read is no fault: for commands that need none."""
+    """Read and check a config file. `ConfigError` has every fault found. With `secrets=False` secrets stay unread, for
+    commands that need none: a secret that cannot be read is not a fault then."""
     config, problems = read_config(source, secrets=secrets)
     if problems:
         raise ConfigError(config.source, problems)
@@ -50,8 +50,8 @@ def load_config(source: Path, *, secrets: bool = True) -> Config:
 
 
 def read_config(source: Path, *, secrets: bool = True) -> tuple[Config, list[Problem]]:
-    """A config as far as it is sound, so that more can be looked at, and every fault found. Keys with a fault have
-    their defaults; organisations and hooks with one are left out. `ConfigError` where it is no TOML."""
+    """The config without its faults, so that the next checks can use it, and every fault found. A key with a fault has
+    its default; organisations and hooks with a fault are left out. `ConfigError` where the file is not TOML."""
     source = source.absolute()
     document = _parse(source)
     problems: list[Problem] = []
@@ -68,7 +68,7 @@ def _parse(source: Path) -> dict[str, Any]:
     try:
         return tomli.loads(source.read_bytes().removeprefix(BOM).decode())
     except FileNotFoundError:
-        message = "there is no such file; `gateway init` makes one, -c/--config names another"
+        message = "the file does not exist; make one with `gateway init`, or name another with -c/--config"
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:
@@ -76,7 +76,7 @@ def _parse(source: Path) -> dict[str, Any]:
         message = f"is not UTF-8 text (line {line})"
     except tomli.TOMLDecodeError as error:
         message = f"TOML syntax: {error.msg} (line {error.lineno}, column {error.colno})"
-    except (ValueError, RecursionError):  # tomli's answer to thousands of digits or brackets
+    except (ValueError, RecursionError):  # tomli raises these for thousands of digits or brackets
         message = "TOML syntax: a number is too long, or a value is nested too deeply"
     raise ConfigError(source, [Problem("config", message)])
 
@@ -84,8 +84,8 @@ def _parse(source: Path) -> dict[str, Any]:
 def _plugins(
     tables: Any, reader: TableReader, problems: list[Problem]
 ) -> tuple[tuple[PluginTable, ...], list[str] | None]:
-    """The plugins, as far as their tables are sound, and the names of those of which nothing is sure; None where not
-    even these can be known."""
+    """The plugins, and the names of those whose own settings cannot be told from the table, or None where not even
+    the names can be."""
     if not isinstance(tables, dict):
         problems.append(Problem("plugins", f"expected tables such as [plugins.archive], found {show(tables)}"))
         return (), None
@@ -105,7 +105,7 @@ def _plugins(
 
 
 def _sound_settings(reader: TableReader, mine: Any) -> PluginSettings | None:
-    """Settings with a fault, so far as it is sure which plugin they are of, and that it is enabled."""
+    """The settings of a table with a fault; None where the fault hides which plugin it is, or whether it is enabled."""
     if not isinstance(mine, dict):
         return None
     settings = reader.sound_part(PluginSettings, mine)

@@ -1,4 +1,4 @@
-"""Faults of a config between and inside of fields that are each sound by their type."""
+"""Faults of a config that the types of its fields do not show: rules between fields and inside of them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 def faults(
     tables: dict[str, Any], plugins: tuple[PluginTable, ...], unsure: Collection[str] | None, secrets: bool
 ) -> Iterator[Problem]:
-    """Faults between fields that are each sound by themselves; an unsound table (None) is passed over. `unsure` are
-    plugins whose own table is unsound, None where nothing is known of any; without `secrets` none is looked at."""
+    """The faults of tables whose fields each have the right type; a table that is None is left out. `unsure` are the
+    plugins whose settings have a fault, None where no plugin is known. With `secrets=False` secrets are not read."""
     server, admin, delivery, values = (tables[name] for name in ("server", "admin", "delivery", "values"))
     if admin is not None:
         yield from _admin(admin)
     if server is not None and admin is not None and _same_socket(server, admin):
-        yield Problem("admin.port", "is the public listener's port too; the two must differ")
+        yield Problem("admin.port", "is also the port of [server]; the two must differ")
     if delivery is not None:
         yield from _pace("delivery", delivery)
     if values is not None:
@@ -56,34 +56,36 @@ def _values(values: ValuesSettings, enabled: list[str], unsure: Collection[str] 
     for name, field in values.fields.items():
         path = dotted("values.fields", name)
         if not name:
-            yield Problem(path, "is empty; a field needs a name")
+            yield Problem(path, "is empty; expected a field's name")
         if unsure is not None and field.provider is not None and field.provider not in {*enabled, *unsure}:
             known = ", ".join(enabled) or "none"
-            yield Problem(f"{path}.provider", f"no plugin {show(field.provider)} is enabled; enabled: {known}")
+            yield Problem(
+                f"{path}.provider", f"the plugin {show(field.provider)} is not enabled; enabled plugins: {known}"
+            )
         for index, alias in enumerate(field.aliases):
             if not alias:
-                yield Problem(f"{path}.aliases[{index}]", "is empty; a field needs a name")
+                yield Problem(f"{path}.aliases[{index}]", "is empty; expected a field's name")
             elif alias in values.fields:
-                yield Problem(f"{path}.aliases[{index}]", f"{show(alias)} is a field itself")
+                yield Problem(f"{path}.aliases[{index}]", f"{show(alias)} is also the name of a field")
             elif taken.setdefault(alias, name) != name:
-                yield Problem(f"{path}.aliases[{index}]", f"{show(alias)} already stands for {taken[alias]}")
+                yield Problem(f"{path}.aliases[{index}]", f"{show(alias)} is already an alias of {taken[alias]}")
         if field.default is None and field.default_on_error:
-            yield Problem(f"{path}.default_on_error", "needs a default")
+            yield Problem(f"{path}.default_on_error", "needs a `default` too")
         if field.default is not None and field.pattern is not None and not field.pattern.matches(field.default):
-            yield Problem(f"{path}.default", "does not match the field's own pattern")
+            yield Problem(f"{path}.default", "does not match the field's pattern")
 
 
 def _admin(admin: AdminSettings) -> Iterator[Problem]:
     if admin.password is None and not is_loopback(admin.host):
-        message = 'is needed when admin.host is not loopback; write password = { file = "path" }'
+        message = 'is missing, and admin.host is not loopback; write password = { file = "path" }'
         yield Problem("admin.password", message)
 
 
 def weak_password(admin: AdminSettings) -> Iterator[Problem]:
-    """A warning: whoever has the password can ask for any customer's values."""
+    """A warning: the password gives access to the values of every customer."""
     if admin.password is not None and len(admin.password.value) < _PASSWORD_BYTES:
-        message = f"{admin.password.source} holds {len(admin.password.value)} bytes; it guards customers' values"
-        yield Problem("admin.password", f"{message}, so make it {_PASSWORD_BYTES} or more")
+        message = f"{admin.password.source} has {len(admin.password.value)} bytes; it protects customers' values"
+        yield Problem("admin.password", f"{message}, so use at least {_PASSWORD_BYTES} bytes")
 
 
 def _same_socket(server: ServerSettings, admin: AdminSettings) -> bool:
@@ -100,12 +102,12 @@ def _pace(path: str, own: DeliverySettings | PluginSettings) -> Iterator[Problem
 
 def name_fault(path: str, name: str) -> Iterator[Problem]:
     if not _NAME.fullmatch(name):
-        yield Problem(path, "a name is made of letters, digits, '.', '_' and '-', at most 64")
+        yield Problem(path, "expected a name of at most 64 letters, digits, '.', '_' and '-'")
 
 
 def _organisations(organisations: dict[str, OrganisationSettings | None], secrets: bool) -> Iterator[Problem]:
     if not organisations:
-        yield Problem("organisations", "at least one is needed, such as [organisations.acme]")
+        yield Problem("organisations", "expected at least one, such as [organisations.acme]")
     seen: list[tuple[str, OrganisationSettings]] = []
     for name, organisation in organisations.items():
         path = dotted("organisations", name)
@@ -113,9 +115,9 @@ def _organisations(organisations: dict[str, OrganisationSettings | None], secret
         if organisation is None:
             continue
         if not organisation.secrets:
-            yield Problem(f"{path}.secrets", "at least one secret is needed")
+            yield Problem(f"{path}.secrets", "expected at least one secret")
         if not organisation.algorithms:
-            yield Problem(f"{path}.algorithms", "at least one algorithm is needed")
+            yield Problem(f"{path}.algorithms", "expected at least one algorithm")
         for claim, value in organisation.claims.items():
             yield from _claim(dotted(f"{path}.claims", claim), value)
         for index, secret in enumerate(organisation.secrets if secrets else ()):
@@ -123,22 +125,22 @@ def _organisations(organisations: dict[str, OrganisationSettings | None], secret
             yield from _secret(where, secret, organisation.algorithms)
             for other, settings in seen:
                 if secret in settings.secrets and not _told_apart(organisation, settings):
-                    yield Problem(where, f"is also a secret of organisations.{other}: a token could belong to either")
+                    yield Problem(where, f"is also a secret of organisations.{other}; a token could belong to either")
         seen.append((name, organisation))
 
 
 def _secret(path: str, secret: Secret, algorithms: tuple[str, ...]) -> Iterator[Problem]:
     needed = max((_KEY_BYTES[algorithm] for algorithm in algorithms), default=32)
     if len(secret.value) < needed:
-        why = f"{', '.join(algorithms) or 'a token'} needs at least {needed} bytes"
-        yield Problem(path, f"{secret.source} holds {len(secret.value)} bytes; {why}")
+        longest = max(algorithms, key=_KEY_BYTES.__getitem__, default="a token")
+        yield Problem(path, f"{secret.source} has {len(secret.value)} bytes; {longest} needs at least {needed}")
     elif b"-----BEGIN " in secret.value or b'"kty"' in secret.value or secret.value.startswith((b"ssh-", b"ecdsa-")):
-        # PyJWT refuses to take these for a shared secret, and every token with them
-        yield Problem(path, f"{secret.source} holds a public or private key; a shared secret is needed")
+        # PyJWT does not accept these as a shared secret, so it would refuse every token
+        yield Problem(path, f"expected a shared secret, found a public or private key in {secret.source}")
 
 
 def _claim(path: str, value: Any) -> Iterator[Problem]:
-    """A claim is compared with JSON, which has no dates and no infinite numbers."""
+    """Claims are compared with JSON, which has no dates and no infinite numbers."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _claim(dotted(path, key), inner)
@@ -146,11 +148,13 @@ def _claim(path: str, value: Any) -> Iterator[Problem]:
         for index, inner in enumerate(value):
             yield from _claim(f"{path}[{index}]", inner)
     elif not isinstance(value, str | int | float) or (isinstance(value, float) and not isfinite(value)):
-        yield Problem(path, f"expected what JSON has: a text, a finite number, true or false, found {show(value)}")
+        yield Problem(
+            path, f"expected a value that JSON has (a string, a finite number, true or false), found {show(value)}"
+        )
 
 
 def _told_apart(one: OrganisationSettings, other: OrganisationSettings) -> bool:
-    """Whether no token can carry the required claims of both."""
+    """Whether no token can have the required claims of both."""
     shared = one.claims.keys() & other.claims.keys()
     return any(not same_value(one.claims[claim], other.claims[claim]) for claim in shared)
 
@@ -168,11 +172,11 @@ def _hooks(hooks: dict[str, HookSettings | None]) -> Iterator[Problem]:
             if not key:
                 yield Problem(where, "is empty")
             elif taken.setdefault(key, name) != name:
-                yield Problem(where, f"{show(spelling)} is already read as {taken[key]}")
+                yield Problem(where, f"{show(spelling)} already means {taken[key]}")
 
 
 def same_value(one: Any, other: Any) -> bool:
-    """Whether two JSON values are the same: 1, 1.0 and true are three."""
+    """Whether two JSON values are equal and of the same type: 1, 1.0 and true are three values."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):

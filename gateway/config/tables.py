@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 
@@ -14,66 +14,52 @@ from gateway.config.formats import Format, Pattern
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-_HOST = re.compile(r"[A-Za-z0-9._:%-]+", re.ASCII)
-_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+", re.ASCII)
-_LARGEST_BODY = 2**29  # what one row of the journal holds with room to spare
 
 
-class Host(str):
-    """An address to listen on, or a name of one."""
+class _Matching(str):
+    """A string that matches a pattern as a whole."""
 
     __slots__ = ()
+    pattern: ClassVar[re.Pattern[str]]
+    expected: ClassVar[str]
 
     @classmethod
     def from_config(cls, value: Any, directory: Path) -> Self:
-        if not isinstance(value, str) or not _HOST.fullmatch(value):
-            raise ValueError(f'expected an address or a host name such as "127.0.0.1", found {show(value)}')
+        if not isinstance(value, str) or not cls.pattern.fullmatch(value):
+            raise ValueError(f"expected {cls.expected}, found {show(value)}")
         return cls(value)
 
 
-class BasePath(str):
-    """Where on the public listener everything is."""
+class Host(_Matching):
+    """An address to listen on, or a host name."""
 
-    __slots__ = ()
+    pattern = re.compile(r"[A-Za-z0-9._:%-]+", re.ASCII)
+    expected = 'an address or a host name such as "127.0.0.1"'
 
-    @classmethod
-    def from_config(cls, value: Any, directory: Path) -> Self:
-        if not isinstance(value, str) or not _PATH.fullmatch(value):
-            raise ValueError(f'expected a path such as "/webio", found {show(value)}')
-        return cls(value)
+
+class BasePath(_Matching):
+    """The path of the public listener below which all its requests are."""
+
+    pattern = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+", re.ASCII)
+    expected = 'a path such as "/webio"'
 
 
 class BodySize(Size):
-    """A size that a body may have."""
+    """A limit for bodies: at most what one row of the journal can hold."""
 
-    @classmethod
-    def from_config(cls, value: Any, directory: Path) -> Self:
-        size = super().from_config(value, directory)
-        if not 0 < size <= _LARGEST_BODY:
-            raise ValueError('must be larger than 0 and at most "512 MiB"')
-        return size
+    least, most, limits = 1, 2**29, 'larger than 0 and at most "512 MiB"'
 
 
 class JournalSize(Size):
-    """A size that leaves a journal room for anything at all."""
+    """A limit for the journal."""
 
-    @classmethod
-    def from_config(cls, value: Any, directory: Path) -> Self:
-        size = super().from_config(value, directory)
-        if size <= 0:
-            raise ValueError(f"must be larger than 0, found {show(value)}")
-        return size
+    least, limits = 1, 'larger than 0 and at most "1024 TiB"'
 
 
 class Pause(Duration):
-    """A duration that is longer than nothing."""
+    """A duration longer than 0 s."""
 
-    @classmethod
-    def from_config(cls, value: Any, directory: Path) -> Self:
-        pause = super().from_config(value, directory)
-        if pause <= 0:
-            raise ValueError("must be longer than 0s")
-        return pause
+    allows_zero = False
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,7 +105,7 @@ class DeliverySettings(Table, frozen=True, kw_only=True):
 
 
 class FieldSettings(Table, frozen=True, kw_only=True):
-    """`[values.fields.NAME]`: who answers a field, and what its value must look like."""
+    """`[values.fields.NAME]`: which provider answers a field, and what its value must look like."""
 
     provider: str | None = None
     aliases: tuple[str, ...] = ()
@@ -161,7 +147,7 @@ class HookSettings(Table, frozen=True, kw_only=True):
 
 
 class PluginSettings(Table, frozen=True, kw_only=True):
-    """The keys of a plugin's table that are the gateway's own; the rest is the plugin's `Config`."""
+    """The keys of a plugin's table that the gateway reads itself; the rest is for the plugin's `Config`."""
 
     enabled: bool = True
     use: Annotated[str, msgspec.Meta(min_length=1)] | None = None
@@ -176,7 +162,7 @@ class PluginSettings(Table, frozen=True, kw_only=True):
 
 
 class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
-    """One `[plugins.NAME]`: the gateway's settings, and the rest as it stands, for the plugin's own `Config`."""
+    """One `[plugins.NAME]`: the gateway's settings, and in `table` the other keys, for the plugin's own `Config`."""
 
     name: str
     settings: PluginSettings
@@ -189,7 +175,7 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration whose fields and own wiring are sound. Plugins are looked at by `gateway.plugin_host.load`."""
+    """A configuration without a fault in its fields and between them. `gateway.plugin_host.load` checks the plugins."""
 
     source: Path
     server: ServerSettings

@@ -67,7 +67,7 @@ def bind(instance: Any, name: str) -> dict[str, Impl]:
 
 def _known(hook: str) -> None:
     if hook not in HOOK_NAMES:
-        raise HookError(f"{hook} is no hook; {meant(hook, HOOK_NAMES, 'hooks')}")
+        raise HookError(f"unknown hook {hook}; {meant(hook, HOOK_NAMES)}")
 
 
 def _sentence(text: str) -> str:

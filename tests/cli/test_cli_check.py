@@ -373,7 +373,7 @@ def test_tls_files_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
     (tmp_path / "gateway.key").touch(0o600)
     errors, _ = found(config)
     assert list(errors) == ["server.tls"]
-    assert "are no pair that can be used" in errors["server.tls"]
+    assert "cannot serve with the certificate" in errors["server.tls"]
 
 
 def a_folder(place: Path) -> None:
@@ -434,7 +434,7 @@ def test_a_journal_without_room_for_anything_is_an_error(tmp_path: Path) -> None
     """Every event would be answered 503."""
     errors, _ = found(write_config(tmp_path, '[journal]\nmax_size = "0 B"\n'), "--offline")
 
-    assert errors == {"journal.max_size": "must be larger than 0, found '0 B'"}
+    assert errors == {"journal.max_size": 'expected a size larger than 0 and at most "1024 TiB", found "0 B"'}
 
 
 def test_two_archives_of_one_directory_are_an_error(tmp_path: Path) -> None:
@@ -452,7 +452,7 @@ def test_constants_for_an_organisation_that_is_none_are_an_error(tmp_path: Path)
     """`run` says so with the same exit code; an organisation whose own table has a fault is one all the same."""
     table = '[plugins.static_values.organisations.nope]\nsupport = "1"\n'
     path = "plugins.static_values.organisations.nope"
-    assert found(write_config(tmp_path, table)) == ({path: "there is no organisation 'nope'; known: acme"}, {})
+    assert found(write_config(tmp_path, table)) == ({path: 'unknown organisation "nope"; known: acme'}, {})
     assert run_cli(["run", "-c", tmp_path / "config.toml"]).returncode == 78
 
     errors, _ = found(write_config(tmp_path, f"[organisations.nope]\nsecrets = 5\n{table}"))
@@ -537,10 +537,10 @@ def test_rules_that_do_nothing_are_warnings(tmp_path: Path) -> None:
 
     assert errors == {}
     assert warnings == {
-        "values.nullable[0]": "no provider gives 'typoo', so this does nothing",
-        "values.fields.balence": "no provider gives 'balence', so its rules do nothing",
-        "values.fields.balance.aliases[1]": "hides 'name' that sql_values gives",
-        "values.fields.hours": "sql_values does not give 'hours', so its rules do nothing",
+        "values.nullable[0]": 'no provider gives "typoo", so this does nothing',
+        "values.fields.balence": 'no provider gives "balence", so its rules do nothing',
+        "values.fields.balance.aliases[1]": 'hides "name" that sql_values gives',
+        "values.fields.hours": 'sql_values does not give "hours", so its rules do nothing',
     }
 
 
@@ -564,7 +564,7 @@ def test_a_short_admin_password_is_a_warning(tmp_path: Path, length: int, warned
     config.write_text(config.read_text().replace("[admin]\n", '[admin]\npassword = { file = "admin.password" }\n'))
     (tmp_path / "admin.password").write_text("x" * length)
     (tmp_path / "admin.password").chmod(0o600)
-    message = "file admin.password holds 11 bytes; it guards customers' values, so make it 12 or more"
+    message = "file admin.password has 11 bytes; it protects customers' values, so use at least 12 bytes"
 
     assert found(config) == ({}, {"admin.password": message} if warned else {})
     assert found(config, "--offline")[1].keys() == found(config)[1].keys()
@@ -586,5 +586,5 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
 
     output = check(config).output
 
-    assert "holds 16 bytes" in output
+    assert "has 16 bytes" in output
     assert "short-and-secret" not in output

@@ -236,7 +236,7 @@ def test_a_journal_that_may_not_be_read_says_so(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--hook", "pavement"], "'pavement' is no hook; did you mean 'payment'?"),
+        (["--hook", "pavement"], 'unknown hook "pavement"; did you mean "payment"?'),
         (["--hook", "foo"], "move-to-queue, conversation-assignment, unknown\n"),
         (["--since", "soonish"], "'soonish' is no time; write 2026-01-31, "),
         (["--since", "1h", "--until", "2h"], "--since is not before --until, so nothing can match"),

@@ -128,7 +128,7 @@ def test_a_config_that_was_asked_for_must_be_there(
     result = CliRunner().invoke(cli, arguments, env=environment)
 
     assert result.exit_code == 78
-    assert "typo.toml: config: there is no such file" in result.output
+    assert "typo.toml: config: the file does not exist" in result.output
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -136,7 +136,7 @@ def test_a_config_that_was_asked_for_must_be_there(
     ("source", "message"),
     [
         ("Plugin = 5", "is no class"),
-        ("class Plugin:\n    def on_paymnt(self, event): ...", "on_paymnt is no hook; did you mean 'on_payment'?"),
+        ("class Plugin:\n    def on_paymnt(self, event): ...", 'unknown hook on_paymnt; did you mean "on_payment"?'),
         ("class Plugin:\n    def on_event(self, evnt): ...", "on_event has no argument 'evnt'; arguments: event"),
         (
             "import msgspec\nclass Plugin:\n    class Config(msgspec.Struct):\n        timeout: int = 1\n",

@@ -176,8 +176,8 @@ def test_send_without_a_gateway_is_a_line_that_says_so(tmp_path: Path) -> None:
     [
         ([], "name a HOOK, or give --all, or --file with or without a HOOK"),
         (["payment", "--all"], "name a HOOK, or give --all, or --file with or without a HOOK"),
-        (["pavement"], "'pavement' is no hook; did you mean 'payment'?"),
-        (["foo"], "'foo' is no hook; hooks: inbound-message, message-send, "),
+        (["pavement"], 'unknown hook "pavement"; did you mean "payment"?'),
+        (["foo"], 'unknown hook "foo"; known: inbound-message, message-send, '),
         (["payment", "--field", "amount"], "'amount' is not of the form name=text or name:=json"),
         (["payment", "--file", "nowhere.json"], "'nowhere.json': No such file or directory"),
         (["payment", "--count", "0"], "0 is not in the range x>=1"),

@@ -51,7 +51,7 @@ def test_mint_takes_a_lifetime_and_claims(config: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--expires-in", "soon"], 'expected a duration such as "30s", "5m" or "24h", found \'soon\''),
+        (["--expires-in", "soon"], 'expected a duration such as "30s", "5m" or "24h", found "soon"'),
         (["--claim", "orgId"], "'orgId' is not of the form name=text or name:=json"),
         (["--claim", "n:=four"], "'four' is not JSON; write n=four for a text"),
         (["--organisation", "beta"], "the config has no organisation 'beta', only: acme"),

@@ -546,7 +546,7 @@ def test_check_reaches_the_service_without_asking_it(tmp_path: Path) -> None:
             "",
             "unknown parameter {uid}; known",
         ),
-        ('url = "BASE/x"\nfields = { a = "/a" }', 'bearer = "hunter2"', "a secret must not stand in the config file"),
+        ('url = "BASE/x"\nfields = { a = "/a" }', 'bearer = "hunter2"', "a secret must not be in the config file"),
         (
             'url = "BASE/x"\nfields = { a = "/a" }',
             'headers = { X-Api-Key = "hunter2" }',

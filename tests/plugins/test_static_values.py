@@ -45,7 +45,7 @@ def test_an_organisation_that_is_none_stops_the_start(tmp_path: Path) -> None:
         load_plugins(read_config(tmp_path, "[plugins.static_values.organisations.acne]\nsupport = '1'\n"))
     [problem] = raised.value.problems
     assert problem.path == "plugins.static_values.organisations.acne"
-    assert problem.message == "there is no organisation 'acne'; did you mean 'acme'?"
+    assert problem.message == 'unknown organisation "acne"; did you mean "acme"?'
 
 
 @pytest.mark.parametrize("value", ["[1]", "{ a = 1 }", "nan", "inf", "09:00:00"])

@@ -129,13 +129,13 @@ async def test_a_value_is_written_in_its_format_and_must_match_its_pattern(tmp_p
 @pytest.mark.parametrize(
     ("text", "path", "message"),
     [
-        ('provider = "bank"', ".provider", "no plugin 'bank' is enabled; enabled: crm"),
-        ('aliases = ["other"]', ".aliases[0]", "'other' is a field itself"),
-        ("default_on_error = true", ".default_on_error", "needs a default"),
-        ('default = "x"\npattern = "[0-9]+"', ".default", "does not match the field's own pattern"),
+        ('provider = "bank"', ".provider", 'the plugin "bank" is not enabled; enabled plugins: crm'),
+        ('aliases = ["other"]', ".aliases[0]", '"other" is also the name of a field'),
+        ("default_on_error = true", ".default_on_error", "needs a `default` too"),
+        ('default = "x"\npattern = "[0-9]+"', ".default", "does not match the field's pattern"),
         ('required_key = "phone"', ".required_key", 'expected one of "customer_uid"'),
-        ('cache = "often"', ".cache", 'expected a duration such as "30s", "5m" or "24h", found \'often\''),
-        ('pattern = "["', ".pattern", "is no regular expression: unterminated character set at position 0"),
+        ('cache = "often"', ".cache", 'expected a duration such as "30s", "5m" or "24h", found "often"'),
+        ('pattern = "["', ".pattern", "is not a regular expression: unterminated character set at position 0"),
         ('format = "{!r}"', ".format", "expected a number format such as"),
         ("colour = 1", ".colour", "unknown key"),
     ],
@@ -154,7 +154,7 @@ def test_two_fields_cannot_have_one_alias(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         read_config(tmp_path, '[values.fields.a]\naliases = ["x"]\n[values.fields.b]\naliases = ["x"]\n')
     assert [(p.path, p.message) for p in raised.value.problems] == [
-        ("values.fields.b.aliases[0]", "'x' already stands for a")
+        ("values.fields.b.aliases[0]", '"x" is already an alias of a')
     ]
 
 
