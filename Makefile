@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format wheel bench torture fuzz clean
+.PHONY: help run test check format lines wheel bench torture fuzz clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -28,6 +28,12 @@ check: $(VENV)/.installed-dev  ## format, lint, types and tests: what must hold 
 format: $(VENV)/.installed-dev  ## bring the code into its format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+lines:  ## count the modules of gateway/ and plugins/ and their lines
+	@for folder in gateway plugins; do \
+		find $$folder -name '*.py' -exec wc -l {} + | sort -n | awk -v folder=$$folder '$$2 != "total" {sizes[++n] = $$1; sum += $$1} \
+			END {print folder "/: " n " modules, " sum " lines, median " sizes[int((n + 1) / 2)] ", largest " sizes[n]}'; \
+	done
 
 wheel: $(VENV)/.installed-dev  ## build the wheel, and see that it installs and runs in an empty folder
 	rm -rf dist
