@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from gateway.events import BOM, HOOKS, PAYLOADS, UNKNOWN, Payload, parse_object, whole_characters
+
+if TYPE_CHECKING:
+    from gateway.config.tables import Config
 
 # `type` strings as Webio documents them, and the hooks' own names for those it does not; read forgivingly.
 _TYPES = {
@@ -46,6 +49,18 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     customer_uid: str | None
     created: int | None
     natural_key: str | None
+
+
+class Decoder:
+    """Decodes bodies by a config's hook names and its organisations' time zones."""
+
+    def __init__(self, config: Config) -> None:
+        self.names: Mapping[str, str] = hook_names({name: hook.types for name, hook in config.hooks.items()})
+        self._zones: dict[str, tzinfo] = {name: org.timezone for name, org in config.organisations.items()}
+
+    def decode(self, organisation: str, raw: bytes, hook: str | None) -> Decoded:
+        """Decode a POST body of an organisation; see `decode`."""
+        return decode(raw, hook, self.names, self._zones.get(organisation, UTC))
 
 
 def normalise(spelling: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any, Final
 from gateway.config.tables import Config
 from gateway.delivery.service import Delivery
 from gateway.http.receiver import Receiver
+from gateway.journal import open_journal
 from gateway.journal.interface import JournalFailed
-from gateway.journal.sqlite.journal import SqliteJournal
 from gateway.metrics import Metrics, Sample
 from gateway.plugin_host.lifecycle import Lifecycle
 from gateway.plugin_host.load import Plugin
@@ -27,30 +27,27 @@ class Gateway:
     def __init__(self, config: Config, plugins: Sequence[Plugin], *, clock: Callable[[], float] = time.time) -> None:
         self.config = config
         self.metrics = Metrics()
-        self.journal = SqliteJournal(config, clock=clock)
+        self.journal = open_journal(config, clock=clock)
         self.values = CustomValues(config, plugins)
         self.delivery = Delivery(plugins, self.journal, clock)
         self.receiver = Receiver(config, self.journal, self.values, self.metrics)
         self._lifecycle = Lifecycle(config, plugins)
         self._draining: asyncio.Task[None] | None = None
-        self._only = False
         self.metrics.watch(self._samples)
-        self.values.keep_record = self.journal.note
+        self.values.keep_record = self.journal.record_value_request
 
-    async def start(self, on_failure: Callable[[JournalFailed], None], only: bool = False) -> None:
-        """`JournalError` or `StartFailed`; then nothing is left running. With `only`, the config's other plugins
-        are not taken for removed."""
+    async def start(self, on_failure: Callable[[JournalFailed], None]) -> None:
+        """`JournalError` or `StartFailed`; then nothing is left running."""
         await self.journal.start()
         self.journal.on_failure = on_failure
         try:
             await self._lifecycle.start()
             await self.values.start()
-            await self.delivery.start(retire=not only)
+            await self.delivery.start()
         except BaseException:
             await self._lifecycle.stop(SHUTDOWN_SECONDS)
-            await self.journal.close(cautious=True)
+            await self.journal.close()
             raise
-        self._only = only
 
     def drain(self) -> None:
         """Prepare for `stop`: bodies that stall are refused soon, and plugins get no new events, while the requests
@@ -64,7 +61,7 @@ class Gateway:
         await (self._draining or self.delivery.stop(DRAIN_SECONDS))
         await self.values.close()
         await self._lifecycle.stop(SHUTDOWN_SECONDS)
-        await self.journal.close(self._only or self.delivery.cautious)
+        await self.journal.close()
 
     def plugins_health(self) -> list[dict[str, Any]]:
         """How each plugin that takes events is doing."""
@@ -105,5 +102,11 @@ class Gateway:
             )
             open_breaker = float(provider.breaker != "closed")
             yield "gauge", "gateway_provider_broken", "1 while a provider is passed over", labels, open_breaker
-        yield "counter", "gateway_value_records_lost", "Value requests without a record", {}, self.journal.notes_lost
-        yield "gauge", "gateway_journal_position", "Position of the newest event", {}, self.journal.last_seq
+        yield (
+            "counter",
+            "gateway_value_records_lost",
+            "Value requests without a record",
+            {},
+            self.journal.value_records_lost,
+        )
+        yield "gauge", "gateway_journal_position", "Position of the newest event", {}, self.journal.newest

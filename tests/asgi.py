@@ -17,8 +17,9 @@ from gateway.config.tables import Config
 from gateway.http.admin import create_admin
 from gateway.http.app import create_app
 from gateway.http.tokens import mint
-from gateway.journal.interface import EventRow, Filter
-from gateway.journal.sqlite.reader import open_reader
+from gateway.journal import open_reader
+from gateway.journal.interface import Filter
+from gateway.journal.search import EventRow
 from gateway.plugin_host.load import Plugin, load_plugins
 from gateway.service import Gateway
 

@@ -18,9 +18,9 @@ from gateway.config.load import load_config
 from gateway.config.tables import Config, PluginSettings, PluginTable
 from gateway.delivery.deliverer import Deliverer
 from gateway.delivery.service import Delivery
-from gateway.journal.interface import Filter, Receipt
-from gateway.journal.sqlite.journal import SqliteJournal
-from gateway.journal.sqlite.reader import JournalReader, open_reader
+from gateway.journal import open_journal, open_reader
+from gateway.journal.interface import Filter, Journal, Receipt
+from gateway.journal.search import Search
 from gateway.plugin_host.bind import bind
 from gateway.plugin_host.load import Plugin, PluginDelivery
 
@@ -57,7 +57,7 @@ def plugin(name: str, instance: object, **settings: Any) -> Plugin:
 class Rig:
     """A journal that is open and a delivery that runs."""
 
-    def __init__(self, config: Config, journal: SqliteJournal, delivery: Delivery) -> None:
+    def __init__(self, config: Config, journal: Journal, delivery: Delivery) -> None:
         self.config = config
         self.journal = journal
         self.delivery = delivery
@@ -84,7 +84,7 @@ class Rig:
         wanted = names or tuple(self.delivery.deliverers)
         await self.until(lambda: all(self.deliverer(name).idle for name in wanted), f"{wanted} idle")
 
-    def reader(self) -> JournalReader:
+    def reader(self) -> Search:
         return open_reader(self.config)
 
     def states(self, name: str) -> list[str | None]:
@@ -123,7 +123,7 @@ async def delivering(
 ) -> AsyncIterator[Rig]:
     """A rig with these instances as plugins; `settings` are delivery settings of all of them."""
     config = journal_config(directory, text)
-    journal = SqliteJournal(config, clock=clock)
+    journal = open_journal(config, clock=clock)
     await journal.start()
     made = [plugin(name, instance, **settings) for name, instance in plugins.items()]
     delivery = Delivery(made, journal, clock)

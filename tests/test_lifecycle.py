@@ -16,6 +16,7 @@ from running import write_config
 
 from gateway import Context, hookimpl
 from gateway.config.load import load_config
+from gateway.journal.interface import Standing, Track
 from gateway.plugin_host import lifecycle
 from gateway.plugin_host.lifecycle import Lifecycle, StartFailed
 from gateway.plugin_host.load import Plugin
@@ -218,7 +219,9 @@ def test_a_gateway_that_did_not_start_leaves_nothing_open(tmp_path: Path) -> Non
         assert notes == ["a up", "b up", "a down"]
         following = Gateway(config, [])
         await following.start(lambda failure: None)
-        assert not following.journal.crashed
+        standing = await following.journal.take_cursor(Track("a"), True)
+        assert isinstance(standing, Standing)
+        assert standing.clean
         await following.stop()
 
     asyncio.run(scenario())

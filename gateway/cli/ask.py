@@ -58,14 +58,14 @@ def command(
     """
     from gateway.cli.ask_client import ask_as_webio, ask_over_admin, ask_providers
     from gateway.config.load import load_config
-    from gateway.journal.lock import JournalLock
+    from gateway.journal import journal_lock
     from gateway.values.question import Question
 
     if url is not None and (explain or direct):
         raise click.UsageError("--url asks as Webio does; neither --explain nor --direct goes with it")
     config = load_config(config_path, secrets=not (explain or direct))
     question = Question(the_organisation(config, organisation), customer, address, fields)
-    if explain and not direct and not JournalLock(config.journal.path).is_held():
+    if explain and not direct and not journal_lock(config).is_held():
         click.echo("no gateway runs with this config: its providers are asked directly", err=True)
         direct = True
     if direct:

@@ -20,9 +20,8 @@ from gateway.config.convert import Problem, dotted
 from gateway.config.rules import is_loopback
 from gateway.config.tables import Config
 from gateway.config.tls import tls_faults
+from gateway.journal import check_journal, journal_lock
 from gateway.journal.interface import JournalError
-from gateway.journal.lock import JournalLock
-from gateway.journal.sqlite.schema import look_at
 from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck, describe
 from gateway.plugin_host.load import Plugin
 
@@ -98,9 +97,10 @@ def _journal(config: Config) -> Iterator[Finding]:
         yield _error(path, f"the folder {folder} cannot be written to by this user")
     elif journal.exists() and not os.access(journal, os.R_OK | os.W_OK):
         yield _error(path, f"{journal} cannot be read and written by this user")
-    elif not JournalLock(journal).is_held():  # nobody looks into one that is written to
+    elif not journal_lock(config).is_held():  # one that is being written to is not looked into
         try:
-            look_at(journal)
+            if (warning := check_journal(config)) is not None:
+                yield _warning(path, warning)
         except JournalError as error:
             yield _error(path, str(error))
     kind = _file_system(folder)
@@ -148,7 +148,7 @@ def _tls(config: Config) -> Iterator[Finding]:
 
 
 def _listeners(config: Config, unsound: Collection[str]) -> Iterator[Finding]:
-    lock = None if "journal" in unsound else JournalLock(config.journal.path)
+    lock = None if "journal" in unsound else journal_lock(config)
     for table, host, port in (
         ("server", config.server.host, config.server.port),
         ("admin", config.admin.host, config.admin.port),

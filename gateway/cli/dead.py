@@ -38,7 +38,7 @@ def command(context: click.Context, which: Filter, config_path: Path, as_json: b
             raise click.UsageError(f"write options after `{context.invoked_subcommand}`, not before it")
         return
     from gateway.config.load import load_config
-    from gateway.journal.sqlite.reader import open_reader
+    from gateway.journal import open_reader
 
     config = load_config(config_path, secrets=False)
     require_known(config, which.organisation, which.plugin)

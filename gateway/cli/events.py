@@ -14,7 +14,8 @@ from gateway.cli.options import config_option, json_option
 from gateway.cli.output import on_terminal, print_json, print_table, printable, show_time
 
 if TYPE_CHECKING:
-    from gateway.journal.interface import EventRow, Filter
+    from gateway.journal.interface import Filter
+    from gateway.journal.search import EventRow
 
 _ON_A_TERMINAL: Final = 20
 
@@ -44,7 +45,7 @@ def command(which: Filter, limit: int | None, show: bool, config_path: Path, as_
       gateway events --since 2026-01-01 --until 2026-02-01 --json > january.jsonl
     """
     from gateway.config.load import load_config
-    from gateway.journal.sqlite.reader import open_reader
+    from gateway.journal import open_reader
 
     if which.plugin is not None and which.state is None:
         raise click.UsageError("--plugin says whose --state is meant; give both")

@@ -141,7 +141,7 @@ def require_known(config: Config, organisation: str | None, plugin: str | None =
     """`BadParameter` for a name that neither the config nor the journal knows: nothing could match it."""
     from gateway.config.convert import meant
     from gateway.config.field_types import show
-    from gateway.journal.sqlite.reader import open_reader
+    from gateway.journal import open_reader
 
     plugins = [table.name for table in config.plugins]
     strange_organisation = organisation is not None and organisation not in config.organisations

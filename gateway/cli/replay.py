@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 def command(which: Filter, dry_run: bool, yes: bool, config_path: Path, as_json: bool) -> None:
-    """Deliver events again to one plugin, while the gateway runs or not.
+    """Deliver events again to one plugin. Without a running gateway, this begins with the next start.
 
     They keep their ids and say that they are replayed (`event.replayed`), so a plugin that must not act twice can tell.
     All the filters given must hold; with none, everything in the journal is delivered again.
@@ -40,4 +40,4 @@ def command(which: Filter, dry_run: bool, yes: bool, config_path: Path, as_json:
             confirm(question, lambda: journal.replay(which, True), yes)
         with progress("Delivering again") as tell:
             counted = journal.replay(which, dry_run, tell)
-    report(counted, as_json, dry_run, "event", f"delivered again to {which.plugin}")
+    report(counted, as_json, dry_run, "event", f"delivered again to {which.plugin}", soon=journal.recorded)

@@ -16,7 +16,7 @@ from gateway.cli.output import on_terminal, print_json, print_table, show_time
 
 if TYPE_CHECKING:
     from gateway.config.tables import ValuesSettings
-    from gateway.journal.interface import GivenRow
+    from gateway.journal.search import ValueRecord
 
 _ON_A_TERMINAL: Final = 20
 
@@ -61,13 +61,13 @@ def command(
       gateway values --status 502 --since today --json
     """
     from gateway.config.load import load_config
-    from gateway.journal.sqlite.reader import open_reader
-    from gateway.journal.sqlite.value_records import GivenFilter
+    from gateway.journal import open_reader
+    from gateway.journal.search import ValueRecordFilter
 
     in_order(since, until)
     config = load_config(config_path, secrets=False)
     require_known(config, organisation)
-    which = GivenFilter(
+    which = ValueRecordFilter(
         organisation=organisation,
         customer_uid=customer,
         fields=() if field is None else _names(config.values, field),
@@ -78,7 +78,7 @@ def command(
     if limit is None and on_terminal() and not as_json:
         limit = _ON_A_TERMINAL
     with closing(open_reader(config)) as reader:
-        rows = reader.given(which, limit, newest=limit is not None)
+        rows = reader.value_records(which, limit, newest=limit is not None)
         if as_json:
             for row in rows:
                 print_json(row)
@@ -93,14 +93,14 @@ def _names(values: ValuesSettings, name: str) -> tuple[str, ...]:
     return next((names for names in every if name in names), (name,))
 
 
-def _table(rows: Iterator[GivenRow], several: bool) -> int:
+def _table(rows: Iterator[ValueRecord], several: bool) -> int:
     columns = ["at (UTC)", "customer", "address", "status", "fields"]
     if several:
         columns.insert(1, "organisation")
     return print_table(columns, (_cells(row, several) for row in rows))
 
 
-def _cells(row: GivenRow, several: bool) -> list[str]:
+def _cells(row: ValueRecord, several: bool) -> list[str]:
     fields = ", ".join(f"{name}: {_outcome(detail)}" for name, detail in row.fields.items())
     cells = [show_time(row.at), row.customer_uid or "-", row.address or "-", str(row.status), fields]
     if several:

@@ -23,7 +23,7 @@ from gateway.delivery.run import SKIPPED, Outcome, calls_of
 from gateway.delivery.settling import Settling
 from gateway.delivery.suspicion import CRASHES, Suspicion
 from gateway.events import Event
-from gateway.journal.interface import HELD, RETRYING, Journal, Standing
+from gateway.journal.interface import RETRYING, WAITING, Cursors, JournalError, Standing, Track
 from gateway.plugin_host.call import PluginFault, Stuck, describe
 from gateway.plugin_host.load import Plugin
 
@@ -39,13 +39,13 @@ class Deliverer:
     """Delivers the journal's events to one plugin."""
 
     def __init__(
-        self, plugin: Plugin, journal: Journal, suspicion: Suspicion, clock: Callable[[], float] = time.time
+        self, plugin: Plugin, journal: Cursors, suspicion: Suspicion, clock: Callable[[], float] = time.time
     ) -> None:
         self.plugin = plugin
         self.health = Health(plugin.name)
         self._journal = journal
         self._calls = calls_of(plugin)
-        self._lanes = Lanes(plugin, suspicion, self.health, self._over, lambda: journal.last_seq, self._ended)
+        self._lanes = Lanes(plugin, suspicion, self.health, self._over, lambda: journal.newest, self._ended)
         self._parking = Parking(
             plugin.name,
             plugin.delivery,
@@ -64,6 +64,7 @@ class Deliverer:
         self._tasks: list[asyncio.Task[None]] = []
         self._looking = asyncio.Lock()
         self._careful_replays = 0
+        self._crashed = False
 
     @property
     def cursor(self) -> int:
@@ -79,11 +80,13 @@ class Deliverer:
     def idle(self) -> bool:
         """Whether all there is was taken and settled; dead letters are."""
         busy = self.parked or len(self._log) or len(self._lanes) or not self._settling.idle
-        behind = self.cursor < self._journal.last_seq or not self._replaying.idle
+        behind = self.cursor < self._journal.newest or not self._replaying.idle
         return not (busy or behind)
 
-    def start(self, standing: Standing, crashed: bool) -> None:
+    def start(self, standing: Standing) -> None:
         """Take up where the plugin stands."""
+        self._crashed = crashed = not standing.clean
+        self._lanes.epoch = self._settling.epoch = standing.epoch
         self._lanes.crashes = standing.crashes
         self._careful_replays = WINDOW if crashed else 0
         reading = self._log.start(standing.cursor, crashed)
@@ -104,12 +107,17 @@ class Deliverer:
         await self._lanes.drain(max(0.0, deadline - time.monotonic()))
         for item in [*self._lanes.running(), *self._lanes.waiting()]:
             if item.row is None:  # parked, it keeps nobody back whom the plugin has had already
-                self._parking.park(item, HELD)
+                self._parking.park(item, WAITING)
         self._settling.drained()
         await asyncio.wait((settling,), timeout=max(0.1, deadline - time.monotonic()))
         settling.cancel()
         await asyncio.gather(reading, settling, return_exceptions=True)
         self._log.stop()
+        clean = not (self._crashed and self.cautious)
+        try:
+            await self._journal.release_cursor(Track(self.plugin.name), self._settling.epoch, clean)
+        except JournalError as error:
+            log.error("plugin %s: its cursor cannot be released cleanly: %s", self.plugin.name, error)
 
     @property
     def cautious(self) -> bool:
@@ -241,7 +249,7 @@ class Deliverer:
                 self._parking.park(item, RETRYING)
         for item in self._lanes.waiting() if keys else ():
             if item.key in keys and item.origin == "log" and item.row is None:
-                self._parking.park(item, HELD)
+                self._parking.park(item, WAITING)
 
     async def _undo(self, error: Exception, failures: int) -> None:
         """The checkpoint failed: what is not settled counts as not delivered, and comes again after a pause."""

@@ -13,7 +13,7 @@ from gateway.delivery.health import Health
 from gateway.delivery.items import Item, Key
 from gateway.delivery.run import Outcome, Run, calls_of, is_threaded
 from gateway.delivery.suspicion import Suspicion
-from gateway.journal.interface import JournalError
+from gateway.journal.interface import JournalError, Track
 from gateway.plugin_host.call import Stuck, describe
 from gateway.plugin_host.load import Plugin
 
@@ -45,6 +45,7 @@ class Lanes:
         newest: Callable[[], int],
         ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
+        self.epoch = 0
         self.crashes: dict[int, int] = {}
         self.closed = False
         self._plugin = plugin
@@ -178,7 +179,8 @@ class Lanes:
         try:
             if items[0].careful:
                 seq = items[0].seq
-                async with self._suspicion.recorded(self._plugin.name, seq, self.crashes.get(seq, 0) > 0):
+                track, suspected = Track(self._plugin.name), self.crashes.get(seq, 0) > 0
+                async with self._suspicion.recorded(track, self.epoch, seq, suspected):
                     outcomes = await run.run()
             else:
                 outcomes = await run.run()

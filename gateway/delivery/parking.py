@@ -16,7 +16,7 @@ from gateway.delivery.items import Item, Key
 from gateway.delivery.patience import patiently
 from gateway.delivery.retries import Retries
 from gateway.hookspecs import Reject, Retry
-from gateway.journal.interface import DEAD, HELD, RETRYING, UNORDERED, Journal, Parked, Replay, Standing
+from gateway.journal.interface import DEAD, RETRYING, UNORDERED, WAITING, Cursors, Parked, Replay, Standing, Track
 from gateway.plugin_host.call import CallTimeout, PluginFault, describe
 from gateway.plugin_host.load import PluginDelivery
 
@@ -35,7 +35,7 @@ class Parking:
         self,
         plugin: str,
         delivery: PluginDelivery,
-        journal: Journal,
+        journal: Cursors,
         clock: Callable[[], float],
         health: Health,
         deliver: Callable[[list[Item]], None],
@@ -97,7 +97,7 @@ class Parking:
         that are not over."""
         self._gone = set()
         try:
-            rows, replays = await self._journal.changes(self._plugin)
+            rows, replays = await self._journal.changes(Track(self._plugin))
             known = self._gone | self._rows.keys() | self._to_park.keys() | self._to_release
         finally:
             self._gone = None
@@ -141,7 +141,7 @@ class Parking:
     def hold(self, item: Item) -> None:
         """Let an item wait for its turn among those of its conversation."""
         if item.key is not None:
-            row, chain = self.park(item, HELD), self._chains[item.key]
+            row, chain = self.park(item, WAITING), self._chains[item.key]
             insort(chain, row, key=_seq)
             if item.careful:
                 self._careful.add(item.seq)
@@ -217,7 +217,6 @@ class Parking:
     def _row(self, item: Item) -> Parked:
         if item.row is None:
             item.row = Parked(
-                plugin=self._plugin,
                 seq=item.seq,
                 state=RETRYING,
                 since=self._clock(),

@@ -13,7 +13,7 @@ import msgspec
 from gateway.delivery.items import Window
 from gateway.delivery.patience import patiently
 from gateway.events import Event
-from gateway.journal.interface import Journal
+from gateway.journal.interface import Cursors
 
 WINDOW: Final = 2048
 """Events between the cursor and the newest that was read: the most that comes again after a crash."""
@@ -29,7 +29,7 @@ class Reading:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Cursors,
         wanted: Callable[[], bool],
         admit: Callable[[int, Event, bool], None],
         changed: Callable[[], None],
@@ -70,7 +70,7 @@ class Reading:
     def start(self, cursor: int, crashed: bool) -> asyncio.Task[None]:
         """Read from the cursor on. Whatever end the last run came to, what comes first may have come before."""
         self._careful = crashed
-        self._from(cursor, self._journal.last_seq)
+        self._from(cursor, self._journal.newest)
         self._journal.on_commit.append(self._wake.set)
         return asyncio.create_task(self._run())
 

@@ -11,7 +11,7 @@ from typing import Final
 from gateway.delivery.items import Window
 from gateway.delivery.patience import patiently
 from gateway.events import Event
-from gateway.journal.interface import Journal, Replay
+from gateway.journal.interface import Cursors, Replay, ReplayProgress
 
 PAGE: Final = 200
 AHEAD: Final = 1000
@@ -23,7 +23,7 @@ class Replaying:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Cursors,
         cursor: Callable[[], int],
         admit: Callable[[int, Event], None],
         changed: Callable[[], None],
@@ -73,7 +73,7 @@ class Replaying:
     def settle(self, seq: int) -> None:
         self._window.settle(seq)
 
-    def progress(self) -> tuple[int, int, int] | None:
+    def progress(self) -> ReplayProgress | None:
         """The running replay's number, new position, and how many events more are done; None: nothing new."""
         if not self._queue:
             return None
@@ -89,7 +89,7 @@ class Replaying:
         if position >= replay.until:
             self._queue.popleft()
             self.rewind()
-        return replay.number, position, done
+        return ReplayProgress(replay.number, position, done)
 
     def go_on(self) -> None:
         """Something was settled: there may be room, or the cursor has moved."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.delivery.deliverer import Deliverer
 from gateway.delivery.suspicion import Suspicion
-from gateway.journal.interface import Journal, JournalError
+from gateway.journal.interface import HeldBy, Journal, JournalError, Track
 from gateway.plugin_host.load import Plugin
 
 TOP_UP: Final = 1.0
@@ -27,13 +27,14 @@ class Delivery:
             plugin.name: Deliverer(plugin, journal, suspicion, clock) for plugin in plugins if plugin.takes_events
         }
 
-    async def start(self, retire: bool = True) -> None:
-        """Take up every plugin where it stands; with `retire`, cursors of plugins that are gone begin to expire."""
-        if retire:
-            await self._journal.retire_cursors(list(self.deliverers))
+    async def start(self) -> None:
+        """Take up every plugin where it stands; the cursors of plugins that are gone begin to expire."""
+        await self._journal.retire_cursors(list(self.deliverers))
         for name, deliverer in self.deliverers.items():
-            standing = await self._journal.open_cursor(name, deliverer.plugin.delivery.from_start)
-            deliverer.start(standing, self._journal.crashed)
+            standing = await self._journal.take_cursor(Track(name), deliverer.plugin.delivery.from_start)
+            if isinstance(standing, HeldBy):
+                raise JournalError(f"the cursor of plugin {name} is held by {standing.owner}")
+            deliverer.start(standing)
         self._topping_up = asyncio.create_task(self._top_up())
 
     async def stop(self, seconds: float) -> None:
@@ -43,11 +44,6 @@ class Delivery:
             self._topping_up.cancel()
             await asyncio.gather(self._topping_up, return_exceptions=True)
         await asyncio.gather(*(deliverer.stop(deadline) for deliverer in self.deliverers.values()))
-
-    @property
-    def cautious(self) -> bool:
-        """Whether an event that might have taken the process down is still to be delivered."""
-        return any(deliverer.cautious for deliverer in self.deliverers.values())
 
     async def refresh(self, plugin: str | None = None) -> None:
         """Look again at what operators changed in the journal: retried dead letters and new replays."""
@@ -65,4 +61,4 @@ class Delivery:
 
     def lag(self, name: str) -> int:
         """How many positions of the journal a plugin is behind."""
-        return max(0, self._journal.last_seq - self.deliverers[name].cursor)
+        return max(0, self._journal.newest - self.deliverers[name].cursor)

@@ -12,7 +12,7 @@ from gateway.delivery.items import Item
 from gateway.delivery.parking import Parking
 from gateway.delivery.reading import Reading
 from gateway.delivery.replaying import Replaying
-from gateway.journal.interface import Journal, JournalFailed, JournalFull, Settlement
+from gateway.journal.interface import Cursors, JournalFailed, JournalFull, LeaseLost, Settlement, Track
 from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck
 from gateway.plugin_host.load import Plugin
 
@@ -30,7 +30,7 @@ class Settling:
     def __init__(
         self,
         plugin: Plugin,
-        journal: Journal,
+        journal: Cursors,
         health: Health,
         log: Reading,
         replaying: Replaying,
@@ -39,6 +39,7 @@ class Settling:
         undo: Callable[[Exception, int], Awaitable[None]],
     ) -> None:
         self.failures = 0
+        self.epoch = 0
         self._plugin = plugin
         self._journal = journal
         self._health = health
@@ -120,12 +121,14 @@ class Settling:
             self._passed(item)
         cursor, replay = self._log.advance(), self._replaying.progress()
         park, release = self._parking.settled(batch, self._log.cursor)
+        track = Track(self._plugin.name)
         while len(park) > ROWS:  # before the cursor moves past them
-            await self._commit(Settlement(plugin=self._plugin.name, park=park[:ROWS]))
+            await self._commit(Settlement(track=track, epoch=self.epoch, park=park[:ROWS]))
             park = park[ROWS:]
-        settlement = Settlement(plugin=self._plugin.name, cursor=cursor, park=park, release=release, replay=replay)
-        if settlement != Settlement(plugin=self._plugin.name):
-            await self._commit(settlement)
+        if cursor is not None or park or release or replay:
+            await self._commit(
+                Settlement(track=track, epoch=self.epoch, cursor=cursor, park=park, release=release, replay=replay)
+            )
         self._replaying.go_on()
         self._log.go_on()
 
@@ -137,5 +140,5 @@ class Settling:
                 self._committing = False
             except JournalFull:
                 await asyncio.sleep(TRY_AGAIN)
-            except JournalFailed:
+            except (JournalFailed, LeaseLost):
                 return  # the gateway stops, and the next start goes on from what is durable

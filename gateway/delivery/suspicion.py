@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from gateway.journal.interface import Journal
+from gateway.journal.interface import Cursors, Track
 
 CRASHES: Final = 3
 
@@ -20,20 +20,20 @@ CRASHES: Final = 3
 class Suspicion:
     """Shared by all deliverers: many unsuspected deliveries at once, or one that is suspected."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Cursors) -> None:
         self._journal = journal
         self._running = 0
         self._alone = False
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def recorded(self, plugin: str, seq: int, suspected: bool) -> AsyncIterator[None]:
+    async def recorded(self, track: Track, epoch: int, seq: int, suspected: bool) -> AsyncIterator[None]:
         """Record that this delivery runs now, and afterwards that it took nothing down."""
         await self._enter(suspected)
         try:
-            await self._journal.suspect(plugin, seq, None)
+            await self._journal.mark_running(track, epoch, seq)
             yield
-            await self._journal.suspect(plugin, None, seq)
+            await self._journal.mark_survived(track, epoch, seq)
         finally:
             await self._leave()
 

@@ -13,8 +13,7 @@ from litestar.response import Redirect
 
 from gateway.http.access import guard, trusted
 from gateway.http.problems import problem
-from gateway.journal.interface import Filter, JournalError
-from gateway.journal.sqlite.filters import STATES
+from gateway.journal.interface import STATES, Filter, JournalError
 from gateway.service import Gateway
 from gateway.values.answer import Explanation
 

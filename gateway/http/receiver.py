@@ -17,8 +17,7 @@ from gateway.events import HOOKS
 from gateway.http.body import BodyReader, Gone, TooLarge, TooSlow
 from gateway.http.problems import CLOSE, JSON, PROBLEM, UNAUTHORIZED, answer, problem
 from gateway.http.tokens import TokenChecker, TokenRefused
-from gateway.journal.interface import JournalError
-from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.interface import Intake, JournalError
 from gateway.log import RateLimit
 from gateway.metrics import Metrics
 from gateway.values.service import CustomValues
@@ -51,7 +50,7 @@ def places(base: str) -> dict[str, Place]:
 class Receiver:
     """Answers everything at the paths of `places`."""
 
-    def __init__(self, config: Config, journal: SqliteJournal, values: CustomValues, metrics: Metrics) -> None:
+    def __init__(self, config: Config, journal: Intake, values: CustomValues, metrics: Metrics) -> None:
         server = config.server
         self.places = places(server.path)
         self._max_body = server.max_body

@@ -1,1 +1,48 @@
-"""The journal: what the gateway needs of a storage engine, and the engines."""
+"""The journal: a log of events, and a cursor on it for each plugin. `interface` states what an engine does; the engine
+is imported only when one of these functions is called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.config.tables import Config
+    from gateway.journal.interface import Journal
+    from gateway.journal.lock import JournalLock
+    from gateway.journal.search import Search
+
+
+def open_journal(
+    config: Config, *, clock: Callable[[], float] = time.time, copy_before_upgrade: bool = True
+) -> Journal:
+    """The journal that `config` names, not started. `clock` gives seconds since 1970. `start()` brings a journal of an
+    older layout to the current one, after a checked copy of it unless `copy_before_upgrade` is false."""
+    from gateway.journal.sqlite.journal import SqliteJournal
+
+    return SqliteJournal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
+
+
+def open_reader(config: Config) -> Search:
+    """Search the journal, beside a running gateway or without one. `JournalError` where it cannot be read."""
+    from gateway.journal.sqlite.reader import open_search
+
+    return open_search(config)
+
+
+def journal_lock(config: Config, name: str = "", process: int | None = None) -> JournalLock:
+    """The lock that says which process writes to the journal. `name` is what this process is: the gateway, or a command
+    such as "`gateway dead retry`". `process` is the process id to stop in order to get the journal; by default this
+    process."""
+    from gateway.journal.lock import GATEWAY, JournalLock
+
+    return JournalLock(config.journal.path, name or GATEWAY, process)
+
+
+def check_journal(config: Config) -> str | None:
+    """Look at the journal without changing it. `JournalError` where no gateway could work on it; otherwise what an
+    operator should know before the next start, or None."""
+    from gateway.journal.sqlite.layout import look_at
+
+    return look_at(config.journal.path)

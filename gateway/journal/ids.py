@@ -8,8 +8,9 @@ import random
 class Ids:
     """Makes ids; those of one moment differ by 62 random bits."""
 
-    def __init__(self) -> None:
-        self._bits = random.Random(random.SystemRandom().getrandbits(256))  # noqa: S311 - ids need to differ, not to be secret
+    def __init__(self, seed: int | None = None) -> None:
+        seed = random.SystemRandom().getrandbits(256) if seed is None else seed
+        self._bits = random.Random(seed)  # noqa: S311 - ids must differ, not be secret
 
     def new(self, micros: int) -> str:
         """An id for a moment in microseconds since 1970; its upper 60 bits are that moment in 1/4096 ms."""
@@ -20,6 +21,5 @@ class Ids:
 
 def first_id(micros: int) -> str:
     """The smallest id of a moment, for searching by time."""
-    tick = max(0, micros) // 1000 << 12
-    text = f"{tick:015x}"
+    text = f"{max(0, micros) // 1000 << 12:015x}"
     return f"{text[:8]}-{text[8:12]}-7{text[12:]}-0000-000000000000"

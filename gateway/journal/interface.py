@@ -1,30 +1,37 @@
-"""The journal's interface: a log of events, a cursor on it per plugin, and rows for what is parked.
+"""What the gateway needs of a storage engine: a log of events, a cursor on it for each plugin, and rows for the events
+that a plugin did not take at once. The engines are `sqlite` and, for tests and simulation, `memory`.
 
-SQLite (`gateway.journal.sqlite.journal`) is its first engine. Positions (`seq`) grow in the order of receipt.
+Positions (`seq`) grow in the order of receipt. Unless stated otherwise, times are seconds since 1970, and every method
+that touches storage can raise `JournalError`.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.decoding import Decoded
 from gateway.events import Event
 
+if TYPE_CHECKING:
+    import asyncio
+
+    from gateway.decoding import Decoded, Decoder
+    from gateway.journal.search import ValueRecord
+
 RETRYING: Final = "retrying"
-HELD: Final = "held"
-"""Behind an earlier event of its conversation that is retrying; shown to users as waiting."""
+WAITING: Final = "waiting"
+"""Behind an earlier event of its conversation that is retrying."""
 DEAD: Final = "dead"
 DISCARDED: Final = "discarded"
-"""A dead letter that an operator gave up; it is listed no more, and was not delivered either."""
-
-
+"""A dead letter that an operator discarded. It is not listed, and does not count as delivered."""
+STATES: Final = ("dead", "retrying", "waiting", "delivered")
+"""What a filter's `state` can be."""
 UNORDERED: Final = 5_000
-"""So many parked events without an order a plugin takes up at once: operators may have retried millions."""
+"""The most parked events without a conversation that `take_cursor` and `changes` return; an operator may have retried
+millions."""
 
 
 class JournalError(Exception):
@@ -32,15 +39,26 @@ class JournalError(Exception):
 
 
 class JournalFull(JournalError):
-    """No room: the size limit, the disk's low-water mark, or a full disk. Nothing was kept."""
+    """No room: the size limit, the disk's low-water mark, or a full disk. Nothing was kept; try again later."""
 
 
 class JournalFailed(JournalError):
-    """A commit failed, and what became of it is unknown. The gateway stops."""
+    """A commit failed and its outcome is unknown. The journal takes nothing any more, and the gateway stops."""
+
+
+class LeaseLost(JournalError):
+    """The cursor was taken again, with a later epoch. Nothing that the former owner writes is kept."""
+
+
+class Track(NamedTuple):
+    """A cursor's name: a plugin instance, and a shard of its conversations. SQLite has one shard, 0."""
+
+    plugin: str
+    shard: int = 0
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """What became of an appended event. For a duplicate, the first one's id."""
+    """The outcome of an append. For a duplicate, `id` is the first event's."""
 
     id: str
     hook: str
@@ -56,10 +74,10 @@ class Entry(NamedTuple):
 
 
 class Parked(msgspec.Struct, kw_only=True):
-    """An event that one plugin has not taken although its cursor has passed it. `next_at` and `since` are seconds
-    since 1970. `conversation` is `organisation/conversation`, or None where there is no order to keep."""
+    """An event that one plugin has not taken although its cursor may have passed it. `since` is when it was parked,
+    `next_at` when it is due. `conversation` is `organisation/conversation`, or None where there is no order to keep.
+    `asked` is whether the plugin itself named `next_at`."""
 
-    plugin: str
     seq: int
     state: str
     attempts: int = 0
@@ -69,23 +87,32 @@ class Parked(msgspec.Struct, kw_only=True):
     conversation: str | None = None
     replayed: bool = False
     asked: bool = False
-    """Whether the plugin itself said when to try again."""
+
+
+class ReplayProgress(NamedTuple):
+    """A replay's new position, and how many more events it has done."""
+
+    number: int
+    position: int
+    done: int
 
 
 class Settlement(msgspec.Struct, kw_only=True):
-    """What one plugin's progress changes, in one transaction: the cursor's new place, rows to write, rows to drop."""
+    """What one step of a plugin's progress changes: the cursor's new position, rows to write, positions whose rows go,
+    and a replay's progress."""
 
-    plugin: str
+    track: Track
+    epoch: int
     cursor: int | None = None
     park: list[Parked] = []
     release: list[int] = []
-    replay: tuple[int, int, int] | None = None
-    """A replay's number, its new position, and how many events more it has done."""
+    replay: ReplayProgress | None = None
 
 
 class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Which events an operator means; everything given must hold. `state` is one of dead, retrying, waiting,
-    delivered, of `plugin` where one is given, else of any plugin."""
+    """Which events an operator means; every condition given must hold. `since` is inclusive, `until` exclusive.
+    `state` is one of `STATES`, for `plugin` where one is given, else for any plugin; "delivered" without a plugin
+    means delivered to all."""
 
     ids: tuple[str, ...] = ()
     hook: str | None = None
@@ -98,7 +125,8 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
 
 
 class Replay(msgspec.Struct, kw_only=True):
-    """A range that an operator had delivered again to one plugin; it goes on where it stopped."""
+    """Events that an operator had delivered again to one plugin: those up to `until` that `filter` matched. It
+    continues after `position`."""
 
     number: int
     plugin: str
@@ -109,147 +137,128 @@ class Replay(msgspec.Struct, kw_only=True):
     done: int = 0
 
 
-class Standing(msgspec.Struct):
-    """Where a plugin stands: its cursor, what is parked (dead letters left out), the dead letters past the cursor,
-    its replays, and the events whose delivery took the process down, with how often."""
+class Changes(NamedTuple):
+    """A track's parked events, dead letters left out, and its replays that are not finished."""
 
+    parked: list[Parked]
+    replays: list[Replay]
+
+
+class Standing(msgspec.Struct):
+    """The cursor is ours. `clean` is whether the last owner released it cleanly (true for a new cursor). `dead_ahead`
+    are the dead letters past the cursor; `crashes` counts, by position, the deliveries during which a process died."""
+
+    epoch: int
     cursor: int
+    clean: bool
     parked: list[Parked]
     dead_ahead: list[int]
     replays: list[Replay]
     crashes: dict[int, int]
 
 
-class GivenRow(msgspec.Struct, kw_only=True):
-    """A line of `gateway values`; `address` is masked."""
+class HeldBy(msgspec.Struct):
+    """The cursor is another gateway's, until its lease ends unless it is renewed."""
 
-    at: datetime
-    organisation: str
-    customer_uid: str | None
-    address: str | None
-    fields: dict[str, dict[str, Any]]
-    status: int
+    owner: str
+    until: float
 
 
-class EventRow(msgspec.Struct, kw_only=True):
-    """A line of `gateway events`."""
+class Intake(Protocol):
+    """What the receiver uses. Its methods return at once."""
 
-    id: str
-    received_at: datetime
-    organisation: str
-    hook: str
-    conversation_id: str | None
-    customer_uid: str | None
-    readable: bool
-    conflict: bool
-    deliveries: dict[str, str]
-    body: msgspec.Raw
-
-
-class DeadRow(msgspec.Struct, kw_only=True):
-    """A line of `gateway dead`."""
-
-    id: str
-    plugin: str
-    hook: str
-    conversation_id: str | None
-    attempts: int
-    error: str
-    dead_since: datetime
-
-
-class Reader(Protocol):
-    """Looking things up, beside a running gateway or without one. Changes nothing."""
-
-    def events(self, which: Filter, limit: int | None = None, newest: bool = False) -> Iterator[EventRow]:
-        """Matching events, oldest first; with `newest`, the last `limit` of them, still oldest first."""
-
-    def dead(self, which: Filter, limit: int | None = None) -> Iterator[DeadRow]: ...
-
-    def count(self, which: Filter) -> int: ...
-
-    def count_dead(self, which: Filter) -> int: ...
-
-    def plugins(self) -> list[str]:
-        """The plugin instances that have a cursor."""
-
-    def knows_plugin(self, name: str) -> bool:
-        """Whether anything is kept of a plugin instance, which may be removed since."""
-
-    def knows_organisation(self, name: str) -> bool:
-        """Whether anything is kept of an organisation."""
-
-    def close(self) -> None: ...
-
-
-class Decoding(Protocol):
-    """Bodies to payloads, by the config's names of hooks and the organisations' time zones."""
-
-    def decode(self, organisation: str, raw: bytes, hook: str | None) -> Decoded: ...
-
-
-class Journal(Protocol):
-    """What the receiver, the delivery and the operator's commands need of an engine."""
-
-    crashed: bool
-    """Whether the last gateway on this journal ended without closing it."""
-    on_commit: list[Callable[[], None]]
-    """Called in the loop after events were added."""
-
-    @property
-    def decoder(self) -> Decoding: ...
-
-    @property
-    def last_seq(self) -> int:
-        """The position of the newest event."""
+    decoder: Decoder
+    value_records_lost: int
 
     def refusal(self) -> str | None:
-        """None, or why new events cannot be kept now."""
+        """Why new events cannot be kept now, or None."""
 
     def append(self, organisation: str, decoded: Decoded, raw: bytes) -> asyncio.Future[Receipt]:
-        """Keep an event; the future is done when it is committed. `JournalFull`, `JournalFailed`."""
+        """Keep an event. The future is done once the event is durable; it can raise `JournalFull` or `JournalFailed`,
+        and so can the call."""
+
+    def record_value_request(self, record: ValueRecord) -> None:
+        """Keep the record of a custom value request. A record that cannot be kept is counted in
+        `value_records_lost`."""
+
+
+class Cursors(Protocol):
+    """What a plugin's delivery uses. A cursor belongs to the gateway that took it last; its epoch says so."""
+
+    on_commit: list[Callable[[], None]]
+    """Called in the event loop after events were added."""
+
+    @property
+    def newest(self) -> int:
+        """The position of the newest event known here; others may have appended since."""
+
+    async def take_cursor(self, track: Track, from_start: bool) -> Standing | HeldBy:
+        """Become the owner of a cursor, with an epoch one higher than the last owner's. A new cursor begins after the
+        newest event, or at the start. Where the last owner did not release the cursor, each delivery that it had
+        marked as running counts as a crash."""
+
+    async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:
+        """Give a cursor back; nothing runs any more. With `clean`, no event is left that is suspected of having
+        killed a process. `LeaseLost`."""
 
     async def read(self, after: int, limit: int) -> Sequence[Entry]:
-        """At most `limit` events after a position, in order."""
+        """At most `limit` events after a position, in order; fewer where they are large."""
 
     async def fetch(self, seqs: Sequence[int]) -> dict[int, Event]:
-        """The events at these positions, of those that are there."""
+        """The events at these positions; those that the journal no longer has are left out."""
 
     async def scan(self, which: Filter, after: int, until: int, limit: int) -> Sequence[Entry]:
-        """Like `read`, of those events that a filter means, up to a position."""
-
-    async def open_cursor(self, plugin: str, from_start: bool) -> Standing:
-        """Where a plugin stands; a new one begins at the end of the journal, or at its start."""
-
-    async def retire_cursors(self, keep: Sequence[str]) -> None:
-        """The cursors of all other plugins begin to expire."""
+        """Like `read`, but only events that the filter matches, and none past `until`."""
 
     async def settle(self, settlement: Settlement) -> None:
-        """Commit one plugin's progress. `JournalFull`: try again."""
+        """Make a plugin's progress durable. Parked rows are written before the cursor moves, not necessarily in one
+        transaction. `LeaseLost`; `JournalFull`: try again."""
 
-    async def suspect(self, plugin: str, running: int | None, over: int | None) -> None:
-        """Record durably which delivery runs next, and that the one before it is over and took nothing down."""
+    async def mark_running(self, track: Track, epoch: int, seq: int) -> None:
+        """Record that an event is about to be delivered; durable on return. `LeaseLost`."""
 
-    async def changes(self, plugin: str) -> tuple[list[Parked], list[Replay]]:
-        """What is parked for a plugin and its replays that are not over, with what operators have changed of both."""
+    async def mark_survived(self, track: Track, epoch: int, seq: int) -> None:
+        """Forget that an event was marked as running, and its crashes. `LeaseLost`."""
 
-    async def probe(self) -> None:
-        """Write and read back; `JournalError` where either fails."""
+    async def changes(self, track: Track) -> Changes:
+        """What is parked and replayed now, with what operators have changed; no older than any settlement made before
+        the call."""
 
-    async def retry_dead(self, which: Filter, plugins: Collection[str] | None = None) -> int:
-        """Make dead letters due again, out of order; with `plugins`, of these only. Returns how many."""
+
+class Operator(Protocol):
+    """What the operator's commands and the admin API use."""
+
+    async def retry_dead(self, which: Filter, plugins: Collection[str] | None = None, in_order: bool = False) -> int:
+        """Make matching dead letters due again with no attempts counted; with `plugins`, only of these. Returns how
+        many. In order: behind one another and ahead of newer events of their conversation; else without an order."""
 
     async def count_dead(self, which: Filter) -> int:
-        """How many dead letters there are."""
+        """How many dead letters match."""
 
     async def discard_dead(self, which: Filter) -> int:
-        """Give dead letters up; returns how many."""
+        """Discard matching dead letters; returns how many."""
 
     async def new_replay(self, which: Filter) -> Replay:
-        """Have all that a filter means now delivered again to `which.plugin`."""
+        """Have the events that match now delivered again to `which.plugin`."""
 
     async def replay_state(self, number: int) -> tuple[int, bool]:
-        """How many events a replay has done, and whether it is over; `ValueError` where there is none."""
+        """How many events a replay has done, and whether it is finished; `ValueError` for an unknown number."""
 
-    def note(self, row: GivenRow) -> None:
-        """Keep the record of a custom value request; nobody waits for it."""
+    async def retire_cursors(self, keep: Collection[str]) -> None:
+        """The cursors of plugins other than these expire after the retention."""
+
+    async def probe(self) -> None:
+        """Write and read back."""
+
+
+class Journal(Intake, Cursors, Operator, Protocol):
+    """One gateway's journal."""
+
+    on_failure: Callable[[JournalFailed], None]
+    """Called once in the event loop when the journal has failed."""
+
+    async def start(self) -> None:
+        """Open the journal, or make it where there is none."""
+
+    async def close(self) -> None:
+        """Make what was handed over durable, and close."""

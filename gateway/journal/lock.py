@@ -1,4 +1,4 @@
-"""Who writes a journal: one gateway, or a command that does without one; known by its process."""
+"""Which process writes to a journal: one gateway, or a command that works without one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from gateway.journal.interface import JournalError
 log = logging.getLogger("gateway.journal")
 
 GATEWAY: Final = "the gateway"
-PATIENCE: Final = 1.0
-_WHO_BYTES: Final = 64
-_WANTED: Final = b"wanted"
-"""Behind the holder's name in the lock's file: a gateway wants to start."""
+LOOK_SECONDS: Final = 1.0
+"""How long processes that only look at the lock are waited for; each shares it for a moment."""
+_NAME_BYTES: Final = 64
 
 
 class JournalBusy(JournalError):
@@ -25,14 +24,14 @@ class JournalBusy(JournalError):
 
 
 class Holder(NamedTuple):
-    """A process, and what it is: the gateway, or a command."""
+    """A process id, and what the process is: the gateway, or a command."""
 
     process: str
     name: str
 
 
 class JournalLock:
-    """Held from `take` until `release` or the end of the process and of those it forked."""
+    """Held from `take` until `release`, or until the process and those that it forked have ended."""
 
     def __init__(self, journal: Path, name: str = GATEWAY, process: int | None = None) -> None:
         """`process` is the process id to stop in order to get the journal; by default this process."""
@@ -43,13 +42,14 @@ class JournalLock:
         self._descriptor = -1
 
     def take(self, patience: float = 0.0) -> Self:
-        """`JournalBusy` naming the process that holds it; a command is asked to make way, for so many seconds."""
+        """Wait at most `patience` seconds for a command to end; a gateway is not waited for. `JournalBusy` names the
+        process that holds the lock."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise JournalError(f"the journal's lock {self.path} cannot be opened: {error.strerror}") from None
-        deadline, asked = time.monotonic() + patience, False
+        deadline, told = time.monotonic() + patience, False
         while not _locked(descriptor):
             holder = _holder(descriptor)
             if holder.name == GATEWAY or time.monotonic() > deadline:
@@ -58,9 +58,9 @@ class JournalLock:
                     f"the journal {self._journal} is in use by {holder.name} with process id {holder.process}; "
                     "stop that one first"
                 )
-            if not asked:
-                log.warning("%s with process id %s has the journal; waiting for it to make way", *reversed(holder))
-            asked = os.pwrite(descriptor, _WANTED, _WHO_BYTES) > 0
+            if not told:
+                log.warning("%s with process id %s has the journal; waiting for it to end", *reversed(holder))
+                told = True
             time.sleep(0.02)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{self._process} {self._name}\n".encode(), 0)
@@ -68,16 +68,13 @@ class JournalLock:
         return self
 
     def release(self) -> None:
+        """Let go of the lock, if it is held."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def wanted(self) -> bool:
-        """Whether a gateway waits for us, the holder, to make way."""
-        return os.pread(self._descriptor, len(_WANTED), _WHO_BYTES) == _WANTED
-
     def holder(self) -> Holder | None:
-        """Which process holds it now, if any."""
+        """The process that holds the lock now, or None."""
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -91,7 +88,7 @@ class JournalLock:
         return None
 
     def is_held(self) -> bool:
-        """Whether some process holds it now."""
+        """Whether a process holds the lock now."""
         return self.holder() is not None
 
     def __enter__(self) -> Self:
@@ -102,13 +99,13 @@ class JournalLock:
 
 
 def _holder(descriptor: int) -> Holder:
-    process, _, name = os.pread(descriptor, _WHO_BYTES, 0).decode("ascii", "replace").partition("\n")[0].partition(" ")
+    process, _, name = os.pread(descriptor, _NAME_BYTES, 0).decode("ascii", "replace").partition("\n")[0].partition(" ")
     return Holder(process or "unknown", name or GATEWAY)
 
 
 def _locked(descriptor: int) -> bool:
-    """Whether it is ours now. Those who only look share it for a moment: they are waited for."""
-    deadline = time.monotonic() + PATIENCE
+    """Whether the lock is ours now."""
+    deadline = time.monotonic() + LOOK_SECONDS
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

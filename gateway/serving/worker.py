@@ -20,8 +20,8 @@ from gateway.config.tables import Config
 from gateway.config.tls import tls_faults
 from gateway.http.admin import create_admin
 from gateway.http.app import create_app
+from gateway.journal import journal_lock
 from gateway.journal.interface import JournalError, JournalFailed
-from gateway.journal.lock import JournalLock
 from gateway.plugin_host.lifecycle import StartFailed
 from gateway.preflight import Wired, sound
 from gateway.service import Gateway
@@ -53,7 +53,7 @@ def main(config: str, supervisor: int, control: int, *listening: int) -> int:
         return EXIT_CONFIG
     try:
         logs.configure(wired.config.log)
-        with JournalLock(wired.config.journal.path, process=supervisor).take(COMMAND_SECONDS):
+        with journal_lock(wired.config, process=supervisor).take(COMMAND_SECONDS):
             sockets = [socket.socket(fileno=descriptor) for descriptor in listening] or _open(wired.config, control)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(serve(wired, control, *sockets))

@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.config.convert import ConfigError, Problem, dotted
 from gateway.config.tables import Config
-from gateway.journal.interface import GivenRow
+from gateway.journal.search import ValueRecord
 from gateway.plugin_host.call import describe
 from gateway.plugin_host.load import Plugin
 from gateway.values.answer import (
@@ -53,7 +53,7 @@ class CustomValues:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`ConfigError` where a field's `provider` is a plugin without a `custom_values` hook."""
-        self.keep_record: Callable[[GivenRow], None] | None = None
+        self.keep_record: Callable[[ValueRecord], None] | None = None
         self._settings = config.values
         self._monotonic = monotonic
         self._clock = clock
@@ -185,10 +185,10 @@ class CustomValues:
                 cached = Found(FieldDetail(CACHED, field.detail.provider), field.text)
                 self._cache.put(question.about((name,)), cached, seconds)
 
-    def _record(self, keep: Callable[[GivenRow], None], question: Question, answer: Answer) -> None:
+    def _record(self, keep: Callable[[ValueRecord], None], question: Question, answer: Answer) -> None:
         try:
             keep(
-                GivenRow(
+                ValueRecord(
                     at=self._clock(),
                     organisation=question.organisation,
                     customer_uid=question.customer_uid,

@@ -15,8 +15,8 @@ from running import RunningGateway, eventually, on_a_terminal, run_cli, running,
 
 from gateway.cli import cli
 from gateway.cli.sample import _customers
-from gateway.journal.sqlite.reader import open_reader
-from gateway.journal.sqlite.value_records import GivenFilter
+from gateway.journal import open_reader
+from gateway.journal.search import ValueRecordFilter
 
 CONFIG = """
     [plugins.sql_values]
@@ -225,7 +225,7 @@ def test_only_a_request_as_webios_is_in_the_record(gateway: RunningGateway) -> N
 
     def recorded() -> list[str | None]:
         with closing(open_reader(gateway.config)) as reader:
-            return [row.customer_uid for row in reader.given(GivenFilter(fields=("hours",)))]
+            return [row.customer_uid for row in reader.value_records(ValueRecordFilter(fields=("hours",)))]
 
     eventually(lambda: "plain" in recorded())
     assert not {"explained", "direct"} & set(recorded())

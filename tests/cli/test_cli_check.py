@@ -401,11 +401,15 @@ def a_later_journal(place: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (a_folder, "the journal {} cannot be opened: it is no file"),
+        (a_folder, "the journal {} cannot be opened: it is not a file"),
         (a_text, "the journal {} cannot be opened: file is not a database"),
         (a_short_text, "the journal {} cannot be opened: file is not a database"),
-        (a_database, "{}: is a database, but no journal"),
-        (a_later_journal, "{}: was written by another version of the gateway (layout 99)"),
+        (a_database, "{}: is a database, but not a journal"),
+        (
+            a_later_journal,
+            "{}: was written by a newer version of the gateway (layout 99); this one knows up to 2: install that "
+            "version",
+        ),
     ],
 )
 def test_what_is_no_journal_is_an_error(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from click.testing import CliRunner, Result
 from running import RunningGateway, eventually, running, write_config
 
 from gateway.cli import bulk_changes, cli
+from gateway.journal import open_reader
 from gateway.journal.interface import Filter
 from gateway.journal.lock import JournalLock
-from gateway.journal.sqlite.reader import open_reader
 from gateway.simulate import body, encode
 
 # Takes events while the file `open` is there, and writes down which it took.
@@ -306,16 +305,19 @@ def test_all_of_it_works_without_a_running_gateway(gateway: RunningGateway) -> N
     eventually(lambda: taken(gateway) == [f"{first['id']} False"])
 
 
-def test_replay_works_without_a_running_gateway(gateway: RunningGateway) -> None:
-    """It starts that one plugin for as long as it takes, in a process of its own here."""
+def test_a_replay_without_a_running_gateway_begins_with_the_next_start(gateway: RunningGateway) -> None:
+    """The command records it and says so; no plugin is called before."""
     open_shop(gateway)
     gateway.stop()
 
+    assert run(gateway, "replay", "--plugin", "shop").stdout == "3 of 3 will be delivered again to shop\n"
     result = gateway.cli("replay", "--plugin", "shop", "--hook", "payment", "--json")
 
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout) == {"matched": 2, "done": 2}
-    assert len(taken(gateway)) == 2
+    assert not taken(gateway)
+    gateway.start()
+    eventually(lambda: len(taken(gateway)) == 5)
 
 
 REPAIRS = [["dead", "retry", "--all"], ["dead", "discard", "--all"], ["replay", "--plugin", "archive"]]
@@ -332,49 +334,6 @@ def test_without_a_journal_they_say_so(tmp_path: Path, command: list[str]) -> No
     assert result.exit_code == 1
     assert result.output == f"there is no journal at {tmp_path / 'var/journal.db'} yet; `gateway run` makes it\n"
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_replay_alone_starts_no_other_plugin_and_needs_none(gateway: RunningGateway) -> None:
-    """Not even one that fields name as their provider, or whose secret is not to be had in this shell."""
-    open_shop(gateway)
-    gateway.stop()
-    with gateway.config_path.open("a") as config:
-        config.write(
-            '[plugins.http_values]\nbase_url = "https://crm.internal"\nbearer = { env = "NOWHERE_SET" }\n'
-            '[[plugins.http_values.requests]]\npath = "/c"\nfields.balance = "/b"\n'
-            '[values.fields.balance]\nprovider = "http_values"\n'
-        )
-
-    result = gateway.cli("replay", "--plugin", "shop", "--hook", "payment", "--json")
-
-    assert (result.returncode, result.stderr) == (0, "")
-    assert json.loads(result.stdout) == {"matched": 2, "done": 2}
-
-
-# Takes its time over what it gets again.
-SLOW = SHOP.replace("        with (", "        __import__('time').sleep(0.3 * event.replayed)\n        with (")
-
-
-def test_a_gateway_that_starts_goes_before_a_replay_and_goes_on_with_it(tmp_path: Path) -> None:
-    """Webio is waiting: the command gives the journal up, and reports what the gateway then does for it."""
-    with running(tmp_path, "[plugins.shop]\n", plugins={"shop": SLOW}) as gateway:
-        open_shop(gateway)
-        with gateway.client() as client:
-            ids = [client.post(encode(body("payment"))).document["id"] for _ in range(60)]
-        eventually(lambda: len(taken(gateway)) == 60)
-        gateway.stop()
-        with ThreadPoolExecutor(1) as beside:
-            replay = beside.submit(gateway.cli, "replay", "--plugin", "shop", "--json")
-            eventually(lambda: len(taken(gateway)) > 66)
-            gateway.start()
-            with gateway.client() as client:
-                assert client.post(encode(body("payment"))).status == 200
-            result = replay.result()
-        assert result.returncode == 0, result.stderr
-        assert json.loads(result.stdout) == {"matched": 60, "done": 60}
-        eventually(lambda: len(taken(gateway)) == 121)
-        assert sorted(line.split()[0] for line in taken(gateway) if line.endswith("True")) == sorted(ids)
-        assert "`gateway replay` with process id" in gateway.text
 
 
 def test_one_command_at_a_time_changes_a_journal(gateway: RunningGateway) -> None:

@@ -16,8 +16,8 @@ from running import RunningGateway, eventually, on_a_terminal, running, write_co
 
 from gateway.cli import cli, events
 from gateway.cli.filters import moment
+from gateway.journal import open_reader
 from gateway.journal.interface import Filter
-from gateway.journal.sqlite.reader import open_reader
 from gateway.simulate import body, conversation, encode
 
 PICKY = """

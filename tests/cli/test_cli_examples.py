@@ -20,8 +20,8 @@ from running import GATEWAY, RunningGateway
 
 from gateway.cli import cli
 from gateway.cli.sample import init
+from gateway.journal import open_reader
 from gateway.journal.interface import Filter
-from gateway.journal.sqlite.reader import open_reader
 from gateway.simulate import body, encode
 
 COMMENT = re.compile(r" {4,}.*")

@@ -16,8 +16,8 @@ from running import RunningGateway, running, write_config
 from gateway.cli import cli
 from gateway.cli.sample import _customers
 from gateway.events import HOOKS
+from gateway.journal import open_reader
 from gateway.journal.interface import EventRow, Filter
-from gateway.journal.sqlite.reader import open_reader
 
 SQL_VALUES = """
     [plugins.sql_values]

@@ -10,8 +10,8 @@ import click
 import pytest
 from running import RunningGateway, eventually, on_a_terminal, running, write_config
 
+from gateway.journal import open_reader
 from gateway.journal.interface import EventRow, Filter
-from gateway.journal.sqlite.reader import open_reader
 from gateway.simulate import body, encode
 
 ESCAPE = "\x1b["

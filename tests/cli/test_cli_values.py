@@ -14,8 +14,8 @@ from running import on_a_terminal, write_config
 
 from gateway.cli import cli
 from gateway.config.load import load_config
-from gateway.journal.interface import GivenRow
-from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal import open_journal
+from gateway.journal.search import ValueRecord
 
 SECOND = '[organisations.globex]\nsecrets = [{ file = "other.secret" }]\n'
 
@@ -29,7 +29,7 @@ def at(minute: int) -> datetime:
 
 
 ROWS = [
-    GivenRow(
+    ValueRecord(
         at=at(0),
         organisation="acme",
         customer_uid="123456",
@@ -37,7 +37,7 @@ ROWS = [
         fields={"balance": detail("value", "sql_values", 3.25), "hours": detail("cached", "static_values", 0.0)},
         status=200,
     ),
-    GivenRow(
+    ValueRecord(
         at=at(1),
         organisation="acme",
         customer_uid=None,
@@ -45,7 +45,7 @@ ROWS = [
         fields={"balance": detail("several", "sql_values", 2.0)},
         status=409,
     ),
-    GivenRow(
+    ValueRecord(
         at=at(2),
         organisation="globex",
         customer_uid="7",
@@ -63,10 +63,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path.parent / "other.secret").write_text("another secret of thirty-two bytes or more")
 
     async def keep() -> None:
-        journal = SqliteJournal(load_config(path), clock=at(5).timestamp)
+        journal = open_journal(load_config(path), clock=at(5).timestamp)
         await journal.start()
         for row in ROWS:
-            journal.note(row)
+            journal.record_value_request(row)
         await journal.close()
 
     asyncio.run(keep())

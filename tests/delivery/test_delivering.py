@@ -455,9 +455,9 @@ def test_dead_letters_are_named_in_the_log_and_a_flood_of_them_is_counted(
 
 def test_a_great_many_retried_dead_letters_all_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than are taken up at once: the rest follows, each once, while new events are not held up."""
-    monkeypatch.setattr("gateway.journal.sqlite.progress.UNORDERED", 20)
+    monkeypatch.setattr("gateway.journal.sqlite.cursors.UNORDERED", 20)
     monkeypatch.setattr("gateway.delivery.parking.UNORDERED", 20)
-    monkeypatch.setattr("gateway.delivery.TOP_UP", 0.01)
+    monkeypatch.setattr("gateway.delivery.service.TOP_UP", 0.01)
 
     async def run() -> None:
         plugin = Plain({n: [Reject("no")] for n in range(1, 71)})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ import pytest
 from delivering import Async, Batches, Plain, Takes, delivering, journal_config
 
 from gateway import Event, Payment, Reject, Retry, hookimpl
-from gateway.journal.interface import JournalError
-from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal import open_journal
+from gateway.journal.interface import JournalError, Standing, Track
 
 
 class _Unspeakable(Exception):
@@ -191,9 +190,9 @@ def test_all_retried_dead_letters_come_whatever_is_asked_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than are taken up at once, one that keeps failing among them, and a second look that finds nothing new."""
-    monkeypatch.setattr("gateway.journal.sqlite.progress.UNORDERED", 20)
+    monkeypatch.setattr("gateway.journal.sqlite.cursors.UNORDERED", 20)
     monkeypatch.setattr("gateway.delivery.parking.UNORDERED", 20)
-    monkeypatch.setattr("gateway.delivery.TOP_UP", 0.01)
+    monkeypatch.setattr("gateway.delivery.service.TOP_UP", 0.01)
 
     async def run() -> None:
         plugin = Plain({n: [Reject("no")] for n in range(1, 71)})
@@ -366,32 +365,29 @@ def test_a_plugin_that_rejects_everything_works(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-async def _dies(journal: SqliteJournal) -> None:
-    """The end of the process, for a journal: nothing more is written."""
-    await journal._end()
-
-
 def test_a_clean_end_on_the_way_forgets_no_suspicion(tmp_path: Path) -> None:
     """A start that failed, or a restart by hand, before what was in flight at the crash has been tried again: the next
     start is as cautious, and what was counted against an event stays."""
     config = journal_config(tmp_path)
 
-    async def opened(then: Callable[[SqliteJournal], Any]) -> Sequence[Any]:
-        journal = SqliteJournal(config)
+    async def opened(clean: bool | None = None) -> tuple[bool, dict[int, int]]:
+        """A gateway that dies in a delivery, or one that ends in one of two ways."""
+        journal = open_journal(config)
         await journal.start()
-        standing = await journal.open_cursor("a", True)
-        await then(journal)
-        return journal.crashed, standing.crashes
+        standing = await journal.take_cursor(Track("a"), True)
+        assert isinstance(standing, Standing)
+        if clean is None:
+            await journal.mark_running(Track("a"), standing.epoch, 7)
+        else:
+            await journal.release_cursor(Track("a"), standing.epoch, clean)
+        await journal.close()
+        return standing.clean, standing.crashes
 
     async def run() -> None:
-        async def dies_in_a_delivery(journal: SqliteJournal) -> None:
-            await journal.suspect("a", 7, None)
-            await _dies(journal)
-
-        assert await opened(dies_in_a_delivery) == (False, {})
-        assert await opened(lambda journal: journal.close(cautious=True)) == (True, {7: 1})
-        assert await opened(dies_in_a_delivery) == (True, {7: 1})
-        assert await opened(lambda journal: journal.close()) == (True, {7: 2})
-        assert await opened(lambda journal: journal.close()) == (False, {7: 2})
+        assert await opened() == (True, {})
+        assert await opened(clean=False) == (False, {7: 1})
+        assert await opened() == (False, {7: 1})
+        assert await opened(clean=True) == (False, {7: 2})
+        assert await opened(clean=True) == (True, {7: 2})
 
     asyncio.run(run())

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from gateway import Event, Reject, Retry, hookimpl
 from gateway.delivery.service import Delivery
 from gateway.journal.interface import Entry, Filter
-from gateway.journal.sqlite import progress
+from gateway.journal.sqlite import operations
 from gateway.journal.sqlite.journal import SqliteJournal
 from gateway.journal.sqlite.retention import prune
 
@@ -125,13 +125,10 @@ class DeliveryModel(RuleBasedStateMachine):
         for task in living:
             task.cancel()
         await asyncio.gather(*living, return_exceptions=True)
-        await self.journal._writer.stop()
-        self.journal._readers.shutdown()
-        for connection in (*self.journal._opened, self.journal._connection):
-            connection.close()
+        await self.journal.close()
 
     async def entries(self) -> Sequence[Entry]:
-        return await self.journal.scan(Filter(), 0, self.journal.last_seq, 10**6)
+        return await self.journal.scan(Filter(), 0, self.journal.newest, 10**6)
 
     async def quiet(self) -> None:
         await self.rig.idle()
@@ -231,7 +228,7 @@ class DeliveryModel(RuleBasedStateMachine):
         async def go() -> None:
             await self.quiet()
             self.note_dead(self.discarded)
-            await self.journal.operate(lambda connection: progress.discard_dead(connection, Filter(), 1000))
+            await self.journal.operate(lambda connection: operations.discard_dead(connection, Filter(), 1000))
 
         self.run(go())
 

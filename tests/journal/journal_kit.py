@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from running import write_config
 from gateway import simulate
 from gateway.config.load import load_config
 from gateway.config.tables import Config
-from gateway.journal.interface import Filter, Receipt, Settlement
+from gateway.journal.interface import Filter, Parked, Receipt, Settlement, Standing, Track
+from gateway.journal.sqlite.connection import open_reader_connection
 from gateway.journal.sqlite.journal import SqliteJournal
-from gateway.journal.sqlite.reader import JournalReader
-from gateway.journal.sqlite.schema import open_reader_connection
+from gateway.journal.sqlite.reader import SqliteSearch
 
 ACME = "acme"
 WAIT = 10.0
@@ -96,13 +96,23 @@ async def put_together(
         return await asyncio.gather(*futures, return_exceptions=True)
 
 
-async def move_cursor(journal: SqliteJournal, plugin: str, cursor: int) -> None:
-    await journal.settle(Settlement(plugin=plugin, cursor=cursor))
+async def take(journal: SqliteJournal, plugin: str, from_start: bool = True) -> Standing:
+    """Become the owner of a plugin's cursor."""
+    standing = await journal.take_cursor(Track(plugin), from_start)
+    assert isinstance(standing, Standing)
+    return standing
+
+
+async def move_cursor(
+    journal: SqliteJournal, plugin: str, cursor: int | None = None, park: Sequence[Parked] = (), epoch: int = 1
+) -> None:
+    """Settle as the owner of a cursor; the first owner's epoch is 1."""
+    await journal.settle(Settlement(track=Track(plugin), epoch=epoch, cursor=cursor, park=list(park)))
 
 
 @contextmanager
-def reading(config: Config) -> Iterator[JournalReader]:
-    reader = JournalReader(open_reader_connection(config.journal.path))
+def reading(config: Config) -> Iterator[SqliteSearch]:
+    reader = SqliteSearch(open_reader_connection(config.journal.path))
     try:
         yield reader
     finally:
@@ -176,14 +186,17 @@ class _FaultyFile(apsw.VFSFile):
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
         self._files = files
         self._name = Path(path or "").name
+        self._offset = 0
         super().__init__("", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:
         self._files.reach("write", self._name)
         super().xWrite(data, offset)
+        self._offset = offset
 
     def xSync(self, flags: int) -> None:
-        self._files.reach("sync", self._name)
+        # a log that begins anew is synced once for its header alone: that is not a commit
+        self._files.reach("sync" if self._offset else "sync header", self._name)
         self._files.syncs[self._name] = self._files.syncs.get(self._name, 0) + 1
         super().xSync(flags)
 

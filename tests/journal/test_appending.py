@@ -26,7 +26,8 @@ from journal_kit import (
 
 from gateway import simulate
 from gateway.config.tables import Config
-from gateway.journal.interface import EventRow, Filter, Receipt
+from gateway.journal.interface import Filter, Receipt
+from gateway.journal.search import EventRow
 from gateway.journal.sqlite.writer import GROUP, GROUP_BYTES
 
 OTHER = "umbrella"
@@ -415,6 +416,6 @@ def test_repeats_leave_no_gap_before_the_newest_event(tmp_path: Path) -> None:
             for _ in range(5):
                 await put(journal, raw)
             [entry] = await journal.read(0, 10)
-            return journal.last_seq, entry.seq
+            return journal.newest, entry.seq
 
     assert asyncio.run(scenario()) == (1, 1)

@@ -8,10 +8,22 @@ from pathlib import Path
 
 import apsw
 import pytest
-from journal_kit import FaultyFiles, broken, config_of, fill, ids_in, message, move_cursor, opened, put, put_together
+from journal_kit import (
+    FaultyFiles,
+    broken,
+    config_of,
+    fill,
+    ids_in,
+    message,
+    move_cursor,
+    opened,
+    put,
+    put_together,
+    take,
+)
 
 from gateway.journal.interface import Filter, JournalError, JournalFailed, JournalFull
-from gateway.journal.sqlite import progress, writer
+from gateway.journal.sqlite import operations, writer
 from gateway.journal.sqlite.journal import SqliteJournal
 
 UNKNOWN = "a commit to the journal failed (IOError: disk I/O error); what became of it is unknown"
@@ -35,7 +47,7 @@ def test_a_sync_that_fails_stops_the_journal(tmp_path: Path) -> None:
         failures: list[JournalFailed] = []
         async with opened(config, vfs=files.name) as journal:
             journal.on_failure = failures.append
-            await journal.open_cursor("archive", from_start=True)
+            await take(journal, "archive")
             outcomes: list[object] = list(await put_together(journal, files, [message() for _ in range(20)], fail))
             files.failing.clear()
             with pytest.raises(JournalFailed, match="what became of it is unknown"):
@@ -55,7 +67,7 @@ def test_a_failed_journal_still_has_what_was_acknowledged(tmp_path: Path) -> Non
     files = FaultyFiles()
     config = config_of(tmp_path)
 
-    async def scenario() -> tuple[list[str], bool]:
+    async def scenario() -> list[str]:
         async with opened(config, vfs=files.name) as journal:
             ids = await fill(journal, 20)
             files.failing["sync", "-wal"] = broken()
@@ -63,10 +75,9 @@ def test_a_failed_journal_still_has_what_was_acknowledged(tmp_path: Path) -> Non
                 await put(journal, message())
             files.failing.clear()
         async with opened(config) as journal:
-            return ids + await fill(journal, 3), journal.crashed
+            return ids + await fill(journal, 3)
 
-    ids, crashed = asyncio.run(scenario())
-    assert crashed
+    ids = asyncio.run(scenario())
     assert set(ids) <= set(ids_in(config))
 
 
@@ -149,7 +160,7 @@ def test_an_operation_that_raises_is_taken_back_and_harms_nothing_else(tmp_path:
 
     async def scenario() -> tuple[object, int, list[str]]:
         async with opened(config, vfs=files.name) as journal:
-            await journal.open_cursor("archive", from_start=True)
+            await take(journal, "archive")
             raising: list[asyncio.Task[None]] = []
             with files.held("sync", "-wal") as held:
                 first = put(journal, message())
@@ -162,7 +173,7 @@ def test_an_operation_that_raises_is_taken_back_and_harms_nothing_else(tmp_path:
                 outcome = (await asyncio.gather(*raising, return_exceptions=True))[0]
                 await moving
                 ids = [receipt.id for receipt in await asyncio.gather(first, *others)]
-            cursor = (await journal.open_cursor("archive", from_start=True)).cursor
+            cursor = (await take(journal, "archive")).cursor
             return outcome, cursor, ids
 
     outcome, cursor, ids = asyncio.run(scenario())
@@ -179,7 +190,7 @@ def test_a_filter_too_large_for_sqlite_is_refused_and_stops_nothing(tmp_path: Pa
     async def scenario() -> tuple[str, str]:
         async with opened(config) as journal:
             with pytest.raises(JournalError) as writing:
-                await journal.operate(lambda connection: progress.discard_dead(connection, which, 10))
+                await journal.operate(lambda connection: operations.discard_dead(connection, which, 10))
             with pytest.raises(JournalError) as reading:
                 await journal.scan(which, 0, 10, 10)
             await fill(journal, 1)
@@ -234,22 +245,3 @@ def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
             await journal.probe()
 
     asyncio.run(scenario())
-
-
-def test_a_clean_end_is_known_from_an_unclean_one(tmp_path: Path) -> None:
-    """The delivery has to know which of the two it was."""
-    config = config_of(tmp_path)
-
-    async def scenario() -> list[bool]:
-        ends = []
-        async with opened(config) as journal:
-            ends.append(journal.crashed)
-        async with opened(config) as journal:
-            ends.append(journal.crashed)
-            killed = SqliteJournal(config)
-            await killed.start()  # as after a death: the last one has not said goodbye
-            ends.append(killed.crashed)
-            await killed._end()
-        return ends
-
-    assert asyncio.run(scenario()) == [False, False, True]

@@ -15,11 +15,11 @@ import apsw
 import pytest
 from journal_kit import config_of, fill, ids_in, opened
 
+from gateway.journal import open_reader
 from gateway.journal.interface import JournalError
 from gateway.journal.lock import JournalLock
+from gateway.journal.sqlite.connection import open_writer
 from gateway.journal.sqlite.journal import SqliteJournal
-from gateway.journal.sqlite.reader import open_reader
-from gateway.journal.sqlite.schema import open_writer
 
 
 def mode_of(path: Path) -> int:
@@ -113,10 +113,10 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     before = config.journal.path.read_bytes()
     with pytest.raises(JournalError) as refused:
         start(SqliteJournal(config))
-    assert str(refused.value) == f"{config.journal.path}: is a database, but no journal"
+    assert str(refused.value) == f"{config.journal.path}: is a database, but not a journal"
     with pytest.raises(JournalError) as unread:
         open_reader(config)
-    assert str(unread.value) == f"{config.journal.path}: is no journal of this version of the gateway"
+    assert str(unread.value) == f"{config.journal.path}: is a database, but not a journal"
     assert config.journal.path.read_bytes() == before
 
 
@@ -135,7 +135,10 @@ def test_a_journal_of_another_version_is_left_alone(tmp_path: Path) -> None:
     before = config.journal.path.read_bytes()
     with pytest.raises(JournalError) as refused:
         start(SqliteJournal(config))
-    assert str(refused.value) == f"{config.journal.path}: was written by another version of the gateway (layout 99)"
+    assert str(refused.value) == (
+        f"{config.journal.path}: was written by a newer version of the gateway (layout 99); this one knows up to 2: "
+        "install that version"
+    )
     assert config.journal.path.read_bytes() == before
 
 

@@ -12,15 +12,14 @@ from pathlib import Path
 from delivering import journal_config
 from running import GATEWAY, RunningGateway
 
-from gateway.journal.interface import GivenRow
+from gateway.journal import open_reader
+from gateway.journal.search import ValueRecord, ValueRecordFilter
 from gateway.journal.sqlite.journal import SqliteJournal
-from gateway.journal.sqlite.reader import open_reader
-from gateway.journal.sqlite.value_records import GivenFilter
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-def row(number: int, **changes: object) -> GivenRow:
+def row(number: int, **changes: object) -> ValueRecord:
     values: dict[str, object] = {
         "at": NOW + timedelta(minutes=number),
         "organisation": "acme",
@@ -30,7 +29,7 @@ def row(number: int, **changes: object) -> GivenRow:
         "status": 200,
         **changes,
     }
-    return GivenRow(**values)  # type: ignore[arg-type]
+    return ValueRecord(**values)  # type: ignore[arg-type]
 
 
 def test_records_are_listed_oldest_first_and_filtered(tmp_path: Path) -> None:
@@ -41,17 +40,19 @@ def test_records_are_listed_oldest_first_and_filtered(tmp_path: Path) -> None:
         journal = SqliteJournal(config, clock=NOW.timestamp)
         await journal.start()
         for number in range(4):
-            journal.note(row(number))
-        journal.note(row(4, status=404, fields={"odd '; name": {"outcome": "unknown", "provider": None, "ms": 0.0}}))
-        journal.note(row(5, organisation="other"))
+            journal.record_value_request(row(number))
+        journal.record_value_request(
+            row(4, status=404, fields={"odd '; name": {"outcome": "unknown", "provider": None, "ms": 0.0}})
+        )
+        journal.record_value_request(row(5, organisation="other"))
         await journal.close()
-        assert journal.notes_lost == 0
+        assert journal.value_records_lost == 0
 
     asyncio.run(keep())
     reader = open_reader(config)
 
     def customers(limit: int | None = None, newest: bool = False, **which: object) -> list[str | None]:
-        return [given.customer_uid for given in reader.given(GivenFilter(**which), limit, newest)]  # type: ignore[arg-type]
+        return [given.customer_uid for given in reader.value_records(ValueRecordFilter(**which), limit, newest)]  # type: ignore[arg-type]
 
     assert customers() == ["0", "1", "2", "3", "4", "5"]
     assert customers(limit=2) == ["0", "1"]
@@ -71,9 +72,9 @@ def test_records_older_than_their_retention_go(tmp_path: Path) -> None:
         journal = SqliteJournal(config, clock=lambda: (NOW + timedelta(hours=1, minutes=2)).timestamp())
         await journal.start()
         for number in range(5):
-            journal.note(row(number))
+            journal.record_value_request(row(number))
         await journal.probe()
-        while await journal.query(lambda connection: connection.execute("SELECT count(*) FROM given").get) != 3:
+        while await journal.query(lambda connection: connection.execute("SELECT count(*) FROM value_records").get) != 3:
             await asyncio.sleep(0.02)
         await journal.close()
 

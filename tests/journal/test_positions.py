@@ -6,19 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from journal_kit import (
-    ACME,
-    Clock,
-    config_of,
-    fill,
-    ids_in,
-    message,
-    move_cursor,
-    opened,
-    payment,
-    put,
-    until,
-)
+from journal_kit import ACME, Clock, config_of, fill, ids_in, message, move_cursor, opened, payment, put, take, until
 
 from gateway import simulate
 from gateway.events import Event
@@ -79,7 +67,7 @@ def test_what_no_longer_fits_into_memory_is_read_from_disk(
             for count in (1, 60, 3, 200, 7, 400):
                 ids += await fill(journal, count)
             found = [event.id for _, event in await everything(journal, 37)]
-            return ids, found, len(await journal.read(journal.last_seq - 5, 100))
+            return ids, found, len(await journal.read(journal.newest - 5, 100))
 
     ids, found, newest = asyncio.run(scenario())
     assert found == ids
@@ -144,13 +132,13 @@ def test_numbering_goes_on_after_retention_emptied_the_journal(tmp_path: Path) -
 
     async def scenario() -> tuple[list[str], list[str], int]:
         async with opened(config, clock=clock) as journal:
-            await journal.open_cursor("archive", from_start=False)
+            await take(journal, "archive", from_start=False)
             await fill(journal, 10)
             await move_cursor(journal, "archive", 10)
             clock.advance(3601)
             await until(lambda: not ids_in(config))
         async with opened(config, clock=clock) as journal:
-            standing = await journal.open_cursor("archive", from_start=False)
+            standing = await take(journal, "archive", from_start=False)
             ids = await fill(journal, 3)
             entries = await journal.read(standing.cursor, 100)
             return ids, [event.id for _, event in entries], entries[0].seq
@@ -167,12 +155,12 @@ def test_a_new_plugin_begins_at_the_end_or_at_the_start(tmp_path: Path) -> None:
     async def scenario() -> tuple[int, int, int]:
         async with opened(config) as journal:
             await fill(journal, 5)
-            end = await journal.open_cursor("late", from_start=False)
-            start = await journal.open_cursor("early", from_start=True)
+            end = await take(journal, "late", from_start=False)
+            start = await take(journal, "early")
             await fill(journal, 5)
             await journal.retire_cursors(["early"])
         async with opened(config) as journal:
-            again = await journal.open_cursor("late", from_start=True)
+            again = await take(journal, "late")
             return end.cursor, start.cursor, again.cursor
 
     assert asyncio.run(scenario()) == (5, 0, 5)

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from journal_kit import ACME, Clock, config_of, fill, message, opened, payment, put, reading
+from journal_kit import ACME, Clock, config_of, fill, message, move_cursor, opened, payment, put, reading, take
 
 from gateway.config.tables import Config
 from gateway.events import one_line
-from gateway.journal.interface import DEAD, HELD, RETRYING, Filter, Parked, Settlement
+from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter, Parked
 from gateway.journal.sqlite import reader
 from gateway.journal.sqlite.journal import SqliteJournal
-from gateway.journal.sqlite.reader import JournalReader
+from gateway.journal.sqlite.reader import SqliteSearch
 from gateway.journal.sqlite.rows import moment
 
 START = 1_700_000_000.0
@@ -134,13 +134,17 @@ def test_a_row_is_the_event_as_received(config: Config) -> None:
 
 
 # Two plugins and eight events. `late` began after the second; `archive` is through the sixth, `late` the fifth.
-PARKED = [
-    Parked(plugin="archive", seq=2, state=DEAD, attempts=12, error="ValueError: odd", since=START),
-    Parked(plugin="archive", seq=3, state=RETRYING, attempts=1),
-    Parked(plugin="archive", seq=4, state=HELD),
-    Parked(plugin="late", seq=4, state=DEAD, attempts=3, error="OSError", since=START + 5),
-    Parked(plugin="late", seq=7, state=RETRYING, attempts=2),
-]
+PARKED = {
+    "archive": [
+        Parked(seq=2, state=DEAD, attempts=12, error="ValueError: odd", since=START),
+        Parked(seq=3, state=RETRYING, attempts=1),
+        Parked(seq=4, state=WAITING),
+    ],
+    "late": [
+        Parked(seq=4, state=DEAD, attempts=3, error="OSError", since=START + 5),
+        Parked(seq=7, state=RETRYING, attempts=2),
+    ],
+}
 ARCHIVE = ["delivered", "dead", "retrying", "waiting", "delivered", "delivered", "waiting", "waiting"]
 LATE = [None, None, "delivered", "dead", "delivered", "waiting", "retrying", "waiting"]
 
@@ -148,15 +152,14 @@ LATE = [None, None, "delivered", "dead", "delivered", "waiting", "retrying", "wa
 def journal_with_states(config: Config) -> list[str]:
     async def scenario() -> list[str]:
         async with opened(config) as journal:
-            await journal.open_cursor("archive", from_start=True)
+            await take(journal, "archive")
             ids = await fill(journal, 2)
-            await journal.open_cursor("late", from_start=False)
-            await journal.open_cursor("gone", from_start=True)
+            await take(journal, "late", from_start=False)
+            await take(journal, "gone")
             ids += await fill(journal, 6)
-            await journal.settle(Settlement(plugin="gone", park=[Parked(plugin="gone", seq=1, state=RETRYING)]))
+            await move_cursor(journal, "gone", park=[Parked(seq=1, state=RETRYING)])
             for plugin, cursor in (("archive", 6), ("late", 5)):
-                parked = [row for row in PARKED if row.plugin == plugin]
-                await journal.settle(Settlement(plugin=plugin, cursor=cursor, park=parked))
+                await move_cursor(journal, plugin, cursor, PARKED[plugin])
             await journal.retire_cursors(["archive", "late"])
             return ids
 
@@ -238,9 +241,9 @@ def test_one_event_that_is_dead_for_two_plugins_is_two_dead_letters(
         async with opened(config) as journal:
             await fill(journal, 2)
             for plugin in ("one", "two"):
-                await journal.open_cursor(plugin, from_start=True)
-                parked = [Parked(plugin=plugin, seq=seq, state=DEAD) for seq in (1, 2)]
-                await journal.settle(Settlement(plugin=plugin, cursor=2, park=parked))
+                await take(journal, plugin)
+                parked = [Parked(seq=seq, state=DEAD) for seq in (1, 2)]
+                await move_cursor(journal, plugin, 2, parked)
 
     asyncio.run(scenario())
     with reading(config) as journal:
@@ -269,7 +272,7 @@ def test_a_listing_beside_a_gateway_that_writes_is_in_order_and_without_gaps(con
             await writing
         return ids, listings
 
-    def listed(other: JournalReader) -> list[str]:
+    def listed(other: SqliteSearch) -> list[str]:
         return [row.id for row in other.events(Filter())]
 
     ids, listings = asyncio.run(scenario())
@@ -297,7 +300,7 @@ def test_what_a_killed_gateway_left_is_read_without_it(config: Config) -> None:
     assert len(asyncio.run(scenario())) == 5
 
 
-def steps_of(journal: JournalReader, which: Filter, limit: int | None = None) -> tuple[int, int]:
+def steps_of(journal: SqliteSearch, which: Filter, limit: int | None = None) -> tuple[int, int]:
     """How many events a listing gives, and how many hundreds of steps SQLite took for it."""
     steps = 0
 

@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from journal_kit import Clock, FaultyFiles, config_of, fill, ids_in, message, move_cursor, opened, put, until
+from journal_kit import Clock, FaultyFiles, config_of, fill, ids_in, message, move_cursor, opened, put, take, until
 
-from gateway.journal.interface import DEAD, HELD, RETRYING, Filter, Parked, Settlement
-from gateway.journal.sqlite import progress, writer
+from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter, Parked, ReplayProgress, Settlement, Track
+from gateway.journal.sqlite import operations, writer
 from gateway.journal.sqlite.journal import SqliteJournal
 from gateway.journal.sqlite.retention import STEP
 
@@ -25,9 +25,9 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def with_cursor(journal: SqliteJournal, count: int, plugin: str = "archive") -> list[str]:
     """So many events, which `plugin` all has."""
-    await journal.open_cursor(plugin, from_start=False)
+    standing = await take(journal, plugin, from_start=False)
     ids = await fill(journal, count)
-    await move_cursor(journal, plugin, journal.last_seq)
+    await move_cursor(journal, plugin, journal.newest, epoch=standing.epoch)
     return ids
 
 
@@ -54,7 +54,7 @@ def test_what_one_plugin_has_not_had_stays(tmp_path: Path) -> None:
 
     async def scenario() -> tuple[list[str], list[str]]:
         async with opened(config, clock=clock) as journal:
-            await journal.open_cursor("slow", from_start=False)
+            await take(journal, "slow", from_start=False)
             ids = await with_cursor(journal, 20, "archive")
             await move_cursor(journal, "slow", 12)
             clock.advance(HOUR + 1)
@@ -68,7 +68,7 @@ def test_what_one_plugin_has_not_had_stays(tmp_path: Path) -> None:
     assert before == ids[12:]
 
 
-@pytest.mark.parametrize("state", [RETRYING, HELD, DEAD])
+@pytest.mark.parametrize("state", [RETRYING, WAITING, DEAD])
 def test_what_is_parked_or_dead_stays_until_it_is_not(tmp_path: Path, state: str) -> None:
     """Nothing that can still be repaired is dropped; once it is through or discarded, it goes like all others."""
     clock, config = Clock(), config_of(tmp_path, **ONE_HOUR)
@@ -76,15 +76,15 @@ def test_what_is_parked_or_dead_stays_until_it_is_not(tmp_path: Path, state: str
     async def scenario() -> tuple[list[str], list[str]]:
         async with opened(config, clock=clock) as journal:
             ids = await with_cursor(journal, 30)
-            parked = [Parked(plugin="archive", seq=seq, state=state) for seq in (1, 7, 30)]
-            await journal.settle(Settlement(plugin="archive", park=parked))
+            parked = [Parked(seq=seq, state=state) for seq in (1, 7, 30)]
+            await move_cursor(journal, "archive", park=parked)
             clock.advance(HOUR + 1)
             await until(lambda: len(ids_in(config)) <= 3)
             left = ids_in(config)
             if state == DEAD:
-                await journal.operate(lambda connection: progress.discard_dead(connection, Filter(), 10))
+                await journal.discard_dead(Filter())
             else:
-                await journal.settle(Settlement(plugin="archive", release=[1, 7, 30]))
+                await journal.settle(Settlement(track=Track("archive"), epoch=1, release=[1, 7, 30]))
             await until(lambda: not ids_in(config))
             return [ids[0], ids[6], ids[29]], left
 
@@ -100,8 +100,8 @@ def test_more_dead_letters_than_a_step_do_not_stop_retention(tmp_path: Path) -> 
     async def scenario() -> tuple[list[str], list[str]]:
         async with opened(config, clock=clock) as journal:
             ids = await with_cursor(journal, dead + 100)
-            parked = [Parked(plugin="archive", seq=seq, state=DEAD) for seq in range(1, dead + 1)]
-            await journal.settle(Settlement(plugin="archive", park=parked))
+            parked = [Parked(seq=seq, state=DEAD) for seq in range(1, dead + 1)]
+            await move_cursor(journal, "archive", park=parked)
             clock.advance(HOUR + 1)
             await until(lambda: len(ids_in(config)) == dead)
             return ids[:dead], ids_in(config)
@@ -118,12 +118,16 @@ def test_an_unfinished_replay_keeps_what_it_has_yet_to_deliver(tmp_path: Path) -
         async with opened(config, clock=clock) as journal:
             await with_cursor(journal, 20)
             which = Filter(plugin="archive")
-            replay = await journal.operate(lambda connection: progress.new_replay(connection, which, 20, 20))
+            replay = await journal.operate(lambda connection: operations.new_replay(connection, which, 20, 20))
             clock.advance(HOUR + 1)
-            await journal.settle(Settlement(plugin="archive", replay=(replay.number, 15, 15)))
+            await journal.settle(
+                Settlement(track=Track("archive"), epoch=1, replay=ReplayProgress(replay.number, 15, 15))
+            )
             await until(lambda: len(ids_in(config)) <= 5)
             during = len(ids_in(config))
-            await journal.settle(Settlement(plugin="archive", replay=(replay.number, 20, 5)))
+            await journal.settle(
+                Settlement(track=Track("archive"), epoch=1, replay=ReplayProgress(replay.number, 20, 5))
+            )
             await until(lambda: not ids_in(config))
             return during, len(ids_in(config))
 
@@ -136,21 +140,21 @@ def test_a_removed_plugin_keeps_its_place_for_the_retention_and_no_longer(tmp_pa
 
     async def scenario() -> tuple[int, int]:
         async with opened(config, clock=clock) as journal:
-            await journal.open_cursor("gone", from_start=False)
+            await take(journal, "gone", from_start=False)
             await with_cursor(journal, 10)
-            parked = [Parked(plugin="gone", seq=3, state=DEAD)]
-            await journal.settle(Settlement(plugin="gone", cursor=5, park=parked))
+            parked = [Parked(seq=3, state=DEAD)]
+            await move_cursor(journal, "gone", 5, parked)
             clock.advance(1800)
             await journal.retire_cursors(["archive"])
             clock.advance(1801)
             await until(lambda: len(ids_in(config)) <= 6)
             kept = len(ids_in(config))
-            back = await journal.open_cursor("gone", from_start=False)
+            back = await take(journal, "gone", from_start=False)
             assert (back.cursor, len(back.dead_ahead)) == (5, 0)
             await journal.retire_cursors(["archive"])
             clock.advance(HOUR + 1)
             await until(lambda: not ids_in(config))
-            anew = await journal.open_cursor("gone", from_start=False)
+            anew = await take(journal, "gone", from_start=False)
             return kept, anew.cursor
 
     assert asyncio.run(scenario()) == (6, 10)
@@ -166,7 +170,7 @@ def test_without_any_plugin_events_go_when_they_are_old(tmp_path: Path) -> None:
             clock.advance(HOUR + 1)
             await until(lambda: not ids_in(config))
             await fill(journal, 2)
-            return journal.last_seq
+            return journal.newest
 
     assert asyncio.run(scenario()) == 12
 
@@ -177,12 +181,12 @@ def test_a_clock_that_was_ahead_does_not_stop_retention(tmp_path: Path) -> None:
 
     async def scenario() -> tuple[list[str], list[str]]:
         async with opened(config, clock=clock) as journal:
-            await journal.open_cursor("archive", from_start=False)
+            await take(journal, "archive", from_start=False)
             clock.advance(365 * 24 * HOUR)
             future = await fill(journal, STEP + 100)
             clock.advance(-365 * 24 * HOUR)
             await fill(journal, 50)
-            await move_cursor(journal, "archive", journal.last_seq)
+            await move_cursor(journal, "archive", journal.newest)
             clock.advance(HOUR + 1)
             await until(lambda: len(ids_in(config)) <= len(future))
             return future, ids_in(config)

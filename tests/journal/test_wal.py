@@ -20,7 +20,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "HOUSEKEEPING", 0.02)
     monkeypatch.setattr(wal, "PAGES", 50)
     monkeypatch.setattr(wal, "LONG", 512)
-    monkeypatch.setattr("gateway.journal.sqlite.schema.LONG", 512)
+    monkeypatch.setattr("gateway.journal.sqlite.connection.LONG", 512)
 
 
 def size_of(config: Config) -> int:

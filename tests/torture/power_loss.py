@@ -23,16 +23,16 @@ from running import write_config
 from gateway import simulate
 from gateway.config.load import load_config
 from gateway.config.tables import Config
-from gateway.journal.interface import DEAD, JournalError, Parked, Settlement
+from gateway.journal.interface import DEAD, JournalError, Parked, Settlement, Standing, Track
 from gateway.journal.sqlite import journal as sqlite
 from gateway.journal.sqlite import write_ahead_log as wal
 from gateway.journal.sqlite import writer
+from gateway.journal.sqlite.connection import open_writer
 from gateway.journal.sqlite.journal import SqliteJournal
-from gateway.journal.sqlite.schema import open_writer
 
 RETENTION: Final = 3600.0
 ORGANISATION: Final = "acme"
-PLUGIN: Final = "archive"
+TRACK: Final = Track("archive")
 _names = itertools.count()
 
 
@@ -91,6 +91,7 @@ class Workload:
         self._phases = phases
         self._clock = _Clock()
         self._disk = RecordedDisk(f"recorded-{next(_names)}")
+        self._epoch = 0
         self._bodies: list[bytes] = []
         self._digests: dict[str, bytes] = {}
         self._kept: list[tuple[float, str]] = []
@@ -101,7 +102,9 @@ class Workload:
         while left > 0:
             journal = SqliteJournal(self._config, clock=self._clock, vfs=self._disk.name)
             await journal.start()
-            await journal.open_cursor(PLUGIN, from_start=True)
+            standing = await journal.take_cursor(TRACK, from_start=True)
+            assert isinstance(standing, Standing)
+            self._epoch = standing.epoch
             for _ in range(min(left, self._chance.randint(5, 25))):
                 await self._phase(journal)
                 left -= 1
@@ -139,11 +142,11 @@ class Workload:
             self.promised.events.append(Promise(len(self._disk.record), receipt.id, _digest(raw)))
 
     async def _settle(self, journal: SqliteJournal) -> None:
-        cursor = self._chance.randint(self._cursor(), journal.last_seq)
+        cursor = self._chance.randint(self._cursor(), journal.newest)
         park = []
         if cursor > self._cursor() and self._chance.random() < 0.3:
-            park.append(Parked(plugin=PLUGIN, seq=cursor, state=DEAD))
-        await journal.settle(Settlement(plugin=PLUGIN, cursor=cursor, park=park))
+            park.append(Parked(seq=cursor, state=DEAD))
+        await journal.settle(Settlement(track=TRACK, epoch=self._epoch, cursor=cursor, park=park))
         self.promised.cursors.append((len(self._disk.record), cursor))
         self.promised.dead += [(len(self._disk.record), row.seq) for row in park]
 
@@ -162,8 +165,8 @@ def _digest(raw: bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=16).digest()
 
 
-def _with_normal(path: Path, vfs: str | None = None) -> apsw.Connection:
-    connection = open_writer(path, vfs)
+def _with_normal(path: Path, vfs: str | None = None, copy: bool = True) -> apsw.Connection:
+    connection = open_writer(path, vfs, copy)
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from asgi import Answer, InProcess, call, in_process, run, scope_of
 
-from gateway.journal.sqlite.reader import open_reader
-from gateway.journal.sqlite.value_records import GivenFilter
+from gateway.journal import open_reader
+from gateway.journal.search import ValueRecordFilter
 
 HOST = (b"host", b"127.0.0.1")
 CONFIG = """
@@ -122,7 +122,7 @@ def test_an_operators_question_is_not_in_the_record(tmp_path: Path) -> None:
             await gateway.request("GET", query=b"customerUID=webios&param1=hours")
             config = gateway.config
         reader = open_reader(config)
-        assert [row.customer_uid for row in reader.given(GivenFilter())] == ["webios"]
+        assert [row.customer_uid for row in reader.value_records(ValueRecordFilter())] == ["webios"]
         reader.close()
 
     run(scenario())

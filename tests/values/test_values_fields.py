@@ -12,7 +12,7 @@ from asking import Clock, Knows, ask, asking, problem_of, read_config, scripted,
 
 from gateway import SeveralCustomers
 from gateway.config.convert import ConfigError
-from gateway.journal.interface import GivenRow
+from gateway.journal.search import ValueRecord
 from gateway.values.provider import DECLARE_EVERY
 from gateway.values.service import CustomValues
 
@@ -209,7 +209,7 @@ async def test_a_provider_that_learns_its_fields_later_is_asked_again(tmp_path: 
 
 async def test_every_request_for_values_leaves_a_record(tmp_path: Path) -> None:
     """Who asked for whom, and what became of each field; the address masked, and never a value."""
-    records: list[GivenRow] = []
+    records: list[ValueRecord] = []
     async with asking(tmp_path, "[values]\naudit = true\n", crm=Knows({"balance": "120.50"})) as values:
         values.keep_record = records.append
         await ask(values, "balance", address="447717472695")
@@ -232,7 +232,7 @@ async def test_a_record_that_cannot_be_kept_does_not_cost_the_answer(
 ) -> None:
     """The customer is waiting; the operator finds a line in the log."""
 
-    def full(record: GivenRow) -> None:
+    def full(record: ValueRecord) -> None:
         raise OSError("disk full")
 
     async with asking(tmp_path, "[values]\naudit = true\n", crm=Knows({"balance": "1"})) as values:
@@ -243,7 +243,7 @@ async def test_a_record_that_cannot_be_kept_does_not_cost_the_answer(
 
 async def test_without_audit_nothing_is_recorded(tmp_path: Path) -> None:
     """`[values] audit` is off unless the config turns it on."""
-    records: list[GivenRow] = []
+    records: list[ValueRecord] = []
     async with asking(tmp_path, crm=Knows({"balance": "1"})) as values:
         values.keep_record = records.append
         await ask(values, "balance")

@@ -8,7 +8,7 @@ from typing import Any, Final
 import apsw
 
 from gateway.journal.ids import first_id
-from gateway.journal.interface import DEAD, HELD, RETRYING, Filter
+from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter
 
 _PARKED: Final = (
     "seq IN (SELECT p.seq FROM parked p JOIN cursors c ON c.plugin = p.plugin AND c.removed_at IS NULL"
@@ -26,7 +26,6 @@ _STATES: Final = {
     "delivered": f"(EXISTS ({_OPEN}) AND NOT EXISTS ({_OPEN} AND ({_UNTAKEN} OR EXISTS (SELECT 1 FROM parked p"
     " WHERE p.plugin = c.plugin AND p.seq = events.seq))))",
 }
-STATES: Final = tuple(_STATES)
 EVERYTHING: Final = 2**63 - 1
 
 
@@ -79,8 +78,8 @@ def where(which: Filter) -> tuple[str, tuple[Any, ...]]:
     plugin = which.plugin
     if which.state in (DEAD, RETRYING):
         add(_STATES[which.state], which.state, plugin)
-    elif which.state == "waiting":
-        add(_STATES["waiting"], plugin, HELD, plugin)
+    elif which.state == WAITING:
+        add(_STATES[WAITING], plugin, WAITING, plugin)
     elif which.state == "delivered":
         add(_STATES["delivered"], plugin, plugin)
     return " AND ".join(parts), tuple(values)

@@ -7,8 +7,8 @@ from typing import Final
 import apsw
 
 from gateway.journal.interface import DISCARDED
-from gateway.journal.sqlite.progress import expire
-from gateway.journal.sqlite.schema import rows
+from gateway.journal.sqlite.connection import rows
+from gateway.journal.sqlite.cursors import expire
 
 STEP: Final = 500
 

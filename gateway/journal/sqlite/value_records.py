@@ -1,94 +1,51 @@
-"""The record of what custom value requests were given: who asked for which fields, how it went, never the values."""
+"""The records of custom value requests: who asked for which fields and how it went, never the values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
 from typing import Any, Final
 
 import apsw
 import msgspec
 
-from gateway.journal.interface import GivenRow
+from gateway.journal.search import ValueRecord, ValueRecordFilter
 from gateway.journal.sqlite.filters import micros
 from gateway.journal.sqlite.rows import moment
-from gateway.journal.sqlite.schema import rows
 
 STEP: Final = 500
-PAGE: Final = 500
+COLUMNS: Final = "number, at, organisation, customer_uid, address, fields, status"
 
 
-class GivenFilter(msgspec.Struct, kw_only=True, frozen=True):
-    """Which requests an operator means; everything given must hold. Of `fields` one is enough."""
-
-    organisation: str | None = None
-    customer_uid: str | None = None
-    fields: tuple[str, ...] = ()
-    status: int | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-def note(connection: apsw.Connection, row: GivenRow) -> None:
-    """Keep one request's record."""
+def keep(connection: apsw.Connection, record: ValueRecord) -> None:
+    """Keep one record."""
+    fields = msgspec.json.encode(record.fields).decode()
     connection.execute(
-        "INSERT INTO given (at, organisation, customer_uid, address, fields, status) VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            micros(row.at),
-            row.organisation,
-            row.customer_uid,
-            row.address,
-            msgspec.json.encode(row.fields).decode(),
-            row.status,
-        ),
+        f"INSERT INTO value_records ({COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?)",
+        (micros(record.at), record.organisation, record.customer_uid, record.address, fields, record.status),
     )
 
 
-def forget(connection: apsw.Connection, before: int) -> bool:
-    """Drop some of the records older than `before` (microseconds since 1970); returns whether there are more."""
-    connection.execute(
-        "DELETE FROM given WHERE number IN (SELECT number FROM given WHERE at < ? ORDER BY at LIMIT ?)", (before, STEP)
+def restore(row: tuple[Any, ...]) -> ValueRecord:
+    """A record from a row of `COLUMNS`."""
+    _, at, organisation, customer_uid, address, fields, status = row
+    return ValueRecord(
+        at=moment(at),
+        organisation=organisation,
+        customer_uid=customer_uid,
+        address=address,
+        fields=msgspec.json.decode(fields),
+        status=status,
     )
+
+
+def expire(connection: apsw.Connection, before: int) -> bool:
+    """Drop at most `STEP` records older than `before` (microseconds since 1970); returns whether there may be more."""
+    oldest = "SELECT number FROM value_records WHERE at < ? ORDER BY at LIMIT ?"
+    connection.execute(f"DELETE FROM value_records WHERE number IN ({oldest})", (before, STEP))
     return connection.changes() == STEP
 
 
-def listed(
-    connection: apsw.Connection, which: GivenFilter, limit: int | None = None, newest: bool = False
-) -> Iterator[GivenRow]:
-    """Matching records, oldest first; with `newest` the last `limit` of them, still oldest first."""
-    condition, values = _where(which)
-    after, left = 0, limit
-    if newest and limit is not None:
-        [(first,)] = rows(
-            connection,
-            f"SELECT min(number) FROM (SELECT number FROM given WHERE {condition} ORDER BY number DESC LIMIT ?)",
-            (*values, limit),
-        )
-        after = (first or 1) - 1
-    while left is None or left > 0:
-        page = rows(
-            connection,
-            "SELECT number, at, organisation, customer_uid, address, fields, status FROM given"
-            f" WHERE number > ? AND {condition} ORDER BY number LIMIT ?",
-            (after, *values, PAGE if left is None else min(PAGE, left)),
-        )
-        if not page:
-            return
-        for number, at, organisation, customer_uid, address, fields, status in page:
-            yield GivenRow(
-                at=moment(at),
-                organisation=organisation,
-                customer_uid=customer_uid,
-                address=address,
-                fields=msgspec.json.decode(fields),
-                status=status,
-            )
-            after = number
-        if left is not None:
-            left -= len(page)
-
-
-def _where(which: GivenFilter) -> tuple[str, tuple[Any, ...]]:
+def where(which: ValueRecordFilter) -> tuple[str, tuple[Any, ...]]:
+    """A condition on `value_records`, and its values."""
     fields = msgspec.json.encode(which.fields).decode() if which.fields else None
     conditions = {
         "organisation = ?": which.organisation,

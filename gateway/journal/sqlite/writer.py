@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import apsw
 
+from gateway.config.tables import Config
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
+from gateway.journal.sqlite import value_records
 from gateway.journal.sqlite.insert import Append, insert
 from gateway.journal.sqlite.retention import prune
-from gateway.journal.sqlite.value_records import forget
 from gateway.journal.sqlite.write_ahead_log import WriteAheadLog
 
 log = logging.getLogger("gateway.journal")
@@ -59,17 +60,14 @@ class Operate:
 
 
 class Limits:
-    """What the writer watches: times in seconds (`given_retention` is for the record of custom value requests), sizes
-    in bytes."""
+    """What the writer watches: times in microseconds, sizes in bytes."""
 
-    def __init__(
-        self, retention: float, given_retention: float, dedupe_window: float, max_size: int, min_free: int
-    ) -> None:
-        self.given_retention = int(given_retention * 1_000_000)
-        self.retention = int(retention * 1_000_000)
-        self.window = int(dedupe_window * 1_000_000)
-        self.max_size = max_size
-        self.min_free = min_free
+    def __init__(self, config: Config) -> None:
+        self.retention = int(config.journal.retention * 1_000_000)
+        self.value_record_retention = int(config.values.audit_retention * 1_000_000)
+        self.window = int(config.journal.dedupe_window * 1_000_000)
+        self.max_size = config.journal.max_size
+        self.min_free = config.journal.min_free
 
 
 class Writer:
@@ -280,8 +278,8 @@ class Writer:
         now = int(self._clock() * 1_000_000)
         with self._connection:
             self._pruned_to, more = prune(self._connection, now, self._limits.retention, self._pruned_to)
-            more_given = forget(self._connection, now - self._limits.given_retention)
-        if more or more_given:
+            more_records = value_records.expire(self._connection, now - self._limits.value_record_retention)
+        if more or more_records:
             self._next_look = 0.0
 
 

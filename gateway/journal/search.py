@@ -1,0 +1,94 @@
+"""Looking things up in the journal, for the operator's commands: in any process, beside a running gateway or without
+one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from gateway.journal.interface import Filter
+
+
+class ValueRecord(msgspec.Struct, kw_only=True):
+    """A line of `gateway values`: one custom value request, without its values; `address` is masked."""
+
+    at: datetime
+    organisation: str
+    customer_uid: str | None
+    address: str | None
+    fields: dict[str, dict[str, Any]]
+    status: int
+
+
+class ValueRecordFilter(msgspec.Struct, kw_only=True, frozen=True):
+    """Which custom value requests an operator means; every condition given must hold. One of `fields` is enough."""
+
+    organisation: str | None = None
+    customer_uid: str | None = None
+    fields: tuple[str, ...] = ()
+    status: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class EventRow(msgspec.Struct, kw_only=True):
+    """A line of `gateway events`."""
+
+    id: str
+    received_at: datetime
+    organisation: str
+    hook: str
+    conversation_id: str | None
+    customer_uid: str | None
+    readable: bool
+    conflict: bool
+    deliveries: dict[str, str]
+    body: msgspec.Raw
+
+
+class DeadRow(msgspec.Struct, kw_only=True):
+    """A line of `gateway dead`."""
+
+    id: str
+    plugin: str
+    hook: str
+    conversation_id: str | None
+    attempts: int
+    error: str
+    dead_since: datetime
+
+
+class Search(Protocol):
+    """Changes nothing. A listing may be read slowly: it is fetched in pages."""
+
+    def events(self, which: Filter, limit: int | None = None, newest: bool = False) -> Iterator[EventRow]:
+        """Matching events, oldest first; with `newest` the last `limit` of them, still oldest first."""
+
+    def dead(self, which: Filter, limit: int | None = None) -> Iterator[DeadRow]:
+        """Matching dead letters, by event and plugin."""
+
+    def count(self, which: Filter) -> int:
+        """How many events match."""
+
+    def count_dead(self, which: Filter, plugins: Collection[str] | None = None) -> int:
+        """How many dead letters match; with `plugins`, only of these."""
+
+    def value_records(
+        self, which: ValueRecordFilter, limit: int | None = None, newest: bool = False
+    ) -> Iterator[ValueRecord]:
+        """Matching records of custom value requests, ordered and limited like `events`."""
+
+    def plugins(self) -> list[str]:
+        """The plugin instances that have a cursor and are not retired."""
+
+    def knows_plugin(self, name: str) -> bool:
+        """Whether the journal holds anything of a plugin instance."""
+
+    def knows_organisation(self, name: str) -> bool:
+        """Whether the journal holds anything of an organisation."""
+
+    def close(self) -> None:
+        """Free what the search holds."""

@@ -1,0 +1,91 @@
+"""Connections to the journal's database: one that writes, and those that only read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from gateway.journal.interface import JournalError
+from gateway.journal.sqlite.layout import LAYOUT, layout_of, sync, upgrade
+from gateway.journal.sqlite.write_ahead_log import BUSY_MS, LONG
+
+_ENTER: Final = os.R_OK | os.W_OK | os.X_OK
+_USE: Final = os.R_OK | os.W_OK
+
+
+def rows(connection: apsw.Connection, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+    """All rows of a query."""
+    return list(connection.execute(sql, values))
+
+
+def open_writer(path: Path, vfs: str | None = None, copy: bool = True) -> apsw.Connection:
+    """Open the one connection that writes, of the current layout, making the file where it is missing: WAL, every
+    commit synced, both read back. `JournalError` where it cannot be used; a file of another kind is left as it is."""
+    try:
+        make_folder(path.parent)
+        if vfs is None:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = apsw.Connection(str(path), vfs=vfs)
+    except (apsw.Error, OSError) as error:
+        raise JournalError(f"the journal {path} cannot be opened: {why(error, path)}") from error
+    try:
+        _prepare(connection, path)
+        upgrade(connection, path, copy)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, apsw.Error):
+            raise JournalError(f"the journal {path} cannot be opened: {error}") from error
+        raise
+    return connection
+
+
+def _prepare(connection: apsw.Connection, path: Path) -> None:
+    connection.set_busy_timeout(BUSY_MS)
+    layout_of(connection, path)  # before anything is changed
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    mode, level = connection.pragma("journal_mode"), connection.pragma("synchronous")
+    if (mode, level) != ("wal", 2):
+        raise JournalError(f"{path}: needs WAL with synchronous=FULL, but SQLite gives {mode} and {level}")
+    connection.wal_autocheckpoint(0)
+    connection.pragma("journal_size_limit", LONG * connection.pragma("page_size"))
+    connection.execute("PRAGMA cache_size = -65536")
+    connection.execute("PRAGMA temp_store = MEMORY")
+
+
+def open_reader_connection(path: Path, vfs: str | None = None) -> apsw.Connection:
+    """Open a connection that only reads and never checkpoints."""
+    if vfs is None and not path.exists():
+        raise JournalError(f"there is no journal at {path} yet; `gateway run` makes it")
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    try:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.set_busy_timeout(BUSY_MS)
+        connection.execute("PRAGMA query_only = 1")
+        if (layout := layout_of(connection, path)) != LAYOUT:
+            raise JournalError(f"{path}: is of layout {layout}; run `gateway run` once to bring it to layout {LAYOUT}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder (mode 0700) and its missing parents, durably."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    sync(folder.parent)
+
+
+def why(error: Exception, path: Path) -> str:
+    """Why a journal cannot be opened: SQLite does not tell that permission is missing."""
+    denied = not all(os.access(place, mode) for place, mode in ((path.parent, _ENTER), (path, _USE)))
+    if isinstance(error, apsw.CantOpenError) and denied:
+        return "permission denied"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,144 @@
+"""What a plugin's delivery writes: its cursor, parked events, suspects of a crash, the progress of replays. Each
+function is one operation within a commit; those that write check the epoch first."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import apsw
+import msgspec
+
+from gateway.journal.interface import (
+    UNORDERED,
+    Changes,
+    Filter,
+    LeaseLost,
+    Parked,
+    Replay,
+    Settlement,
+    Standing,
+    Track,
+)
+from gateway.journal.sqlite.connection import rows
+
+_PARKED = "seq, state, attempts, next_at, error, since, conversation, replayed, asked"
+REPLAY = "number, plugin, filter, position, until, matched, done"
+
+
+def take(connection: apsw.Connection, track: Track, begins: int) -> Standing:
+    """See `Cursors.take_cursor`. `begins` is where a new cursor begins."""
+    plugin = track.plugin
+    connection.execute(
+        "INSERT INTO cursors (plugin, begins, seq) VALUES (?1, ?2, ?2)"
+        " ON CONFLICT (plugin) DO UPDATE SET removed_at = NULL",
+        (plugin, begins),
+    )
+    [(cursor, epoch, clean)] = rows(connection, "SELECT seq, epoch, clean FROM cursors WHERE plugin = ?", (plugin,))
+    connection.execute("UPDATE cursors SET epoch = epoch + 1, clean = 0 WHERE plugin = ?", (plugin,))
+    connection.execute("UPDATE suspects SET crashes = crashes + 1, running = 0 WHERE plugin = ? AND running", (plugin,))
+    dead = rows(
+        connection,
+        "SELECT seq FROM parked WHERE plugin = ? AND seq > ? AND state IN ('dead', 'discarded')",
+        (plugin, cursor),
+    )
+    found = changes(connection, track)
+    return Standing(
+        epoch=epoch + 1,
+        cursor=cursor,
+        clean=bool(clean),
+        parked=found.parked,
+        dead_ahead=[seq for (seq,) in dead],
+        replays=found.replays,
+        crashes=dict(rows(connection, "SELECT seq, crashes FROM suspects WHERE plugin = ? AND crashes", (plugin,))),
+    )
+
+
+def _require_lease(connection: apsw.Connection, track: Track, epoch: int) -> None:
+    found = rows(connection, "SELECT epoch FROM cursors WHERE plugin = ?", (track.plugin,))
+    if found != [(epoch,)]:
+        raise LeaseLost(f"the cursor of plugin {track.plugin} has been taken again")
+
+
+def release(connection: apsw.Connection, track: Track, epoch: int, clean: bool) -> None:
+    """See `Cursors.release_cursor`."""
+    _require_lease(connection, track, epoch)
+    connection.execute("UPDATE suspects SET running = 0 WHERE plugin = ?", (track.plugin,))
+    connection.execute("UPDATE cursors SET clean = ? WHERE plugin = ?", (clean, track.plugin))
+
+
+def changes(connection: apsw.Connection, track: Track) -> Changes:
+    """See `Cursors.changes`: events of conversations in order, then the first `UNORDERED` others."""
+    sql = f"SELECT {_PARKED} FROM parked WHERE plugin = ? AND state IN ('retrying', 'waiting')"
+    ordered = rows(connection, f"{sql} AND conversation IS NOT NULL ORDER BY seq", (track.plugin,))
+    unordered = rows(connection, f"{sql} AND conversation IS NULL ORDER BY seq LIMIT {UNORDERED}", (track.plugin,))
+    replays = rows(
+        connection,
+        f"SELECT {REPLAY} FROM replays WHERE plugin = ? AND finished_at IS NULL ORDER BY number",
+        (track.plugin,),
+    )
+    return Changes([_parked_of(row) for row in (*ordered, *unordered)], [replay_of(row) for row in replays])
+
+
+def _parked_of(row: Sequence[object]) -> Parked:
+    values = dict(zip(Parked.__struct_fields__, row, strict=True))
+    values |= {name: bool(values[name]) for name in ("replayed", "asked")}  # SQLite has numbers only
+    return Parked(**values)  # type: ignore[arg-type]
+
+
+def replay_of(row: Sequence[object]) -> Replay:
+    """A replay from a row of `REPLAY`."""
+    values = dict(zip(Replay.__struct_fields__, row, strict=True))
+    values["filter"] = msgspec.json.decode(str(values["filter"]), type=Filter)
+    return Replay(**values)  # type: ignore[arg-type]
+
+
+def settle(connection: apsw.Connection, settlement: Settlement, now: float) -> None:
+    """See `Cursors.settle`; `now` is seconds since 1970."""
+    plugin = settlement.track.plugin
+    _require_lease(connection, settlement.track, settlement.epoch)
+    for row in settlement.park:
+        connection.execute(
+            f"INSERT OR REPLACE INTO parked (plugin, {_PARKED}) VALUES (?,?,?,?,?,?,?,?,?,?)",
+            (plugin, *msgspec.structs.astuple(row)),
+        )
+    for seq in settlement.release:
+        connection.execute("DELETE FROM parked WHERE plugin = ? AND seq = ?", (plugin, seq))
+    if settlement.cursor is not None:
+        connection.execute("UPDATE cursors SET seq = ? WHERE plugin = ?", (settlement.cursor, plugin))
+    if settlement.replay is not None:
+        number, position, done = settlement.replay
+        connection.execute(
+            "UPDATE replays SET position = ?1, done = done + ?2,"
+            " finished_at = CASE WHEN ?1 >= until THEN ?3 END WHERE number = ?4",
+            (position, done, now, number),
+        )
+
+
+def mark_running(connection: apsw.Connection, track: Track, epoch: int, seq: int) -> None:
+    """See `Cursors.mark_running`."""
+    _require_lease(connection, track, epoch)
+    connection.execute(
+        "INSERT INTO suspects VALUES (?, ?, 0, 1) ON CONFLICT (plugin, seq) DO UPDATE SET running = 1",
+        (track.plugin, seq),
+    )
+
+
+def mark_survived(connection: apsw.Connection, track: Track, epoch: int, seq: int) -> None:
+    """See `Cursors.mark_survived`."""
+    _require_lease(connection, track, epoch)
+    connection.execute("DELETE FROM suspects WHERE plugin = ? AND seq = ?", (track.plugin, seq))
+
+
+def retire(connection: apsw.Connection, keep: Collection[str], now: float) -> None:
+    """See `Operator.retire_cursors`; `now` is seconds since 1970."""
+    marks = ",".join("?" * len(keep))
+    connection.execute(
+        f"UPDATE cursors SET removed_at = ? WHERE removed_at IS NULL AND plugin NOT IN ({marks})", (now, *keep)
+    )
+
+
+def expire(connection: apsw.Connection, oldest: float) -> None:
+    """Drop everything of plugins that were retired before `oldest` (seconds since 1970)."""
+    for (plugin,) in rows(connection, "SELECT plugin FROM cursors WHERE removed_at < ?", (oldest,)):
+        for table in ("cursors", "parked", "suspects", "replays"):
+            connection.execute(f"DELETE FROM {table} WHERE plugin = ?", (plugin,))

@@ -1,0 +1,193 @@
+"""The layout of the journal's database: numbered steps, each one transaction. A new journal is made by the same steps
+that bring an older one up to date."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from gateway.journal.interface import JournalError
+
+log = logging.getLogger("gateway.journal")
+
+# events: `created` and `digest` find a repeated body; the first event of a natural key owns `natural_key`.
+# Both are null where they do not apply. Both indexes grow at their end, as dates and message numbers do.
+_LAYOUT_1: Final = """
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    received_at INTEGER NOT NULL,  -- microseconds since 1970
+    organisation TEXT NOT NULL,
+    hook TEXT NOT NULL,
+    conversation_id TEXT,
+    customer_uid TEXT,
+    readable INTEGER NOT NULL,
+    conflict INTEGER NOT NULL,
+    created INTEGER,
+    digest BLOB,
+    natural_key TEXT,
+    raw BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX events_id ON events (id);
+CREATE UNIQUE INDEX events_body ON events (created, digest) WHERE digest IS NOT NULL;
+CREATE INDEX events_natural ON events (natural_key) WHERE natural_key IS NOT NULL;
+CREATE TABLE cursors (
+    plugin TEXT PRIMARY KEY,
+    begins INTEGER NOT NULL,  -- events up to here were before the plugin's time
+    seq INTEGER NOT NULL,
+    removed_at REAL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE parked (
+    plugin TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    next_at REAL NOT NULL,
+    error TEXT NOT NULL,
+    since REAL NOT NULL,
+    conversation TEXT,  -- null: no order to keep
+    replayed INTEGER NOT NULL,
+    asked INTEGER NOT NULL,
+    PRIMARY KEY (plugin, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX parked_state ON parked (state, plugin, seq);
+CREATE INDEX parked_seq ON parked (seq);
+CREATE TABLE suspects (  -- events that were with a plugin when a process died, or are with one now
+    plugin TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    crashes INTEGER NOT NULL,
+    running INTEGER NOT NULL,
+    PRIMARY KEY (plugin, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE replays (
+    number INTEGER PRIMARY KEY,
+    plugin TEXT NOT NULL,
+    filter TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    matched INTEGER NOT NULL,
+    done INTEGER NOT NULL,
+    finished_at REAL
+) STRICT;
+CREATE TABLE given (
+    number INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,  -- microseconds since 1970
+    organisation TEXT NOT NULL,
+    customer_uid TEXT,
+    address TEXT,  -- masked
+    fields TEXT NOT NULL,
+    status INTEGER NOT NULL
+) STRICT;
+CREATE INDEX given_at ON given (at);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+"""
+# Layout 1 knew of the whole journal whether it was closed cleanly; now each cursor has an owner of its own.
+_LAYOUT_2: Final = """
+ALTER TABLE cursors ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE cursors ADD COLUMN clean INTEGER NOT NULL DEFAULT 1;
+UPDATE cursors SET clean = coalesce((SELECT value FROM meta WHERE key = 'clean'), 1);
+DELETE FROM meta WHERE key = 'clean';
+UPDATE parked SET state = 'waiting' WHERE state = 'held';
+ALTER TABLE given RENAME TO value_records;
+DROP INDEX given_at;
+CREATE INDEX value_records_at ON value_records (at);
+"""
+STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2}
+LAYOUT: Final = max(STEPS)
+
+
+def layout_of(connection: apsw.Connection, path: Path) -> int:
+    """A database's layout; 0 for an empty one. `JournalError` for one that this version cannot work with."""
+    layout = int(connection.pragma("user_version"))
+    if layout == 0 and connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+        raise JournalError(f"{path}: is a database, but not a journal")
+    if layout > LAYOUT:
+        raise JournalError(
+            f"{path}: was written by a newer version of the gateway (layout {layout}); this one knows up to {LAYOUT}: "
+            "install that version"
+        )
+    return layout
+
+
+def copy_of(path: Path) -> Path:
+    """Where the copy goes that is made before a journal is upgraded."""
+    return path.with_name(f"{path.name}.before-{LAYOUT}")
+
+
+def upgrade(connection: apsw.Connection, path: Path, copy: bool) -> None:
+    """Bring a database to the current layout, after a checked copy where `copy` is true and there is anything in it."""
+    layout = layout_of(connection, path)
+    if layout == LAYOUT:
+        return
+    if layout and copy:
+        _copy(connection, path)
+    with connection if layout == 0 else contextlib.nullcontext():
+        for number in range(layout + 1, LAYOUT + 1):
+            with connection:
+                connection.execute(STEPS[number])
+                connection.pragma("user_version", number)
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)  # `gateway check` reads only the database itself
+    if layout:
+        log.warning("journal: %s was upgraded from layout %d to %d", path, layout, LAYOUT)
+
+
+def look_at(path: Path) -> str | None:
+    """See `gateway.journal.check_journal`."""
+    if not path.exists():
+        return None
+    if not path.is_file():
+        raise JournalError(f"the journal {path} cannot be opened: it is not a file")
+    look = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    try:
+        with contextlib.closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=look)) as connection:
+            layout = layout_of(connection, path)
+    except apsw.Error as error:
+        raise JournalError(f"the journal {path} cannot be opened: {error}") from error
+    if layout in (0, LAYOUT):
+        return None
+    return (
+        f"{path} is of layout {layout}; `gateway run` brings it to layout {LAYOUT}, "
+        f"after a copy of it to {copy_of(path).name}"
+    )
+
+
+def _copy(connection: apsw.Connection, path: Path) -> None:
+    target, part = copy_of(path), path.with_name(f"{path.name}.part")
+    pages = connection.pragma("page_count") - connection.pragma("freelist_count")
+    size, free = pages * connection.pragma("page_size"), shutil.disk_usage(path.parent).free
+    if free < size:
+        raise JournalError(
+            f"the journal {path} is copied before it is upgraded to layout {LAYOUT}, which needs {size >> 20} MiB; "
+            f"{free >> 20} MiB are free. Make room, or do without the copy: `gateway run --no-copy`"
+        )
+    log.warning("journal: copying %s to %s before it is upgraded to layout %d", path, target.name, LAYOUT)
+    try:
+        part.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        connection.execute("VACUUM INTO ?", (str(part),))
+        with contextlib.closing(apsw.Connection(str(part), flags=apsw.SQLITE_OPEN_READONLY)) as copied:
+            [(verdict,)] = copied.execute("PRAGMA integrity_check(1)")
+        if verdict != "ok":
+            raise JournalError(f"the copy of the journal {path} is damaged ({verdict}); nothing was upgraded")
+        sync(part)
+        part.rename(target)
+        sync(path.parent)
+    except (apsw.Error, OSError) as error:
+        raise JournalError(f"the journal {path} cannot be copied to {target.name}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Make a file or a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

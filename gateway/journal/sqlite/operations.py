@@ -1,0 +1,98 @@
+"""What operators do: retry and discard dead letters, replay. Each function is one operation within a commit; what can
+match millions of rows is done in steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import apsw
+import msgspec
+
+from gateway.journal.interface import DEAD, DISCARDED, Filter, Replay
+from gateway.journal.sqlite.connection import rows
+from gateway.journal.sqlite.cursors import REPLAY, replay_of
+from gateway.journal.sqlite.filters import where
+
+_DUE = "state = 'retrying', attempts = 0, next_at = 0"
+
+
+def _dead(which: Filter, plugins: Collection[str] | None = None) -> tuple[str, tuple[object, ...]]:
+    condition, values = where(msgspec.structs.replace(which, state=None, plugin=None))
+    among = "1" if plugins is None else f"plugin IN ({','.join('?' * len(plugins))})"
+    return (
+        f"state = ? AND plugin = coalesce(?, plugin) AND {among}"
+        f" AND EXISTS (SELECT 1 FROM events WHERE events.seq = parked.seq AND {condition})",
+        (DEAD, which.plugin, *(plugins or ()), *values),
+    )
+
+
+def count_dead(connection: apsw.Connection, which: Filter, plugins: Collection[str] | None = None) -> int:
+    """See `Search.count_dead`."""
+    condition, values = _dead(which, plugins)
+    [(count,)] = connection.execute(f"SELECT count(*) FROM parked WHERE {condition}", values)
+    return int(count)
+
+
+def discard_dead(connection: apsw.Connection, which: Filter, limit: int) -> int:
+    """Discard at most `limit` matching dead letters; returns how many."""
+    condition, values = _dead(which)
+    connection.execute(
+        "UPDATE parked SET state = ?"
+        f" WHERE (plugin, seq) IN (SELECT plugin, seq FROM parked WHERE {condition} LIMIT ?)",
+        (DISCARDED, *values, limit),
+    )
+    return connection.changes()
+
+
+def retry_dead(
+    connection: apsw.Connection, which: Filter, limit: int, plugins: Collection[str] | None, in_order: bool
+) -> int:
+    """Make at most `limit` matching dead letters due again, the oldest first; returns how many."""
+    condition, values = _dead(which, plugins)
+    letters = rows(
+        connection, f"SELECT plugin, seq FROM parked WHERE {condition} ORDER BY seq LIMIT ?", (*values, limit)
+    )
+    conversation = "NULL"
+    if in_order:
+        conversation = "(SELECT organisation || '/' || conversation_id FROM events WHERE events.seq = parked.seq)"
+    connection.executemany(
+        f"UPDATE parked SET {_DUE}, conversation = {conversation} WHERE plugin = ? AND seq = ?", letters
+    )
+    if in_order:
+        first = "SELECT plugin, min(seq) FROM parked WHERE state IN ('retrying', 'waiting')"
+        ahead = set(rows(connection, f"{first} GROUP BY plugin, coalesce(conversation, seq)"))
+        behind = [letter for letter in letters if letter not in ahead]
+        connection.executemany("UPDATE parked SET state = 'waiting' WHERE plugin = ? AND seq = ?", behind)
+    return len(letters)
+
+
+def count(connection: apsw.Connection, which: Filter, until: int) -> int:
+    """How many events up to a position match."""
+    condition, values = where(which)
+    [(found,)] = rows(connection, f"SELECT count(*) FROM events WHERE seq <= ? AND {condition}", (until, *values))
+    return int(found)
+
+
+def new_replay(connection: apsw.Connection, which: Filter, until: int, matched: int) -> Replay:
+    """Begin a replay of the `matched` events up to `until`."""
+    connection.execute(
+        "INSERT INTO replays (plugin, filter, position, until, matched, done) VALUES (?, ?, 0, ?, ?, 0)",
+        (which.plugin, msgspec.json.encode(which).decode(), until, matched),
+    )
+    [row] = rows(connection, f"SELECT {REPLAY} FROM replays WHERE number = last_insert_rowid()")
+    return replay_of(row)
+
+
+def replay_state(connection: apsw.Connection, number: int) -> tuple[int, bool]:
+    """See `Operator.replay_state`."""
+    [(done, finished)] = rows(
+        connection, "SELECT done, finished_at IS NOT NULL FROM replays WHERE number = ?", (number,)
+    )
+    return done, bool(finished)
+
+
+def probe(connection: apsw.Connection, value: float) -> float:
+    """Write a value and read it back."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', ?)", (value,))
+    [(read,)] = connection.execute("SELECT value FROM meta WHERE key = 'probe'")
+    return float(read)
