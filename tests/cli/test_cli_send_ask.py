@@ -17,7 +17,8 @@ from gateway.cli import cli
 from gateway.cli.sample import _customers
 from gateway.events import HOOKS
 from gateway.journal import open_reader
-from gateway.journal.interface import EventRow, Filter
+from gateway.journal.interface import Filter
+from gateway.journal.search import EventRow
 
 SQL_VALUES = """
     [plugins.sql_values]

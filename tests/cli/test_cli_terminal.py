@@ -11,7 +11,8 @@ import pytest
 from running import RunningGateway, eventually, on_a_terminal, running, write_config
 
 from gateway.journal import open_reader
-from gateway.journal.interface import EventRow, Filter
+from gateway.journal.interface import Filter
+from gateway.journal.search import EventRow
 from gateway.simulate import body, encode
 
 ESCAPE = "\x1b["
