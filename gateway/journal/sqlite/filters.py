@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import apsw
 
-from gateway.journal.ids import first_id
+from gateway.journal.append import first_id
 from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter
 
 _PARKED: Final = (

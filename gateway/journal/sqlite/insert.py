@@ -5,7 +5,6 @@ Several rows go in with one statement, because each call into SQLite hands the i
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final
@@ -13,29 +12,11 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from gateway.events import Event
+from gateway.journal.append import Append
 from gateway.journal.interface import Receipt
 
 _SIZES: Final = (64, 16, 4, 1)
 _ROW: Final = "(?,?,?,?,?,?,?,?,?,?,?,?,?)"
-
-
-class Append(msgspec.Struct, gc=False):
-    """One event on its way into the journal. `duplicate_of` is the receipt of the event that it repeats."""
-
-    event: Event
-    micros: int
-    created: int | None
-    digest: bytes | None
-    natural_key: str | None
-    future: asyncio.Future[Receipt]
-    seq: int = 0
-    duplicate_of: Receipt | None = None
-
-    @property
-    def receipt(self) -> Receipt:
-        event = self.event
-        return self.duplicate_of or Receipt(event.id, event.hook, False, event.readable)
 
 
 def insert(connection: apsw.Connection, appends: Sequence[Append], first_seq: int, window: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ import apsw
 from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
 from gateway.events import Event
-from gateway.journal.ids import Ids
+from gateway.journal.append import Append, Appends
 from gateway.journal.interface import (
     Changes,
     Entry,
@@ -37,8 +36,7 @@ from gateway.journal.search import ValueRecord
 from gateway.journal.sqlite import cursors, operations, value_records
 from gateway.journal.sqlite.connection import open_reader_connection, open_writer
 from gateway.journal.sqlite.filters import page_from, where
-from gateway.journal.sqlite.insert import Append
-from gateway.journal.sqlite.rows import COLUMNS, moment, restore
+from gateway.journal.sqlite.rows import COLUMNS, restore
 from gateway.journal.sqlite.writer import Limits, Operate, Writer
 
 T = TypeVar("T")
@@ -75,7 +73,7 @@ class SqliteJournal:
         self._clock = clock
         self._copy = copy_before_upgrade
         self._vfs = vfs
-        self._ids = Ids()
+        self._appends = Appends(clock)
         self._tail: list[Entry] = []
         self._tail_bytes = 0
         self._tail_after = 0
@@ -117,27 +115,9 @@ class SqliteJournal:
     def append(self, organisation: str, decoded: Decoded, raw: bytes) -> asyncio.Future[Receipt]:
         if self._writer.refusal is not None:
             raise self._writer.failed or JournalFull(self._writer.refusal)
-        micros = int(self._clock() * 1_000_000)
-        event = Event(
-            id=self._ids.new(micros),
-            received_at=moment(micros),
-            organisation=organisation,
-            hook=decoded.hook,
-            payload=decoded.payload,
-            raw=raw,
-            readable=decoded.readable,
-            conversation_id=decoded.conversation_id,
-            customer_uid=decoded.customer_uid,
-        )
-        scope = f"{organisation}/{decoded.hook}/"
-        digest = natural_key = None
-        if decoded.created is not None:
-            digest = hashlib.blake2b(scope.encode() + raw, digest_size=16).digest()
-            if decoded.natural_key is not None:
-                natural_key = scope + decoded.natural_key
-        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._writer.put(Append(event, micros, decoded.created, digest, natural_key, future))
-        return future
+        append = self._appends.make(organisation, decoded, raw)
+        self._writer.put(append)
+        return append.future
 
     def record_value_request(self, record: ValueRecord) -> None:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -10,12 +10,13 @@ import msgspec
 
 from gateway.config.tables import Config
 from gateway.events import one_line
+from gateway.journal.append import moment
 from gateway.journal.interface import DEAD, DISCARDED, Filter, JournalError
 from gateway.journal.search import DeadRow, EventRow, ValueRecord, ValueRecordFilter
 from gateway.journal.sqlite import operations, value_records
 from gateway.journal.sqlite.connection import open_reader_connection, rows, why
 from gateway.journal.sqlite.filters import EVERYTHING, page_from, span, where
-from gateway.journal.sqlite.rows import COLUMNS, moment
+from gateway.journal.sqlite.rows import COLUMNS
 
 PAGE: Final = 500
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.decoding import Decoder
 from gateway.events import UNKNOWN, Event
+from gateway.journal.append import moment
 
 COLUMNS: Final = "seq, id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw"
-
-
-def moment(micros: int) -> datetime:
-    """Microseconds since 1970 as an aware datetime in UTC."""
-    return datetime.fromtimestamp(micros / 1_000_000, UTC)
 
 
 def restore(decoder: Decoder, row: tuple[Any, ...]) -> Event:

@@ -7,9 +7,9 @@ from typing import Any, Final
 import apsw
 import msgspec
 
+from gateway.journal.append import moment
 from gateway.journal.search import ValueRecord, ValueRecordFilter
 from gateway.journal.sqlite.filters import micros
-from gateway.journal.sqlite.rows import moment
 
 STEP: Final = 500
 COLUMNS: Final = "number, at, organisation, customer_uid, address, fields, status"

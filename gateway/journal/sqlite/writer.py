@@ -17,9 +17,10 @@ from typing import Any, Final
 import apsw
 
 from gateway.config.tables import Config
+from gateway.journal.append import Append
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
 from gateway.journal.sqlite import value_records
-from gateway.journal.sqlite.insert import Append, insert
+from gateway.journal.sqlite.insert import insert
 from gateway.journal.sqlite.retention import prune
 from gateway.journal.sqlite.write_ahead_log import WriteAheadLog
 

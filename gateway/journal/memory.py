@@ -1,0 +1,210 @@
+"""The journal in memory, for tests and simulation: no thread, no file, everything in callbacks of the event loop.
+
+What is durable is in a `Store`. A journal on the same store, later or at the same time, is another gateway's. What a
+journal has not committed when it is abandoned was never there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from gateway.config.tables import Config
+from gateway.decoding import Decoded, Decoder
+from gateway.events import Event
+from gateway.journal.append import Appends
+from gateway.journal.interface import (
+    Changes,
+    Entry,
+    Filter,
+    JournalError,
+    JournalFailed,
+    JournalFull,
+    Receipt,
+    Replay,
+    Settlement,
+    Standing,
+    Track,
+)
+from gateway.journal.memory_store import Store
+from gateway.journal.search import ValueRecord
+
+T = TypeVar("T")
+HOUSEKEEPING: Final = 0.5
+"""Seconds between looks at retention and size."""
+
+
+class MemoryJournal:
+    """See `Journal`. `latency` gives the seconds that the next commit or read takes; `seed` makes ids repeatable. While
+    `full` is true nothing can be written."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Callable[[], float] = time.time,
+        store: Store | None = None,
+        latency: Callable[[], float] = lambda: 0.0,
+        seed: int | None = None,
+    ) -> None:
+        self.store = store or Store()
+        self.decoder = Decoder(config)
+        self.on_commit: list[Callable[[], None]] = []
+        self.on_failure: Callable[[JournalFailed], None] = lambda error: None
+        self.value_records_lost = 0
+        self.full = False
+        self._config = config
+        self._window = int(config.journal.dedupe_window * 1_000_000)
+        self._clock = clock
+        self._latency = latency
+        self._appends = Appends(clock, seed)
+        self._queue: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
+        self._commit_due: asyncio.TimerHandle | None = None
+        self._housekeeping_due: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._too_large: str | None = None
+        self._failed: JournalFailed | None = None
+
+    async def start(self) -> None:
+        self._housekeeping()
+        await self.probe()
+
+    async def close(self) -> None:
+        self._commit()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """End as a killed process does: what is not committed is lost, and no future is done any more."""
+        for timer in (self._commit_due, self._housekeeping_due):
+            if timer is not None:
+                timer.cancel()
+        self._queue, self._closed = [], True
+
+    def fail(self) -> None:
+        """Fail as a broken disk makes a journal fail."""
+        self._failed = JournalFailed("a commit to the journal failed; what became of it is unknown")
+        self._commit()
+        self.on_failure(self._failed)
+
+    @property
+    def newest(self) -> int:
+        return self.store.newest
+
+    def refusal(self) -> str | None:
+        return self._too_large if (error := self._error()) is None else str(error)
+
+    def _error(self) -> JournalError | None:
+        if self._failed is not None:
+            return self._failed
+        if self._closed:
+            return JournalFull("the journal is closed")
+        return JournalFull("the journal cannot be written") if self.full else None
+
+    def append(self, organisation: str, decoded: Decoded, raw: bytes) -> asyncio.Future[Receipt]:
+        if (refusal := self.refusal()) is not None:
+            raise self._failed or JournalFull(refusal)
+        append = self._appends.make(organisation, decoded, raw)
+        self._put(partial(self.store.insert, append, self._window), append.future)
+        return append.future
+
+    def record_value_request(self, record: ValueRecord) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(self._recorded)
+        self._put(lambda: self.store.value_records.append(record), future)
+
+    def _recorded(self, future: asyncio.Future[None]) -> None:
+        self.value_records_lost += future.cancelled() or future.exception() is not None
+
+    async def take_cursor(self, track: Track, from_start: bool) -> Standing:
+        return await self._write(partial(self.store.take, track, 0 if from_start else self.newest))
+
+    async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:
+        await self._write(partial(self.store.release, track, epoch, clean))
+
+    async def read(self, after: int, limit: int) -> Sequence[Entry]:
+        return await self.scan(Filter(), after, self.newest, limit)
+
+    async def fetch(self, seqs: Sequence[int]) -> dict[int, Event]:
+        await asyncio.sleep(self._latency())
+        return {seq: self.store.events[seq].event for seq in seqs if seq in self.store.events}
+
+    async def scan(self, which: Filter, after: int, until: int, limit: int) -> Sequence[Entry]:
+        await asyncio.sleep(self._latency())
+        return self.store.entries(which, after, until, limit)
+
+    async def settle(self, settlement: Settlement) -> None:
+        await self._write(partial(self.store.settle, settlement))
+
+    async def mark_running(self, track: Track, epoch: int, seq: int) -> None:
+        await self._write(partial(self.store.mark_running, track, epoch, seq))
+
+    async def mark_survived(self, track: Track, epoch: int, seq: int) -> None:
+        await self._write(partial(self.store.mark_survived, track, epoch, seq))
+
+    async def changes(self, track: Track) -> Changes:
+        return await self._write(partial(self.store.changes, track))
+
+    async def retire_cursors(self, keep: Collection[str]) -> None:
+        await self._write(partial(self.store.retire, keep, self._clock()))
+
+    async def retry_dead(self, which: Filter, plugins: Collection[str] | None = None, in_order: bool = False) -> int:
+        return await self._write(partial(self.store.retry, which, plugins, in_order))
+
+    async def count_dead(self, which: Filter) -> int:
+        return len(list(self.store.dead(which)))
+
+    async def discard_dead(self, which: Filter) -> int:
+        return await self._write(partial(self.store.discard, which))
+
+    async def new_replay(self, which: Filter) -> Replay:
+        return await self._write(partial(self.store.new_replay, which))
+
+    async def replay_state(self, number: int) -> tuple[int, bool]:
+        return self.store.replay_state(number)
+
+    async def probe(self) -> None:
+        await self._write(lambda: None)
+
+    async def _write(self, run: Callable[[], T]) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._put(run, future)
+        return await future
+
+    def _put(self, run: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        if self._closed:
+            future.set_exception(JournalFull("the journal is closed"))
+            return
+        self._queue.append((run, future))
+        if self._commit_due is None:
+            self._commit_due = asyncio.get_running_loop().call_later(self._latency(), self._commit)
+
+    def _commit(self) -> None:
+        queue, self._queue, self._commit_due = self._queue, [], None
+        before, error = self.newest, self._error()
+        for run, future in queue:
+            result: Any = None
+            try:
+                if error is not None:
+                    raise error
+                result = run()
+            except Exception as raised:
+                if not future.done():
+                    future.set_exception(raised)
+            else:
+                if not future.done():
+                    future.set_result(result)
+        if self.newest > before:
+            for listener in self.on_commit:
+                listener()
+
+    def _housekeeping(self) -> None:
+        self._housekeeping_due = asyncio.get_running_loop().call_later(HOUSEKEEPING, self._housekeeping)
+        if self._failed is None:
+            settings = self._config.journal
+            self.store.prune(self._clock(), settings.retention, self._config.values.audit_retention)
+            size = sum(len(kept.event.raw) for kept in self.store.events.values())
+            over = f"the journal holds {size >> 20} MiB, more than journal.max_size"
+            self._too_large = over if size > settings.max_size else None

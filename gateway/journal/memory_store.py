@@ -1,0 +1,247 @@
+"""What is durable of a journal in memory. Each method is one operation of a commit."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator
+
+import msgspec
+
+from gateway.events import Event
+from gateway.journal.append import Append
+from gateway.journal.interface import (
+    DEAD,
+    DISCARDED,
+    RETRYING,
+    UNORDERED,
+    WAITING,
+    Changes,
+    Entry,
+    Filter,
+    LeaseLost,
+    Parked,
+    Receipt,
+    Replay,
+    Settlement,
+    Standing,
+    Track,
+)
+from gateway.journal.search import ValueRecord
+
+_LIVE = (RETRYING, WAITING)
+
+
+class _Kept(msgspec.Struct):
+    seq: int
+    event: Event
+    micros: int
+    digest: bytes | None
+
+
+class _Cursor(msgspec.Struct):
+    begins: int
+    seq: int
+    epoch: int = 0
+    clean: bool = True
+    removed_at: float | None = None
+    parked: dict[int, Parked] = {}
+    running: set[int] = set()
+    crashes: dict[int, int] = {}
+
+
+class Store:
+    """Events, cursors, replays and value records. A new store is an empty journal."""
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self.events: dict[int, _Kept] = {}
+        self.value_records: list[ValueRecord] = []
+        self._bodies: dict[tuple[int | None, bytes], _Kept] = {}
+        self._owners: dict[str, _Kept] = {}
+        self._cursors: dict[Track, _Cursor] = {}
+        self._replays: dict[int, Replay] = {}
+
+    def insert(self, append: Append, window: int) -> Receipt:
+        """Keep an event; `window` is the dedupe window in microseconds."""
+        event, digest, key = append.event, append.digest, append.natural_key
+        first = self._bodies.get((append.created, digest)) if digest is not None else None
+        if first is not None and abs(append.micros - first.micros) <= window:
+            return Receipt(first.event.id, first.event.hook, True, first.event.readable)
+        owner = self._owners.get(key) if key is not None else None
+        if owner is not None and owner is not first and owner.digest != digest:
+            event = msgspec.structs.replace(event, conflict=True)
+        self.newest += 1
+        kept = self.events[self.newest] = _Kept(self.newest, event, append.micros, digest)
+        if digest is not None:
+            self._bodies[append.created, digest] = kept
+        if key is not None and (owner is None or owner is first):
+            self._owners[key] = kept
+        return append.receipt
+
+    def entries(self, which: Filter, after: int, until: int, limit: int | None = None) -> list[Entry]:
+        """Matching events after a position, up to another."""
+        seqs, found = list(self.events), list[Entry]()
+        for seq in seqs[bisect_right(seqs, after) :]:
+            if seq > until or len(found) == limit:
+                break
+            if self._matches(which, self.events[seq]):
+                found.append(Entry(seq, self.events[seq].event))
+        return found
+
+    def states(self, seq: int) -> dict[str, str]:
+        """How far each plugin is with an event: the state of its parked row, or delivered or waiting."""
+        found = {}
+        for track, cursor in self._cursors.items():
+            row = cursor.parked.get(seq)
+            if cursor.removed_at is None and (row is not None or seq > cursor.begins):
+                taken = "delivered" if seq <= cursor.seq else WAITING
+                found[track.plugin] = taken if row is None else row.state
+        return found
+
+    def _matches(self, which: Filter, kept: _Kept) -> bool:
+        event = kept.event
+        pairs = (
+            (which.hook, event.hook),
+            (which.organisation, event.organisation),
+            (which.conversation, event.conversation_id),
+        )
+        if any(wanted not in (None, found) for wanted, found in pairs) or (which.ids and event.id not in which.ids):
+            return False
+        if which.since is not None and event.received_at < which.since:
+            return False
+        if which.until is not None and event.received_at >= which.until:
+            return False
+        if which.state is None:
+            return True
+        states = {state for plugin, state in self.states(kept.seq).items() if which.plugin in (None, plugin)}
+        return states == {"delivered"} if which.state == "delivered" else which.state in states
+
+    def take(self, track: Track, begins: int) -> Standing:
+        """See `Cursors.take_cursor`."""
+        cursor = self._cursors.setdefault(track, _Cursor(begins, begins))
+        clean, cursor.clean, cursor.removed_at = cursor.clean, False, None
+        cursor.epoch += 1
+        for seq in cursor.running:
+            cursor.crashes[seq] = cursor.crashes.get(seq, 0) + 1
+        cursor.running.clear()
+        dead = [seq for seq, row in cursor.parked.items() if seq > cursor.seq and row.state in (DEAD, DISCARDED)]
+        parked, replays = self.changes(track)
+        return Standing(cursor.epoch, cursor.seq, clean, parked, sorted(dead), replays, dict(cursor.crashes))
+
+    def _owned(self, track: Track, epoch: int) -> _Cursor:
+        cursor = self._cursors.get(track)
+        if cursor is None or cursor.epoch != epoch:
+            raise LeaseLost(f"the cursor of plugin {track.plugin} has been taken again")
+        return cursor
+
+    def release(self, track: Track, epoch: int, clean: bool) -> None:
+        """See `Cursors.release_cursor`."""
+        cursor = self._owned(track, epoch)
+        cursor.clean = clean
+        cursor.running.clear()
+
+    def settle(self, settlement: Settlement) -> None:
+        """See `Cursors.settle`."""
+        cursor = self._owned(settlement.track, settlement.epoch)
+        cursor.parked.update((row.seq, msgspec.structs.replace(row)) for row in settlement.park)
+        for seq in settlement.release:
+            cursor.parked.pop(seq, None)
+        if settlement.cursor is not None:
+            cursor.seq = settlement.cursor
+        if settlement.replay is not None:
+            number, position, done = settlement.replay
+            if (replay := self._replays.get(number)) is not None:
+                replay.position, replay.done = position, replay.done + done
+
+    def mark_running(self, track: Track, epoch: int, seq: int) -> None:
+        """See `Cursors.mark_running`."""
+        self._owned(track, epoch).running.add(seq)
+
+    def mark_survived(self, track: Track, epoch: int, seq: int) -> None:
+        """See `Cursors.mark_survived`."""
+        cursor = self._owned(track, epoch)
+        cursor.running.discard(seq)
+        cursor.crashes.pop(seq, None)
+
+    def changes(self, track: Track) -> Changes:
+        """See `Cursors.changes`."""
+        cursor = self._cursors.get(track)
+        rows = sorted(cursor.parked.values(), key=lambda row: row.seq) if cursor is not None else []
+        live = [msgspec.structs.replace(row) for row in rows if row.state in _LIVE]
+        ordered = [row for row in live if row.conversation is not None]
+        unordered = [row for row in live if row.conversation is None]
+        replays = [msgspec.structs.replace(one) for one in self._unfinished() if one.plugin == track.plugin]
+        return Changes(ordered + unordered[:UNORDERED], replays)
+
+    def retire(self, keep: Collection[str], now: float) -> None:
+        """See `Operator.retire_cursors`."""
+        for track, cursor in self._cursors.items():
+            if cursor.removed_at is None and track.plugin not in keep:
+                cursor.removed_at = now
+
+    def dead(self, which: Filter, plugins: Collection[str] | None = None) -> Iterator[tuple[_Cursor, Parked]]:
+        """Matching dead letters, of each plugin in order."""
+        event_only = msgspec.structs.replace(which, plugin=None, state=None)
+        for track, cursor in self._cursors.items():
+            if which.plugin in (None, track.plugin) and (plugins is None or track.plugin in plugins):
+                for seq, row in sorted(cursor.parked.items()):
+                    if row.state == DEAD and self._matches(event_only, self.events[seq]):
+                        yield cursor, row
+
+    def retry(self, which: Filter, plugins: Collection[str] | None, in_order: bool) -> int:
+        """See `Operator.retry_dead`."""
+        letters = list(self.dead(which, plugins))
+        for cursor, row in letters:
+            row.state, row.attempts, row.next_at, row.conversation = RETRYING, 0, 0.0, None
+            event = self.events[row.seq].event
+            if in_order and event.conversation_id is not None:
+                row.conversation = f"{event.organisation}/{event.conversation_id}"
+                chain = [one for one in cursor.parked.values() if one.conversation == row.conversation]
+                if any(one.seq < row.seq and one.state in _LIVE for one in chain):
+                    row.state = WAITING
+        return len(letters)
+
+    def discard(self, which: Filter) -> int:
+        """See `Operator.discard_dead`."""
+        letters = [row for _, row in self.dead(which)]
+        for row in letters:
+            row.state = DISCARDED
+        return len(letters)
+
+    def new_replay(self, which: Filter) -> Replay:
+        """See `Operator.new_replay`."""
+        until, number = self.newest, len(self._replays) + 1
+        matched = len(self.entries(which, 0, until))
+        made = Replay(number=number, plugin=which.plugin or "", filter=which, position=0, until=until, matched=matched)
+        self._replays[number] = made
+        return msgspec.structs.replace(made)
+
+    def replay_state(self, number: int) -> tuple[int, bool]:
+        """See `Operator.replay_state`."""
+        if (replay := self._replays.get(number)) is None:
+            raise ValueError(f"there is no replay {number}")
+        return replay.done, replay.position >= replay.until
+
+    def _unfinished(self) -> Iterator[Replay]:
+        return (replay for replay in self._replays.values() if replay.position < replay.until)
+
+    def prune(self, now: float, retention: float, record_retention: float) -> None:
+        """Drop what is older than its retention (all in seconds) and needed by no plugin."""
+        cutoff = now - retention
+        for track, cursor in list(self._cursors.items()):
+            if cursor.removed_at is not None and cursor.removed_at < cutoff:
+                del self._cursors[track]
+                self._replays = {key: one for key, one in self._replays.items() if one.plugin != track.plugin}
+        needed = [cursor.seq for cursor in self._cursors.values()] + [one.position for one in self._unfinished()]
+        rows = [row for cursor in self._cursors.values() for row in cursor.parked.values()]
+        kept = {row.seq for row in rows if row.state != DISCARDED}
+        last = min(needed, default=self.newest)
+        old = [one.seq for one in self.events.values() if one.seq <= last and one.micros < cutoff * 1_000_000]
+        if gone := set(old) - kept:
+            self.events = {seq: one for seq, one in self.events.items() if seq not in gone}
+            self._bodies = {key: one for key, one in self._bodies.items() if one.seq not in gone}
+            self._owners = {key: one for key, one in self._owners.items() if one.seq not in gone}
+            for cursor in self._cursors.values():
+                cursor.parked = {seq: row for seq, row in cursor.parked.items() if seq not in gone}
+        oldest = now - record_retention
+        self.value_records = [one for one in self.value_records if one.at.timestamp() >= oldest]
