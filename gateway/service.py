@@ -68,24 +68,24 @@ class Gateway:
         return [
             {
                 "name": name,
-                "healthy": deliverer.health.healthy,
-                "error": deliverer.health.trouble,
+                "healthy": consumer.health.healthy,
+                "error": consumer.health.trouble,
                 "behind": self.delivery.lag(name),
-                "parked": deliverer.parked,
+                "parked": consumer.parked,
             }
-            for name, deliverer in self.delivery.deliverers.items()
+            for name, consumer in self.delivery.consumers.items()
         ]
 
     def _samples(self) -> Iterator[Sample]:
-        for name, deliverer in self.delivery.deliverers.items():
+        for name, consumer in self.delivery.consumers.items():
             labels = {"plugin": name}
-            health = deliverer.health
+            health = consumer.health
             yield "counter", "gateway_deliveries", "Events taken by a plugin", labels, health.delivered
             yield "counter", "gateway_delivery_failures", "Failed calls of a plugin", labels, health.failures
             yield "counter", "gateway_dead_letters", "Events that became dead letters", labels, health.buried_count
             yield "gauge", "gateway_plugin_healthy", "1 when the plugin takes events", labels, float(health.healthy)
             yield "gauge", "gateway_plugin_behind", "Positions behind the newest event", labels, self.delivery.lag(name)
-            yield "gauge", "gateway_plugin_parked", "Events retrying or held", labels, deliverer.parked
+            yield "gauge", "gateway_plugin_parked", "Events retrying or held", labels, consumer.parked
         refusing = self.journal.refusal() is not None
         yield "gauge", "gateway_journal_refusing", "1 when new events cannot be kept", {}, float(refusing)
         for provider in self.values.health():

@@ -16,7 +16,7 @@ from gateway import Event, hookimpl
 from gateway.config.field_types import Duration
 from gateway.config.load import load_config
 from gateway.config.tables import Config, PluginSettings, PluginTable
-from gateway.delivery.deliverer import Deliverer
+from gateway.delivery.consumer import Consumer
 from gateway.delivery.service import Delivery
 from gateway.journal import open_journal, open_reader
 from gateway.journal.interface import Filter, Journal, Receipt
@@ -69,8 +69,8 @@ class Rig:
         raw = json.dumps(body).encode()
         return await self.journal.append("acme", self.journal.decoder.decode("acme", raw, None), raw)
 
-    def deliverer(self, name: str) -> Deliverer:
-        return self.delivery.deliverers[name]
+    def consumer(self, name: str) -> Consumer:
+        return self.delivery.consumers[name]
 
     async def until(self, condition: Callable[[], bool], what: str = "") -> None:
         """Wait until a condition holds; fail after `PATIENCE` seconds."""
@@ -81,8 +81,8 @@ class Rig:
 
     async def idle(self, *names: str) -> None:
         """Wait until these plugins (or all) have everything and that is settled."""
-        wanted = names or tuple(self.delivery.deliverers)
-        await self.until(lambda: all(self.deliverer(name).idle for name in wanted), f"{wanted} idle")
+        wanted = names or tuple(self.delivery.consumers)
+        await self.until(lambda: all(self.consumer(name).idle for name in wanted), f"{wanted} idle")
 
     def reader(self) -> Search:
         return open_reader(self.config)

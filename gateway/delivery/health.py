@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
 from typing import Final
 
 from gateway.log import RateLimit
@@ -71,7 +71,7 @@ class Health:
         self._in_a_row += 1
         self.error = error
         self._unlogged += 1
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         if now >= self._next_line:
             log.warning("plugin %s failed %d times since the last line: %s", self.plugin, self._unlogged, error)
             self._next_line, self._unlogged = now + QUIET, 0

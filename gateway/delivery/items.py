@@ -1,33 +1,12 @@
-"""What a deliverer handles: an event on its way to one plugin, and the order in which such events are settled."""
+"""What the machine keeps of events: items, their conversations, batches and windows."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import deque
 
+from gateway.delivery.state import TRANSITIONS, State
 from gateway.events import Event
 from gateway.journal.interface import Parked
-
-Key = str
-"""What order is kept within: an organisation's conversation, as `organisation/conversation`."""
-
-Origin = Literal["log", "parked", "replay"]
-
-
-class Item:
-    """One event on its way to one plugin. `row` is set when it is parked; a `careful` one might take the process
-    down and is delivered singly."""
-
-    __slots__ = ("careful", "event", "key", "origin", "row", "seq")
-
-    def __init__(
-        self, seq: int, event: Event, key: Key | None, origin: Origin, row: Parked | None = None, careful: bool = False
-    ) -> None:
-        self.seq = seq
-        self.event = event
-        self.key = key
-        self.origin = origin
-        self.row = row
-        self.careful = careful
 
 
 class Window:
@@ -47,15 +26,13 @@ class Window:
         self.size += size
 
     def settle(self, seq: int) -> None:
-        """This event needs the window no more: it was delivered and is durable, or it is parked."""
-        if self.is_open(seq):
-            self._sizes[seq] = ~self._sizes[seq]
-
-    def is_open(self, seq: int) -> bool:
-        return self._sizes.get(seq, -1) >= 0
+        """This event no longer needs the window: it is settled, or parked."""
+        size = self._sizes.get(seq, -1)
+        if size >= 0:
+            self._sizes[seq] = ~size
 
     def advance(self) -> int:
-        """Move the position over all that is settled without a gap; returns how many events that were."""
+        """Move the position over all that is settled without a gap; returns over how many events."""
         count = 0
         for seq, size in self._sizes.items():
             if size >= 0:
@@ -69,3 +46,71 @@ class Window:
             for seq in list(self._sizes)[:count]:
                 del self._sizes[seq]
         return count
+
+
+class Conversation:
+    """The events of one conversation that are not with the plugin, in order of position; how many events are with the
+    plugin; how many of all of these are parked; and whether the conversation is listed as ready."""
+
+    __slots__ = ("key", "listed", "parked", "queue", "running")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.queue: deque[Item] = deque()
+        self.running = 0
+        self.parked = 0
+        self.listed = False
+
+
+class Item:
+    """One event on its way to one plugin. `key` names its conversation.
+
+    `row` is set once it is parked; an item that is parked and not with the plugin holds no `event`. `window` is the
+    one that it keeps open, until it is parked or settled. A `careful` item might kill the process, and is delivered
+    singly. `due` is when a retrying item is due, by the event loop's clock."""
+
+    __slots__ = ("careful", "conversation", "due", "event", "key", "replay", "row", "seq", "state", "window")
+
+    def __init__(
+        self,
+        seq: int,
+        event: Event | None,
+        key: str | None,
+        window: Window | None = None,
+        *,
+        row: Parked | None = None,
+        careful: bool = False,
+        replay: bool = False,
+    ) -> None:
+        self.seq = seq
+        self.event = event
+        self.key = key
+        self.window = window
+        self.row = row
+        self.careful = careful
+        self.replay = replay
+        self.state = State.UNREAD
+        self.due = 0.0
+        self.conversation: Conversation | None = None
+
+    def move_to(self, state: State) -> None:
+        """Change the state, as far as `TRANSITIONS` has it."""
+        if (self.state, state) not in TRANSITIONS:
+            raise RuntimeError(f"event {self.seq} cannot go from {self.state} to {state}")
+        self.state = state
+
+    def close(self) -> None:
+        """The window is no longer kept open for this event."""
+        if self.window is not None:
+            self.window.settle(self.seq)
+            self.window = None
+
+
+class Batch:
+    """Events that are handed to the plugin together; `began` is by the event loop's clock."""
+
+    __slots__ = ("began", "items")
+
+    def __init__(self, items: list[Item], began: float) -> None:
+        self.items = items
+        self.began = began

@@ -4,130 +4,115 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from gateway.delivery.items import Window
-from gateway.delivery.patience import patiently
+from gateway.delivery.health import Health
+from gateway.delivery.items import Item, Window
+from gateway.delivery.machine import Machine
 from gateway.events import Event
-from gateway.journal.interface import Cursors
+from gateway.journal.interface import Cursors, JournalError, LeaseLost, Standing
+from gateway.log import RateLimit
+from gateway.plugin_host.load import Plugin
+
+T = TypeVar("T")
+log = RateLimit(logging.getLogger("gateway.delivery"))
 
 WINDOW: Final = 2048
-"""Events between the cursor and the newest that was read: the most that comes again after a crash."""
+"""Events between the cursor and the newest that was read. Twice as many can come again after a crash, since the window
+moves on while a settlement is being written."""
 WINDOW_BYTES: Final = 32 * 2**20
 PAGE: Final = 256
 FULL_PAUSE: Final = 0.25
 """Seconds after which a window that stays full is looked at again."""
+PARKED: Final = 10_000
+"""Parked events at which a plugin reads no further until some have left."""
+AGAIN: Final = 0.5
+"""Seconds until a journal that could not be read is read again."""
 
 
-class Reading:
-    """Reads while `wanted`. `admit` gets each event, with whether it might have taken the process down; `changed` is
-    called after some of them, `full` when there is no room for more."""
+async def until_read(read: Callable[[], Awaitable[T]]) -> T:
+    """What `read` returns, once it does: a disk may stutter, or too many files be open."""
+    while True:
+        try:
+            return await read()
+        except LeaseLost:
+            raise
+        except JournalError as error:
+            log.warning("trying again in %g s: %s", AGAIN, error)
+            await asyncio.sleep(AGAIN)
 
-    def __init__(
-        self,
-        journal: Cursors,
-        wanted: Callable[[], bool],
-        admit: Callable[[int, Event, bool], None],
-        changed: Callable[[], None],
-        full: Callable[[], None],
-    ) -> None:
+
+class LogReader:
+    """Reads the log from the cursor on, while there is room."""
+
+    def __init__(self, plugin: Plugin, journal: Cursors, machine: Machine, health: Health, standing: Standing) -> None:
+        self.wake = asyncio.Event()
+        """There may be more to read, or room for it."""
+        self._plugin = plugin
         self._journal = journal
-        self._wanted = wanted
-        self._admit = admit
-        self._changed = changed
-        self._full = full
-        self._wake = asyncio.Event()
-        self._window = Window(0)
-        self._position = 0
-        self._again_until = 0
-        self._again_left = 0
-        self._careful = False
+        self._machine = machine
+        self._health = health
+        self._careful = not standing.clean
         self._last_careful = 0
+        self.window = Window(standing.cursor)
+        self._again_until, self._again_left = journal.newest, 2 * WINDOW
+        """However the last run ended, the first events may have come before."""
 
     @property
     def cursor(self) -> int:
-        """Up to here all is settled."""
-        return self._window.position
-
-    @property
-    def position(self) -> int:
-        """Up to here all was read."""
-        return self._position
+        """Up to here everything is settled or parked."""
+        return self.window.position
 
     @property
     def cautious(self) -> bool:
-        """Whether what might have taken the process down is not all through."""
-        unread = self._again_left > 0 and self._position < self._again_until
+        """Whether an event that might kill the process is still to come from the log."""
+        unread = self._again_left > 0 and self._machine.conversations.position < self._again_until
         return self._careful and (unread or self.cursor < self._last_careful)
 
-    def __len__(self) -> int:
-        return len(self._window)
-
-    def start(self, cursor: int, crashed: bool) -> asyncio.Task[None]:
-        """Read from the cursor on. Whatever end the last run came to, what comes first may have come before."""
-        self._careful = crashed
-        self._from(cursor, self._journal.newest)
-        self._journal.on_commit.append(self._wake.set)
-        return asyncio.create_task(self._run())
-
-    def stop(self) -> None:
-        self._journal.on_commit.remove(self._wake.set)
-
     def rewind(self) -> None:
-        """Go back to the cursor: what was delivered past it counts for nothing."""
+        """Go back to the cursor: what was delivered past it does not count."""
         self._careful = self.cautious
-        self._from(self.cursor, self._position)
-
-    def go_on(self) -> None:
-        """There may be room."""
-        self._wake.set()
-
-    def settle(self, seq: int) -> None:
-        """This event needs the window no more."""
-        self._window.settle(seq)
-
-    def is_open(self, seq: int) -> bool:
-        return self._window.is_open(seq)
-
-    def advance(self) -> int | None:
-        """Move the cursor over all that is settled; its new place, or None where it stays."""
-        return self.cursor if self._window.advance() else None
-
-    def _from(self, cursor: int, again_until: int) -> None:
-        self._window = Window(cursor)
-        self._position = cursor
-        self._again_until, self._again_left = again_until, WINDOW
-        self._wake.set()
+        self._again_until = max(self._again_until, self._machine.conversations.position)
+        self._again_left += len(self.window)
+        self.window = Window(self.cursor)
+        self.wake.set()
 
     def _has_room(self) -> bool:
-        return len(self._window) < WINDOW and self._window.size <= WINDOW_BYTES
+        return len(self.window) < WINDOW and self.window.size <= WINDOW_BYTES
 
-    async def _run(self) -> None:
+    def _wants_more(self) -> bool:
+        """Events that are parked already are read past in any case, since they wait for that."""
+        parked = self._machine.parked.items
+        return len(parked) < PARKED or self._machine.conversations.position < max(parked)
+
+    async def run(self) -> None:
+        self.wake.set()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if self._has_room() else FULL_PAUSE):
-                    await self._wake.wait()
-            self._wake.clear()
-            while self._has_room() and self._wanted():
-                window, limit = self._window, min(PAGE, WINDOW - len(self._window))
-                entries = await patiently(partial(self._journal.read, self._position, limit))
-                if window is not self._window:
-                    continue
-                if not entries or not self._wanted():
-                    break
+                    await self.wake.wait()
+            self.wake.clear()
+            while self._has_room() and self._wants_more():
+                window, limit = self.window, min(PAGE, WINDOW - len(self.window))
+                position = self._machine.conversations.position
+                entries = await until_read(partial(self._journal.read, position, limit))
+                if window is not self.window:
+                    continue  # a checkpoint failed meanwhile
                 for seq, event in entries:
                     self._read(seq, event)
-                self._changed()
-            if not self._has_room():
-                self._full()
+                if not entries:
+                    break
+                await asyncio.sleep(0)  # what was read may be dispatched
+            if not (self._has_room() or self._health.down):  # while all fails, there is nothing to make way for
+                self._machine.park_slow()
 
     def _read(self, seq: int, event: Event) -> None:
-        self._position = seq
-        self._window.add(seq, len(event.raw))
+        self.window.add(seq, len(event.raw))
         again = self._again_left > 0 and seq <= self._again_until
         if again:
             self._again_left -= 1
@@ -135,4 +120,9 @@ class Reading:
         careful = again and self._careful
         if careful:
             self._last_careful = seq
-        self._admit(seq, event, careful)
+        if self._machine.reached(seq) or not self._plugin.calls(event):
+            self.window.settle(seq)
+            self._machine.unsettled.set()
+            return
+        careful = careful or seq in self._machine.crashes
+        self._machine.admit(Item(seq, event, self._plugin.conversation_of(event), self.window, careful=careful))

@@ -1,19 +1,20 @@
-"""When one plugin's progress is written: once it has made durable what it took, in short transactions."""
+"""When one plugin's progress is written: once the plugin has made durable what it took, in short transactions."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from typing import Final
 
+from gateway.delivery.dispatching import Dispatcher
 from gateway.delivery.health import Health
 from gateway.delivery.items import Item
-from gateway.delivery.parking import Parking
-from gateway.delivery.reading import Reading
-from gateway.delivery.replaying import Replaying
-from gateway.journal.interface import Cursors, JournalFailed, JournalFull, LeaseLost, Settlement, Track
-from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck
+from gateway.delivery.machine import Machine
+from gateway.delivery.reading import LogReader
+from gateway.delivery.replaying import ReplayReader
+from gateway.delivery.retry import RetryPolicy
+from gateway.journal.interface import Cursors, JournalFailed, JournalFull, Settlement, Track
+from gateway.plugin_host.call import GRACE, CallTimeout, PluginFault, Stuck
 from gateway.plugin_host.load import Plugin
 
 PAUSE: Final = 0.02
@@ -23,122 +24,121 @@ TRY_AGAIN: Final = 0.5
 """Seconds until the journal is asked again when it had no room."""
 
 
-class Settling:
-    """Collects what a plugin took and settles it, a batch at a time. `passed` is told of each item that is durable;
-    `undo` is called where the checkpoint fails, with the error and how many times in a row that was."""
+class Settler:
+    """Settles what the plugin took: a checkpoint, then a settlement. Where the checkpoint fails, all that is not
+    settled counts as not delivered, and comes again after a pause."""
 
     def __init__(
         self,
         plugin: Plugin,
         journal: Cursors,
+        machine: Machine,
+        live: LogReader,
+        replays: ReplayReader,
+        dispatcher: Dispatcher,
         health: Health,
-        log: Reading,
-        replaying: Replaying,
-        parking: Parking,
-        passed: Callable[[Item], None],
-        undo: Callable[[Exception, int], Awaitable[None]],
+        epoch: int,
     ) -> None:
-        self.failures = 0
-        self.epoch = 0
         self._plugin = plugin
         self._journal = journal
+        self._machine = machine
+        self._live = live
+        self._replays = replays
+        self._dispatcher = dispatcher
         self._health = health
-        self._log = log
-        self._replaying = replaying
-        self._parking = parking
-        self._passed = passed
-        self._undo = undo
+        self._epoch = epoch
         self._checkpoint = plugin.hooks.get("checkpoint")
-        self._taken: list[Item] = []
-        self._due = asyncio.Event()
-        self._stopping = asyncio.Event()
+        self._failures = 0
+        self._draining = asyncio.Event()
         self._drained = False
-        self._committing = False
+        self._busy = False
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to be settled."""
-        return not (self._taken or self._parking.unsettled or self._committing or self._due.is_set())
+        return not (self._busy or self._machine.unsettled.is_set())
 
-    @property
-    def stopping(self) -> bool:
-        return self._stopping.is_set()
+    def drain(self) -> None:
+        """No more pauses."""
+        self._draining.set()
 
-    def take(self, item: Item) -> None:
-        """The plugin took this item."""
-        self._taken.append(item)
-
-    def due(self) -> None:
-        """Something is to be settled."""
-        self._due.set()
-
-    def forget(self) -> None:
-        """What the plugin took is not to be settled: it comes again."""
-        self._taken = []
-
-    def hurry(self) -> None:
-        """No pauses any more."""
-        self._stopping.set()
-
-    def drained(self) -> None:
+    def finish(self) -> None:
         """Nothing more comes: `run` returns once all is settled."""
         self._drained = True
-        self._due.set()
-
-    async def nap(self, seconds: float) -> None:
-        """Sleep, but not through a stop."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+        self._machine.unsettled.set()
 
     async def run(self) -> None:
+        unsettled = self._machine.unsettled
         while True:
-            await self._due.wait()
-            self._due.clear()
-            batch, self._taken = self._taken, []
-            if await self._made_durable(batch):
-                await self._settle(batch)
-            if self._drained and not self._due.is_set():
+            await unsettled.wait()
+            self._busy = True
+            unsettled.clear()
+            taken = self._machine.take_taken()
+            error = await self._make_durable() if taken else None
+            if error is None:
+                await self._settle(taken)
+            else:
+                await self._undo(taken, error)
+            self._busy = False
+            if self._drained and not unsettled.is_set():
                 return
-            await self.nap(PAUSE)
+            await self._nap(PAUSE)
 
-    async def _made_durable(self, batch: list[Item]) -> bool:
-        if self._checkpoint is None or not batch:
-            return True
+    async def _nap(self, seconds: float) -> None:
+        """Sleep, but not while draining."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._draining.wait()
+
+    async def _make_durable(self) -> Exception | None:
+        if self._checkpoint is None:
+            self._health.blocked = None
+            return None
         try:
             await self._plugin.caller.call(self._checkpoint, timeout=self._plugin.delivery.timeout)
         except (PluginFault, CallTimeout, Stuck) as error:
-            self.failures += 1
-            await self._undo(error, self.failures)
-            return False
-        self.failures = 0
+            return error
+        self._failures = 0
         self._health.blocked = None
-        return True
+        return None
 
-    async def _settle(self, batch: list[Item]) -> None:
-        """The cursor, what is newly parked, and what is parked no more."""
-        for item in batch:
-            self._passed(item)
-        cursor, replay = self._log.advance(), self._replaying.progress()
-        park, release = self._parking.settled(batch, self._log.cursor)
+    async def _settle(self, taken: list[Item]) -> None:
+        self._machine.settle(taken)
+        cursor = self._live.cursor if self._live.window.advance() else None
+        replay = self._replays.progress()
+        park, release = self._machine.parked.changes(self._live.cursor)
         track = Track(self._plugin.name)
         while len(park) > ROWS:  # before the cursor moves past them
-            await self._commit(Settlement(track=track, epoch=self.epoch, park=park[:ROWS]))
+            await self._commit(Settlement(track=track, epoch=self._epoch, park=park[:ROWS]))
             park = park[ROWS:]
-        if cursor is not None or park or release or replay:
-            await self._commit(
-                Settlement(track=track, epoch=self.epoch, cursor=cursor, park=park, release=release, replay=replay)
+        if cursor is not None or park or release or replay is not None:
+            settlement = Settlement(
+                track=track, epoch=self._epoch, cursor=cursor, park=park, release=release, replay=replay
             )
-        self._replaying.go_on()
-        self._log.go_on()
+            await self._commit(settlement)
+        self._live.wake.set()
+        self._replays.wake.set()
 
     async def _commit(self, settlement: Settlement) -> None:
-        self._committing = True
-        while self._committing:
+        while True:
             try:
                 await self._journal.settle(settlement)
-                self._committing = False
+                return
             except JournalFull:
                 await asyncio.sleep(TRY_AGAIN)
-            except (JournalFailed, LeaseLost):
+            except JournalFailed:
                 return  # the gateway stops, and the next start goes on from what is durable
+
+    async def _undo(self, taken: list[Item], error: Exception) -> None:
+        cause = error.cause if isinstance(error, PluginFault) else error
+        self._failures += 1
+        self._health.blocked = f"its checkpoint fails: {type(cause).__name__}"
+        self._health.failed(self._health.blocked)
+        await self._dispatcher.drain(self._plugin.delivery.timeout + 2 * GRACE)
+        if self._draining.is_set():
+            return
+        self._live.rewind()
+        self._replays.rewind()
+        self._machine.rewind(taken, self._live.cursor)
+        await self._nap(RetryPolicy.of(self._plugin.delivery).pause(self._failures, error))
+        if not self._draining.is_set():
+            self._dispatcher.open()

@@ -65,8 +65,8 @@ def create_admin(gateway: Gateway) -> Litestar:
     journal, delivery = gateway.journal, gateway.delivery
 
     def require_delivery(plugin: str | None) -> None:
-        if plugin not in delivery.deliverers:
-            known = ", ".join(delivery.deliverers) or "none"
+        if plugin not in delivery.consumers:
+            known = ", ".join(delivery.consumers) or "none"
             raise NotNow(detail=f"no plugin {plugin} takes events here; those that do: {known}")
 
     @get("/", sync_to_thread=False)
@@ -105,7 +105,7 @@ def create_admin(gateway: Gateway) -> Litestar:
         if data.plugin is not None:
             require_delivery(data.plugin)
         matched = await journal.count_dead(data)
-        done = await journal.retry_dead(data, list(delivery.deliverers))
+        done = await journal.retry_dead(data, list(delivery.consumers))
         await delivery.refresh(data.plugin)
         left = max(0, matched - done)
         return Counted(done + left, done, left)

@@ -1,8 +1,8 @@
 """Calling plugin code: the one module that knows about its threads, timeouts and guards.
 
 Whether an implementation is async is decided once, when it is bound. Whatever a plugin raises, `SystemExit` too,
-comes out as `PluginFault`. A call that is over its time is abandoned: a task is cancelled, a thread is left behind
-and replaced, so long as not too many of them are stuck.
+becomes a `PluginFault`. A call that exceeds its time is given up: a task is cancelled; a thread is left behind and
+replaced, as long as not too many are.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final
 
-_DIGITS = re.compile(r"\d{6,}")
 GRACE: Final = 1.0
 """Seconds that a cancelled task has to end before it is left behind."""
-
-
 LEFT_BEHIND: Final = 100
-"""Calls of one plugin that may have been given up and go on all the same."""
+"""Calls of one plugin that were given up and still run, at which no further call begins."""
 
-Outcome = tuple[Any, BaseException | None]
+_DIGITS = re.compile(r"\d{6,}")
+
+Result = tuple[Any, BaseException | None]
 """What a call returned, or what it raised."""
 
 
@@ -36,20 +35,20 @@ class PluginFault(Exception):
 
 
 class CallTimeout(Exception):
-    """A plugin's call was not over in time."""
+    """A plugin's call exceeded its time."""
 
 
 class Stuck(Exception):
-    """No thread is free: all of the plugin's threads are stuck in calls that were over their time."""
+    """No call can begin: too many that were given up still run."""
 
 
 def describe(error: BaseException, most: int | None = 200) -> str:
-    """An error's type and message for the operator: of so many characters at most, with long runs of digits (phone
+    """An error's type and message for the operator, of at most `most` characters, with long runs of digits (phone
     numbers) taken out."""
     name = type(error).__name__
     try:
         text = str(error).encode(errors="replace").decode()
-    except BaseException:  # a plugin's own exception may not even know how to say what it is
+    except BaseException:  # a plugin's exception may raise here, too
         return name
     text = _DIGITS.sub("…", " ".join(text.split()))
     return f"{name}: {text[:most]}" if text else name
@@ -64,18 +63,13 @@ class Impl:
         """`order` names, by position, the hook's arguments that the function takes; None: all, in order."""
         self.name = name
         self.is_async = inspect.iscoroutinefunction(function)
-        self.call = function if order is None else _picking(function, order)
-
-
-def _picking(function: Callable[..., Any], order: tuple[int, ...]) -> Callable[..., Any]:
-    def call(*args: Any) -> Any:
-        return function(*(args[index] for index in order))
-
-    return call
+        self.call: Callable[..., Any] = (
+            function if order is None else lambda *args: function(*(args[index] for index in order))
+        )
 
 
 class Threads:
-    """A plugin's own bounded pool of daemon threads. A stuck one is replaced up to `spare` times."""
+    """A plugin's own bounded pool of daemon threads. One whose call was given up is replaced, up to `spare` times."""
 
     def __init__(self, name: str, size: int, spare: int | None = None) -> None:
         self._name = name
@@ -87,35 +81,20 @@ class Threads:
         self._idle = 0  # threads that wait for work, less the work that waits for a thread
         self._stuck = 0
 
-    @property
-    def stuck(self) -> int:
-        """How many threads are in a call that was given up."""
-        return self._stuck
-
     def submit(self, work: Callable[[], None]) -> None:
-        """Run `work`, which must not raise, in a thread; `Stuck` where none will come free. One that was given up and
-        not `abandon`ed is still run: it has to look for itself."""
+        """Run `work`, which must not raise, in a thread; `Stuck` where none will come free."""
         with self._lock:
             if self._capacity() <= 0:
-                raise Stuck(f"{self._stuck} threads are stuck in calls that were over their time")
+                raise Stuck(f"{self._stuck} threads are stuck in calls that exceeded their time")
             self._idle -= 1
             self._grow()
         self._work.put(work)
 
     def abandon(self) -> None:
-        """A call is over its time: its thread no longer counts."""
+        """A call was given up: its thread no longer counts."""
         with self._lock:
             self._stuck += 1
             self._grow()
-
-    def _capacity(self) -> int:
-        return min(self._size, self._size + self._spare - self._stuck)
-
-    def _grow(self) -> None:
-        if self._idle < 0 and self._threads - self._stuck < self._capacity():
-            self._threads += 1
-            self._idle += 1
-            threading.Thread(target=self._run, name=f"plugin-{self._name}", daemon=True).start()
 
     def recover(self) -> None:
         """A call that was given up has returned after all."""
@@ -126,12 +105,60 @@ class Threads:
         for _ in range(self._threads):
             self._work.put(None)
 
+    def _capacity(self) -> int:
+        return min(self._size, self._size + self._spare - self._stuck)
+
+    def _grow(self) -> None:
+        if self._idle < 0 and self._threads - self._stuck < self._capacity():
+            self._threads += 1
+            self._idle += 1
+            threading.Thread(target=self._run, name=f"plugin-{self._name}", daemon=True).start()
+
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             work()
             del work
             with self._lock:
                 self._idle += 1
+
+
+class Job:
+    """Work in one of a plugin's threads; `done` once it has ended, unless it was given up."""
+
+    def __init__(self, threads: Threads, work: Callable[[], None]) -> None:
+        self._begun = False
+        self._given_up = False
+        self._lock = threading.Lock()
+        self._threads = threads
+        self._work = work
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self._loop.create_future()
+        threads.submit(self._run)
+
+    def give_up(self) -> bool:
+        """Wait no longer. Returns whether the work has begun; otherwise it never will."""
+        with self._lock:
+            if self._begun and not self._given_up:
+                self._threads.abandon()
+            self._given_up = True
+            return self._begun
+
+    def _run(self) -> None:
+        with self._lock:
+            self._begun = not self._given_up
+        if self._begun:
+            self._work()
+        try:
+            self._loop.call_soon_threadsafe(self._finish)
+        except RuntimeError:  # the loop is closed
+            return
+
+    def _finish(self) -> None:
+        if not self._given_up:
+            if not self.done.done():
+                self.done.set_result(None)
+        elif self._begun:
+            self._threads.recover()
 
 
 class Caller:
@@ -144,7 +171,7 @@ class Caller:
     def check(self) -> None:
         """`Stuck` where too many calls were cancelled and have not ended."""
         if len(self._left_behind) >= LEFT_BEHIND:
-            raise Stuck(f"{len(self._left_behind)} calls that were over their time do not end")
+            raise Stuck(f"{len(self._left_behind)} calls that exceeded their time do not end")
 
     def leave_behind(self, task: asyncio.Future[Any]) -> None:
         """Remember a task that was cancelled, until it ends."""
@@ -160,7 +187,7 @@ class Caller:
     async def _in_task(self, impl: Impl, args: tuple[Any, ...], timeout: float) -> Any:
         # a future and a timer of our own: asyncio.wait and asyncio.timeout cost several times as much
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[Outcome | None] = loop.create_future()
+        done: asyncio.Future[Result | None] = loop.create_future()
         task = loop.create_task(_into(done, impl, args))
         timer = loop.call_later(timeout, _expire, done)
         try:
@@ -178,39 +205,22 @@ class Caller:
         return result
 
     async def _in_thread(self, impl: Impl, args: tuple[Any, ...], timeout: float) -> Any:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Outcome] = loop.create_future()
-        given_up = threading.Event()
-
-        def settle(outcome: Outcome) -> None:
-            if given_up.is_set():
-                self.threads.recover()
-            elif not done.done():
-                done.set_result(outcome)
-
-        def work() -> None:
-            outcome = (None, None) if given_up.is_set() else run(impl, args)
-            try:
-                loop.call_soon_threadsafe(settle, outcome)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                return
-
-        self.threads.submit(work)
+        results: list[Result] = []
+        job = Job(self.threads, lambda: results.append(run(impl, args)))
         try:
-            await asyncio.wait((done,), timeout=timeout)
+            await asyncio.wait((job.done,), timeout=timeout)
         finally:
-            if not done.done():
-                given_up.set()
-                self.threads.abandon()
-        if not done.done():
+            if not job.done.done():
+                job.give_up()
+        if not job.done.done():
             raise CallTimeout(f"no answer within {timeout:g} s")
-        result, error = done.result()
+        [(result, error)] = results
         if error is not None:
             raise PluginFault(error)
         return result
 
 
-def run(impl: Impl, args: tuple[Any, ...]) -> Outcome:
+def run(impl: Impl, args: tuple[Any, ...]) -> Result:
     """Call a plain implementation in this thread: its result, or what it raised."""
     try:
         result = impl.call(*args)
@@ -222,8 +232,8 @@ def run(impl: Impl, args: tuple[Any, ...]) -> Outcome:
     return result, None
 
 
-async def _into(done: asyncio.Future[Outcome | None], impl: Impl, args: tuple[Any, ...]) -> None:
-    outcome: Outcome = (None, asyncio.CancelledError())
+async def _into(done: asyncio.Future[Result | None], impl: Impl, args: tuple[Any, ...]) -> None:
+    outcome: Result = (None, asyncio.CancelledError())
     try:
         outcome = await _guarded(impl, args)
     finally:
@@ -231,12 +241,12 @@ async def _into(done: asyncio.Future[Outcome | None], impl: Impl, args: tuple[An
             done.set_result(outcome)
 
 
-def _expire(done: asyncio.Future[Outcome | None]) -> None:
+def _expire(done: asyncio.Future[Result | None]) -> None:
     if not done.done():
         done.set_result(None)
 
 
-async def _guarded(impl: Impl, args: tuple[Any, ...]) -> Outcome:
+async def _guarded(impl: Impl, args: tuple[Any, ...]) -> Result:
     try:
         return await impl.call(*args), None
     except asyncio.CancelledError as error:

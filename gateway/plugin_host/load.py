@@ -18,6 +18,7 @@ import msgspec
 from gateway.config.convert import ConfigError, Problem, TableReader, dotted
 from gateway.config.field_types import Duration, ExclusivePath
 from gateway.config.tables import Config, PluginSettings, PluginTable
+from gateway.events import Event
 from gateway.hookspecs import ENTRY_POINT_GROUP
 from gateway.plugin_host.bind import EVENT_HOOKS, HookError, bind
 from gateway.plugin_host.call import Caller, Impl, Threads, describe
@@ -58,9 +59,25 @@ class Plugin:
         self.threads = Threads(table.name, delivery.concurrency + 1)
         self.caller = Caller(self.threads)
 
-    @property
-    def takes_events(self) -> bool:
-        return not EVENT_HOOKS.isdisjoint(self.hooks)
+        general = (hooks["on_event"],) if "on_event" in hooks else ()
+        self._general = general
+        self._own = {
+            name.removeprefix("on_").replace("_", "-"): (*general, hooks[name])
+            for name in EVENT_HOOKS & hooks.keys() - {"on_event"}
+        }
+        self.takes_events = not EVENT_HOOKS.isdisjoint(hooks)
+        self.threaded = not any(impl.is_async for name, impl in hooks.items() if name in EVENT_HOOKS)
+        """Whether all of its event hooks are plain functions."""
+
+    def calls(self, event: Event) -> tuple[Impl, ...]:
+        """The hooks that an event goes to: `on_event`, then its own hook's where the event could be read."""
+        return self._general if event.payload is None else self._own.get(event.hook, self._general)
+
+    def conversation_of(self, event: Event) -> str | None:
+        """What an event must be in order within, as `organisation/conversation`; None where there is no order."""
+        if event.conversation_id is None or not self.delivery.ordered:
+            return None
+        return f"{event.organisation}/{event.conversation_id}"
 
 
 def distribution_of(entry: EntryPoint) -> tuple[str, str]:

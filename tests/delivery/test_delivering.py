@@ -247,10 +247,10 @@ def test_when_a_checkpoint_fails_its_batch_comes_again(tmp_path: Path) -> None:
             await rig.send("x")
             await rig.send("y")
             await rig.until(lambda: plugin.failures <= 3)
-            assert not rig.deliverer("a").health.healthy
+            assert not rig.consumer("a").health.healthy
             await rig.idle()
             assert rig.dead() == []
-            assert rig.deliverer("a").health.healthy
+            assert rig.consumer("a").health.healthy
             assert {event.fields()["n"] for event in plugin.calls if event.redelivered} == {1, 2}
             assert plugin.durable[-2:] in ([1, 2], [2, 1])
 
@@ -379,8 +379,8 @@ def test_a_plugin_that_is_stuck_altogether_is_named_unhealthy_and_recovers(tmp_p
             for n in range(30):
                 await rig.send(f"c{n}")
             await rig.idle("good")
-            await rig.until(lambda: not rig.deliverer("stuck").health.healthy)
-            await rig.until(lambda: rig.deliverer("stuck").health.blocked is not None)
+            await rig.until(lambda: not rig.consumer("stuck").health.healthy)
+            await rig.until(lambda: rig.consumer("stuck").health.blocked is not None)
             assert threading.active_count() < 40
             stuck.release.set()
             await rig.idle()
@@ -410,7 +410,7 @@ def test_states_can_be_filtered(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_what_is_parked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin that fails everything reads no further than its bound of parked events."""
-    monkeypatch.setattr("gateway.delivery.deliverer.PARKED", 50)
+    monkeypatch.setattr("gateway.delivery.reading.PARKED", 50)
 
     class Down(Takes):
         down = True
@@ -425,8 +425,8 @@ def test_memory_does_not_grow_with_what_is_parked(tmp_path: Path, monkeypatch: p
         plugin: Any = Down()
         async with delivering(tmp_path, {"a": plugin}, max_attempts=100_000, concurrency=1) as rig:
             await asyncio.gather(*(rig.send(f"c{n}") for n in range(1000)))
-            await rig.until(lambda: rig.deliverer("a").parked >= 50)
-            assert rig.deliverer("a").parked <= 50 + 256
+            await rig.until(lambda: rig.consumer("a").parked >= 50)
+            assert rig.consumer("a").parked <= 50 + 256
             plugin.down = False
             await rig.idle()
             assert set(plugin.taken) == set(range(1, 1001))
@@ -456,7 +456,7 @@ def test_dead_letters_are_named_in_the_log_and_a_flood_of_them_is_counted(
 def test_a_great_many_retried_dead_letters_all_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than are taken up at once: the rest follows, each once, while new events are not held up."""
     monkeypatch.setattr("gateway.journal.sqlite.cursors.UNORDERED", 20)
-    monkeypatch.setattr("gateway.delivery.parking.UNORDERED", 20)
+    monkeypatch.setattr("gateway.delivery.parked.UNORDERED", 20)
     monkeypatch.setattr("gateway.delivery.service.TOP_UP", 0.01)
 
     async def run() -> None:
@@ -494,7 +494,7 @@ def test_a_plugin_that_is_down_is_asked_now_and_then_only(tmp_path: Path) -> Non
         async with delivering(tmp_path, {"a": plugin, "good": good}, max_attempts=1000) as rig:
             for n in range(25):
                 await rig.send(f"c{n}")
-            await rig.until(lambda: rig.deliverer("a").health.down)
+            await rig.until(lambda: rig.consumer("a").health.down)
             before, began = plugin.asked, time.monotonic()
             await asyncio.gather(*(rig.send(f"d{n}") for n in range(500)))
             await rig.idle("good")

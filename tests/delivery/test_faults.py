@@ -82,12 +82,12 @@ def test_no_thread_to_be_had_is_waited_out(tmp_path: Path, monkeypatch: pytest.M
 
             monkeypatch.setattr(threading.Thread, "start", refuse)
             await rig.send("x")
-            await rig.until(lambda: rig.deliverer("a").health.trouble is not None)
-            assert "can't start new thread" in str(rig.deliverer("a").health.trouble)
+            await rig.until(lambda: rig.consumer("a").health.trouble is not None)
+            assert "can't start new thread" in str(rig.consumer("a").health.trouble)
             monkeypatch.setattr(threading.Thread, "start", start)
             await rig.idle()
             assert [event.attempt for event in plugin.calls] == [1]
-            assert rig.deliverer("a").health.trouble is None
+            assert rig.consumer("a").health.trouble is None
 
     asyncio.run(run())
 
@@ -97,7 +97,7 @@ def test_a_journal_that_cannot_be_read_for_a_while_stops_nothing_for_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Reading on, retries and replays wait, say so, and go on."""
-    monkeypatch.setattr("gateway.delivery.patience.AGAIN", 0.01)
+    monkeypatch.setattr("gateway.delivery.reading.AGAIN", 0.01)
 
     async def run() -> None:
         plugin = Plain({2: [ValueError("no")]})
@@ -172,7 +172,7 @@ def test_looking_for_retried_dead_letters_brings_back_none_that_has_just_died(tm
 
             async def slowly(name: str) -> Any:
                 answer = await changes(name)
-                await rig.until(lambda: rig.deliverer("a").health.buried_count == 1)
+                await rig.until(lambda: rig.consumer("a").health.buried_count == 1)
                 return answer
 
             await rig.send("x")
@@ -191,7 +191,7 @@ def test_all_retried_dead_letters_come_whatever_is_asked_meanwhile(
 ) -> None:
     """More than are taken up at once, one that keeps failing among them, and a second look that finds nothing new."""
     monkeypatch.setattr("gateway.journal.sqlite.cursors.UNORDERED", 20)
-    monkeypatch.setattr("gateway.delivery.parking.UNORDERED", 20)
+    monkeypatch.setattr("gateway.delivery.parked.UNORDERED", 20)
     monkeypatch.setattr("gateway.delivery.service.TOP_UP", 0.01)
 
     async def run() -> None:
@@ -231,7 +231,7 @@ def test_stuck_threads_behind_a_coroutine_cost_no_processor(tmp_path: Path) -> N
         async with delivering(tmp_path, {"a": plugin}, concurrency=1, timeout=0.1, max_attempts=1000) as rig:
             for n in range(6):
                 await rig.send(f"c{n}")
-            await rig.until(lambda: "stuck" in str(rig.deliverer("a").health.blocked))
+            await rig.until(lambda: "stuck" in str(rig.consumer("a").health.blocked))
             before = time.process_time()
             await asyncio.sleep(1.0)
             assert time.process_time() - before < 0.5
@@ -243,7 +243,7 @@ def test_stuck_threads_behind_a_coroutine_cost_no_processor(tmp_path: Path) -> N
 def test_a_backlog_of_a_healthy_plugin_writes_no_row_per_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much it is behind: it has a cursor, and that is all."""
     monkeypatch.setattr("gateway.delivery.reading.WINDOW", 32)
-    monkeypatch.setattr("gateway.delivery.deliverer.SLOW", 30.0)  # the machine may be
+    monkeypatch.setattr("gateway.delivery.machine.SLOW", 30.0)  # the machine may be
 
     class Slow(Takes):
         @hookimpl
@@ -256,8 +256,8 @@ def test_a_backlog_of_a_healthy_plugin_writes_no_row_per_event(tmp_path: Path, m
         async with delivering(tmp_path, {"a": plugin}) as rig:
             await asyncio.gather(*(rig.send(f"c{n % 9}") for n in range(400)))
             parked = 0
-            while not rig.deliverer("a").idle:
-                parked = max(parked, rig.deliverer("a").parked)
+            while not rig.consumer("a").idle:
+                parked = max(parked, rig.consumer("a").parked)
                 await asyncio.sleep(0.002)
             assert parked == 0
             assert len(plugin.taken) == 400
@@ -312,7 +312,7 @@ def test_a_plugin_that_becomes_slow_is_noticed_soon(tmp_path: Path) -> None:
             plugin.slow = True
             await asyncio.gather(*(rig.send(f"d{n}") for n in range(300)))
             began = time.monotonic()
-            await rig.until(lambda: not rig.deliverer("a").health.healthy)
+            await rig.until(lambda: not rig.consumer("a").health.healthy)
             assert time.monotonic() - began < 10
 
     asyncio.run(run())
@@ -338,7 +338,7 @@ def test_an_event_that_no_thread_came_free_for_has_had_no_attempt(tmp_path: Path
         async with delivering(tmp_path, {"a": plugin}, timeout=0.2, max_attempts=1000) as rig:
             for n in range(16):
                 await rig.send(f"c{n}")
-            await rig.until(lambda: "stuck" in str(rig.deliverer("a").health.blocked))
+            await rig.until(lambda: "stuck" in str(rig.consumer("a").health.blocked))
             begun = list(plugin.calls)
             plugin.over.set()
             await rig.idle()
@@ -360,7 +360,7 @@ def test_a_plugin_that_rejects_everything_works(tmp_path: Path) -> None:
             await asyncio.gather(*(rig.send(f"c{n}") for n in range(200)))
             await rig.idle()
             assert len(rig.dead()) == 200
-            assert rig.deliverer("a").health.healthy
+            assert rig.consumer("a").health.healthy
 
     asyncio.run(run())
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from delivering import Rig, journal_config, plugin
+from delivering import QUICK, Rig, journal_config, plugin
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -41,6 +41,7 @@ class Scripted:
         self.script: dict[int, list[BaseException]] = defaultdict(list)
         self.taken: list[int] = []
         self.seen: list[tuple[int, bool]] = []
+        self.failed_for_good: set[int] = set()
         self.alive = True
         self.failing_checkpoints = 0
         self.on_failed_checkpoint: Callable[[], None] = lambda: None
@@ -52,7 +53,10 @@ class Scripted:
         if not self.alive:
             raise asyncio.CancelledError
         if self.script[n]:
-            raise self.script[n].pop(0)
+            error = self.script[n].pop(0)
+            if isinstance(error, Reject) or event.attempt >= QUICK["max_attempts"]:
+                self.failed_for_good.add(n)
+            raise error
         self.taken.append(n)
         self.seen.append((n, event.redelivered))
 
@@ -106,25 +110,12 @@ class DeliveryModel(RuleBasedStateMachine):
         await self.journal.close()
 
     async def crash(self) -> None:
-        """What the end of the process does: nothing more is called, written or closed properly. A death that was not
-        on disk has not happened: its event comes again, although later ones of its conversation have been taken."""
-        positions = {entry.seq: entry.event.fields()["n"] for entry in await self.entries()}
-        for name, deliverer in self.delivery.deliverers.items():
-            self.out_of_order[name].update(positions[seq] for seq in deliverer._parking._dead if seq in positions)
-        tasks = [self.delivery._topping_up]
-        for name, deliverer in self.delivery.deliverers.items():
+        """What the death of the process does. A dead letter that was not on disk is none: its event comes again,
+        although later ones of its conversation have been taken."""
+        for name in self.on:
             self.plugins[name].alive = False
-            deliverer._lanes.closed = True
-            tasks += [
-                *deliverer._tasks,
-                deliverer._parking._retries._task,
-                deliverer._replaying._task,
-                *deliverer._lanes._running,
-            ]
-        living = [task for task in tasks if task is not None]
-        for task in living:
-            task.cancel()
-        await asyncio.gather(*living, return_exceptions=True)
+            self.out_of_order[name].update(self.plugins[name].failed_for_good)
+        await self.delivery.abandon()
         await self.journal.close()
 
     async def entries(self) -> Sequence[Entry]:

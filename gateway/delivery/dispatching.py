@@ -1,0 +1,146 @@
+"""How many events a plugin has at the same time: batches beside one another, each of as many events as make sense."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.delivery.crash_guard import CrashGuard
+from gateway.delivery.health import Health
+from gateway.delivery.items import Batch
+from gateway.delivery.machine import Machine
+from gateway.journal.interface import Cursors, JournalError, LeaseLost, Track
+from gateway.plugin_host.call import Stuck, describe
+from gateway.plugin_host.event_calls import EventCalls, Outcome
+from gateway.plugin_host.load import Plugin
+
+BATCH: Final = 256
+BATCH_SECONDS: Final = 0.005
+"""How long a batch should take; a slow plugin gets one event at a time."""
+SECOND_BATCH: Final = 0.01
+"""Seconds that those with a threaded plugin must have taken before another batch begins beside them: a fast plugin
+gains nothing from more threads."""
+SLOW_EVENT: Final = 0.002
+"""Seconds that an event takes on average, from which on more threads gain something."""
+STUCK_PAUSE: Final = 0.5
+DOWN_PAUSE: Final = 0.02
+"""Seconds between single events to a plugin that fails all of them, so that it costs the others nothing, and what comes
+meanwhile mostly waits in the journal instead of using up its attempts. As much again for every event that comes
+meanwhile, up to `DOWN_PAUSE_MAX`: the more the others have to do, the less is done for this one."""
+DOWN_PAUSE_MAX: Final = 0.5
+
+
+class Dispatcher:
+    """Hands out what is ready, in at most `concurrency` batches at once."""
+
+    def __init__(
+        self, plugin: Plugin, journal: Cursors, machine: Machine, guard: CrashGuard, health: Health, epoch: int
+    ) -> None:
+        self.closed = False
+        """Whether nothing more is handed out."""
+        self._plugin = plugin
+        self._journal = journal
+        self._machine = machine
+        self._guard = guard
+        self._health = health
+        self._lease = (Track(plugin.name), epoch)
+        self._batches: dict[asyncio.Task[None], Batch] = {}
+        self._seconds = BATCH_SECONDS
+        """Seconds per event, on a moving average."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._error: BaseException | None = None
+
+    async def run(self) -> None:
+        while True:
+            await self._machine.ready.wait()
+            self._machine.ready.clear()
+            if self._error is not None:
+                raise self._error
+            self._dispatch()
+
+    def open(self) -> None:
+        self.closed = False
+        self._machine.ready.set()
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Hand out nothing more, and wait until the plugin has returned what it has, for at most `timeout` seconds."""
+        self.closed = True
+        if self._batches:
+            await asyncio.wait(self._batches, timeout=timeout)
+            await asyncio.sleep(0)
+
+    async def abandon(self) -> None:
+        """Hand out nothing more, and break off what is with the plugin."""
+        self.closed = True
+        batches = list(self._batches)
+        for batch in batches:
+            batch.cancel()
+        await asyncio.gather(*batches, return_exceptions=True)
+
+    def _dispatch(self) -> None:
+        while not self.closed and self._may_begin():
+            batch = self._machine.take(self._size())
+            if batch is None:
+                return
+            task = asyncio.create_task(self._deliver(batch), name=f"batch of {self._plugin.name}")
+            self._batches[task] = batch
+            task.add_done_callback(self._ended)
+        if self._timer is None and 0 < len(self._batches) < self._plugin.delivery.concurrency:
+            self._timer = asyncio.get_running_loop().call_later(SECOND_BATCH, self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._machine.ready.set()
+
+    def _may_begin(self) -> bool:
+        if not self._batches:
+            return True
+        if len(self._batches) >= self._plugin.delivery.concurrency or self._health.down:
+            return False
+        first = self._machine.conversations.next_item()
+        if first is None or first.careful or any(batch.items[0].careful for batch in self._batches.values()):
+            return False
+        if not self._plugin.threaded or self._seconds >= SLOW_EVENT:
+            return True
+        now = asyncio.get_running_loop().time()
+        return now - max(batch.began for batch in self._batches.values()) >= SECOND_BATCH
+
+    def _size(self) -> int:
+        return 1 if self._health.down else max(1, min(BATCH, int(BATCH_SECONDS / self._seconds)))
+
+    async def _deliver(self, batch: Batch) -> None:
+        outcomes: Sequence[Outcome]
+        calls = EventCalls(self._plugin, batch.items)
+        first = batch.items[0]
+        try:
+            if first.careful:
+                suspected = self._machine.crashes.get(first.seq, 0) > 0
+                async with self._guard.marked(*self._lease, first.seq, suspected):
+                    outcomes = await calls.run()
+            else:
+                outcomes = await calls.run()
+        except LeaseLost:
+            raise
+        except JournalError:
+            outcomes = []
+        except Exception as error:  # there may be no thread to be had
+            outcomes = [error if isinstance(error, Stuck) else Stuck(describe(error))]
+        if not outcomes or isinstance(outcomes[-1], Stuck):
+            await asyncio.sleep(STUCK_PAUSE)
+        else:
+            seconds = (asyncio.get_running_loop().time() - batch.began) / len(outcomes)
+            self._seconds += 0.25 * (max(seconds, 1e-6) - self._seconds)
+        self._machine.over(batch, outcomes)
+        if self._health.down:
+            before = self._journal.newest
+            await asyncio.sleep(DOWN_PAUSE)
+            came = self._journal.newest - before
+            if came and not self.closed:
+                await asyncio.sleep(min(DOWN_PAUSE_MAX, came * DOWN_PAUSE))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._batches[task]
+        if not task.cancelled():
+            self._error = self._error or task.exception()
+        self._machine.ready.set()

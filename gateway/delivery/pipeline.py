@@ -1,0 +1,122 @@
+"""One plugin's way from the journal and back, for as long as this gateway owns the plugin's cursor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from gateway.delivery.crash_guard import CrashGuard
+from gateway.delivery.dispatching import Dispatcher
+from gateway.delivery.health import Health
+from gateway.delivery.machine import Machine
+from gateway.delivery.reading import LogReader, until_read
+from gateway.delivery.replaying import ReplayReader
+from gateway.delivery.retry import RetryPolicy
+from gateway.delivery.settling import Settler
+from gateway.journal.interface import Cursors, Standing, Track
+from gateway.plugin_host.load import Plugin
+
+AT_ONCE: Final = 64
+"""Parked events that are read together."""
+
+
+class Pipeline:
+    """Two readers, the retry loop, the dispatcher and the settler around one machine."""
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        journal: Cursors,
+        guard: CrashGuard,
+        health: Health,
+        clock: Callable[[], float],
+        standing: Standing,
+    ) -> None:
+        self.machine = Machine(standing, RetryPolicy.of(plugin.delivery), health, clock)
+        self.live = LogReader(plugin, journal, self.machine, health, standing)
+        self._plugin = plugin
+        self._journal = journal
+        self._replays = ReplayReader(plugin, journal, self.machine, self.live, standing)
+        self._dispatcher = Dispatcher(plugin, journal, self.machine, guard, health, standing.epoch)
+        self._settler = Settler(
+            plugin, journal, self.machine, self.live, self._replays, self._dispatcher, health, standing.epoch
+        )
+        self._looking = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def idle(self) -> bool:
+        """Whether all there is was taken and settled; dead letters are."""
+        through = not len(self.live.window) and self.live.cursor >= self._journal.newest and self._replays.idle
+        return through and self.machine.idle and self._settler.idle
+
+    @property
+    def cautious(self) -> bool:
+        """Whether an event that might kill the process is still to come."""
+        return self.live.cautious or self.machine.cautious or self._replays.cautious
+
+    async def run(self) -> None:
+        """Deliver until drained or abandoned; raises what a part of it raised, `LeaseLost` above all."""
+        loops = (self.live.run(), self._replays.run(), self._retry(), self._dispatcher.run(), self._settler.run())
+        self._tasks = [asyncio.create_task(loop, name=f"delivery to {self._plugin.name}") for loop in loops]
+        self._journal.on_commit.append(self.live.wake.set)
+        try:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in self._tasks:
+                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
+        finally:
+            self._journal.on_commit.remove(self.live.wake.set)
+            await self.abandon()
+
+    async def drain(self, deadline: float) -> None:
+        """Hand out nothing more, wait until `deadline` (by the event loop's clock) for what the plugin has, and settle
+        what it took. The rest comes again at the next start."""
+        loop = asyncio.get_running_loop()
+        *readers, dispatching, settling = self._tasks
+        self._settler.drain()
+        for task in readers:
+            task.cancel()
+        await self._dispatcher.drain(max(0.0, deadline - loop.time()))
+        self.machine.park_all()
+        self._settler.finish()
+        await asyncio.wait((settling,), timeout=max(0.1, deadline - loop.time()))
+        for task in (dispatching, settling):
+            task.cancel()
+
+    async def abandon(self) -> None:
+        """Break off: nothing more is called, written or settled."""
+        for task in self._tasks:
+            task.cancel()
+        await self._dispatcher.abandon()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def look_again(self) -> None:
+        """Take up what operators wrote into the journal: dead letters to retry, and replays."""
+        async with self._looking:
+            parked = self.machine.parked
+            parked.left = set()
+            try:
+                changes = await self._journal.changes(Track(self._plugin.name))
+                self.machine.take_up(parked.new_of(changes.parked))
+            finally:
+                parked.left = None
+            self._replays.take_up(changes.replays)
+
+    async def _retry(self) -> None:
+        """Read parked events again when they are due."""
+        loop, conversations = asyncio.get_running_loop(), self.machine.conversations
+        while True:
+            conversations.scheduled.clear()
+            items = conversations.take_due(AT_ONCE)
+            if items:
+                seqs = [item.seq for item in items]
+                self.machine.fetched(items, await until_read(partial(self._journal.fetch, seqs)))
+                continue
+            due = conversations.next_due()
+            timer = None if due is None else loop.call_at(due, conversations.scheduled.set)
+            await conversations.scheduled.wait()
+            if timer is not None:
+                timer.cancel()
