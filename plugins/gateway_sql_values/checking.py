@@ -1,4 +1,4 @@
-"""`gateway check`: does each statement work on the database as it is now, and could the role write?"""
+"""`gateway check`: whether each statement works on the database, finds only the exact customer, and only reads."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
+from sqlalchemy import TextClause, text
+
+from gateway_sql_values.comparisons import cast_faults, comparisons, exact, is_number, tables, tokens_of
 from gateway_sql_values.database_url import file_of
 from gateway_sql_values.engine import Database
 from gateway_sql_values.failures import DatabaseFailed
 from gateway_sql_values.statement import Statement
 
 _TIMEOUT: Final = 5.0
-"""Seconds for the whole look."""
-_MAY_WRITE: Final = Statement("""
+"""Seconds for all of it."""
+_MAY_WRITE: Final = text("""
     SELECT rolsuper OR EXISTS (
         SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
           AND has_table_privilege(c.oid, 'INSERT,UPDATE,DELETE,TRUNCATE'))
     FROM pg_roles WHERE rolname = current_user
 """)
-_GRANTED: Final = Statement("""
+_GRANTED: Final = text("""
     SELECT 1 FROM (
         SELECT grantee, privilege_type FROM information_schema.user_privileges
         UNION SELECT grantee, privilege_type FROM information_schema.schema_privileges
@@ -28,19 +31,37 @@ _GRANTED: Final = Statement("""
     WHERE grantee = CONCAT(CHAR(39), REPLACE(CURRENT_USER(), '@', CONCAT(CHAR(39), '@', CHAR(39))), CHAR(39))
       AND privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'CREATE', 'DROP', 'ALTER')
 """)
+_COLUMN_OF_MYSQL: Final = text("""
+    SELECT data_type, COALESCE(collation_name, '') FROM information_schema.columns
+    WHERE table_schema = COALESCE(NULLIF(:schema, ''), DATABASE()) AND table_name = :table AND column_name = :column
+""")
+_COLUMN: Final = {
+    "sqlite": text("""
+        SELECT type, '' FROM pragma_table_xinfo(:table) WHERE lower(name) = lower(:column)
+        UNION ALL SELECT 'INTEGER', '' WHERE lower(:column) IN ('rowid', 'oid', '_rowid_')
+    """),
+    "mysql": _COLUMN_OF_MYSQL,
+    "mariadb": _COLUMN_OF_MYSQL,
+}
+"""Type and collation of a column, on the databases that compare numbers with texts."""
 _WARNING: Final = "its role may write; give the gateway one that may only SELECT"
 
 
 async def look(database: Database, queries: Sequence[tuple[Statement, tuple[str, ...] | None]]) -> list[str]:
     """Warnings; `ValueError` with a sentence for everything that does not work."""
     _file_is_there(database)
+    faults: list[str] = []
+    warnings: list[str] = []
     try:
         async with asyncio.timeout(_TIMEOUT):
-            await _first(database, Statement("SELECT 1" if database.kind != "oracle" else "SELECT 1 FROM dual"))
-            faults = [fault for index, query in enumerate(queries) for fault in await _faults(database, index, *query)]
+            await _first(database, text("SELECT 1" if database.kind != "oracle" else "SELECT 1 FROM dual"))
+            for index, (sql, fields) in enumerate(queries):
+                faults += await _faults(database, index, sql, fields)
+                for fault, sentence in await _loose(database, sql):
+                    (faults if fault else warnings).append(f"queries[{index}].sql: {sentence}")
             if faults:
                 raise ValueError("; ".join(faults))
-            return [_WARNING] if await _may_write(database) else []
+            return [*warnings, *([_WARNING] if await _may_write(database) else [])]
     except TimeoutError:
         raise ValueError(f"the database did not answer within {_TIMEOUT:g} s") from None
     except DatabaseFailed as error:
@@ -54,9 +75,9 @@ def _file_is_there(database: Database) -> None:
 
 
 async def _faults(database: Database, index: int, sql: Statement, fields: tuple[str, ...] | None) -> list[str]:
-    """Runs the statement for a customer that is nobody: every parameter is NULL."""
+    """Runs the statement with NULL for every parameter, which finds no customer."""
     try:
-        names, rows = await database.fetch(database.prepare(sql), dict.fromkeys(sql.parameters))
+        names, rows = await database.fetch(database.prepare(sql.clause), dict.fromkeys(sql.parameters))
     except DatabaseFailed as error:
         return [f"queries[{index}].sql: {error.told}"]
     found = []
@@ -75,13 +96,32 @@ def _differ_by_case(missing: list[str], names: list[str]) -> bool:
     return not {name.lower() for name in missing}.isdisjoint(name.lower() for name in names)
 
 
+async def _loose(database: Database, sql: Statement) -> list[tuple[bool, str]]:
+    """Sentences about comparisons that find other customers, too, each with whether it is a fault."""
+    kind, places = database.kind, tables(sql.tokens)
+    if kind not in _COLUMN:
+        return [(False, sentence) for sentence in cast_faults(sql.tokens, kind)]
+    found = []
+    for table, column, parameter in sorted(comparisons(sql.tokens)):
+        for schema, name in [places[table.lower()]] if table.lower() in places else places.values():
+            values = {"schema": schema, "table": name, "column": column}
+            rows = (await database.fetch(database.prepare(_COLUMN[kind]), values)).rows
+            declared, collation = rows[0] if rows else ("", "")
+            safe = exact(column, parameter, kind)
+            if is_number(tokens_of(declared), kind):
+                found.append((True, f"{name}.{column} is a number: '0123' finds 123, too; write {safe}"))
+            elif collation and not collation.endswith("_bin") and parameter != ":address_digits":
+                found.append((False, f"{name}.{column} is {collation}: 'a1' finds 'A1', too; write {safe}"))
+    return found
+
+
 async def _may_write(database: Database) -> bool:
-    """PostgreSQL and MySQL only: a SQLite file is opened read-only, and others have no short way to tell."""
+    """On PostgreSQL and MySQL only: a SQLite file is opened read-only, and other databases have no short query."""
     if database.kind == "postgresql":
         return bool(await _first(database, _MAY_WRITE))
     return database.kind in ("mysql", "mariadb") and await _first(database, _GRANTED) is not None
 
 
-async def _first(database: Database, statement: Statement) -> Any:
-    rows = (await database.fetch(database.prepare(statement), {})).rows
+async def _first(database: Database, clause: TextClause) -> Any:
+    rows = (await database.fetch(database.prepare(clause), {})).rows
     return rows[0][0] if rows else None

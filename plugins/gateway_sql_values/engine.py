@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import URL, create_engine, event
+from sqlalchemy import URL, TextClause, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
@@ -25,7 +25,6 @@ from sqlalchemy.util import greenlet_spawn
 from gateway_sql_values.database_url import file_of
 from gateway_sql_values.failures import DatabaseFailed, DoubtfulRow, outdated
 from gateway_sql_values.sessions import MAX_ROWS, SESSIONS, prepare_session, truncated
-from gateway_sql_values.statement import Statement
 
 T = TypeVar("T")
 CLOSING: Final = 2.0
@@ -98,11 +97,11 @@ class Database:
             event.listen(self.engine, moment, partial(_stamp, "used"))
         event.listen(self.engine, "checkout", self._look_at)
 
-    def prepare(self, statement: Statement) -> Prepared:
+    def prepare(self, clause: TextClause) -> Prepared:
         """The statement as this database's driver takes it."""
-        compiled: Any = statement.clause.compile(dialect=self.engine.dialect)
+        compiled: Any = clause.compile(dialect=self.engine.dialect)
         if compiled.positiontup is None:
-            return Prepared(str(compiled), tuple(statement.parameters), by_position=False)
+            return Prepared(str(compiled), tuple(compiled.params), by_position=False)
         return Prepared(str(compiled), tuple(compiled.positiontup))
 
     async def fetch(self, statement: Prepared, values: Mapping[str, str | None]) -> Rows:

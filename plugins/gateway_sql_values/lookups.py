@@ -1,4 +1,4 @@
-"""Which statements a request needs, and what their rows say."""
+"""Which statements a request needs, and the values in their rows."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Lookup:
         self._index = index
         self._declared = self.columns
         self._database = database
-        self._prepared = database.prepare(statement)
+        self._prepared = database.prepare(statement.clause)
 
     async def learn(self) -> None:
-        """Find the columns by running it for a customer that is nobody."""
+        """Find the columns by running it with NULL for every parameter."""
         if self.columns is None:
             self.columns = frozenset((await self._fetch(dict.fromkeys(self.parameters))).names)
 
@@ -63,7 +63,7 @@ def plan(lookups: Sequence[Lookup], request: CustomValueRequest) -> list[tuple[L
 
 
 async def together(rows: Sequence[Awaitable[Row]], seconds: float) -> list[Row | Exception]:
-    """All rows, or what went wrong with each: a `TimeoutError` for one that takes longer than so many seconds."""
+    """The rows, or the error of each: `TimeoutError` for one that takes longer than `seconds`."""
     tasks = [asyncio.ensure_future(row) for row in rows]
     try:
         await asyncio.wait(tasks, timeout=max(0.0, seconds))
@@ -86,7 +86,7 @@ def _result(task: asyncio.Future[Row]) -> Row | Exception:
 
 
 def merged(rows: Sequence[tuple[frozenset[str], Mapping[str, Any]]]) -> dict[str, Any]:
-    """The values of all rows; the first that has one wins, and a value goes before a null."""
+    """The values of all rows by field. The first row with a value decides; a value goes before a null."""
     values: dict[str, Any] = {}
     for fields, row in rows:
         for field in fields:

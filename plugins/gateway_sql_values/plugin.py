@@ -10,6 +10,7 @@ import msgspec
 
 from gateway import Context, CustomValueRequest, Duration, Reject, Secret, SeveralCustomers, Values, hookimpl
 from gateway_sql_values.checking import look
+from gateway_sql_values.comparisons import LOOSE, cast_faults, pattern_faults
 from gateway_sql_values.database_url import DatabaseUrl
 from gateway_sql_values.engine import Database
 from gateway_sql_values.failures import DatabaseFailed, DoubtfulRow
@@ -45,6 +46,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         if not self.queries:
             raise ValueError("at least one [[queries]] is needed")
+        kind = self.url.url.get_backend_name()
+        faults = []
+        for index, query in enumerate(self.queries):
+            casts = cast_faults(query.sql.tokens, kind) if kind in LOOSE else ()
+            faults += [f"queries[{index}].sql: {fault}" for fault in (*pattern_faults(query.sql.tokens), *casts)]
+        if faults:
+            raise ValueError("; ".join(faults))
         for name in ("pool_timeout", "statement_timeout", "recycle"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be longer than 0s")

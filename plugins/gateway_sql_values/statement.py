@@ -8,6 +8,8 @@ from typing import Any, Final, Self
 
 from sqlalchemy import String, TextClause, bindparam, text
 
+from gateway_sql_values.comparisons import tokens_of
+
 PARAMETERS: Final = ("customer_uid", "outbound_channel_address", "address_digits", "organisation")
 
 _OPAQUE = re.compile(
@@ -25,13 +27,13 @@ _WRITES = re.compile(
 
 
 class Statement:
-    """SQL with `:name` parameters. All of them are texts: cast where a column is not,
-    `CAST(:customer_uid AS integer)`."""
+    """SQL with `:name` parameters. All of them are texts: cast a column that is not a text,
+    `CAST(id AS text) = :customer_uid`."""
 
-    __slots__ = ("clause", "parameters")
+    __slots__ = ("clause", "parameters", "tokens")
 
     def __init__(self, sql: str) -> None:
-        """`ValueError` with a sentence where it is not one SELECT, or names an unknown parameter."""
+        """`ValueError` with a sentence where it is not one SELECT, or has an unknown parameter."""
         sql = sql.strip().rstrip(";").rstrip()
         bare = _OPAQUE.sub(" ", sql).strip(" \t\r\n(")
         if not re.match(r"(select|with)\b", bare, re.IGNORECASE):
@@ -45,7 +47,10 @@ class Statement:
         unknown = sorted(self.parameters.difference(PARAMETERS))
         if unknown:
             known = ", ".join(f":{name}" for name in PARAMETERS)
-            raise ValueError(f"unknown parameter :{unknown[0]}; known: {known}. A colon that is none is written \\:")
+            raise ValueError(
+                f"unknown parameter :{unknown[0]}; known: {known}. Write a colon that does not begin a parameter as \\:"
+            )
+        self.tokens = tokens_of(sql)
         self.clause: TextClause = clause.bindparams(*(bindparam(name, type_=String()) for name in self.parameters))
 
     @classmethod
