@@ -169,6 +169,7 @@ async def running(
         for plugin in reversed(plugins):
             if "shutdown" in plugin.hooks:
                 await plugin.caller.call(plugin.hooks["shutdown"], timeout=10)
+            plugin.threads.close()
 
 
 def query(*fields: str, uid: str | None = "123456", address: str | None = None) -> bytes:
