@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lines wheel bench torture fuzz clean
+.PHONY: help run test check format lines wheel bench torture fuzz mutants clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -50,6 +50,9 @@ torture: $(VENV)/.installed-dev  ## kill it, cut its power, stop it, again and a
 
 fuzz: $(VENV)/.installed-dev  ## send it 100,000 requests that nobody should send
 	$(BIN)/python benchmarks/fuzz.py
+
+mutants: $(VENV)/.installed-dev  ## change the code in 300 places, one at a time: 9 of 10 changes must fail a test
+	$(BIN)/python benchmarks/mutants.py --count 300 --seed 1
 
 clean:  ## remove the virtual environment and what was built; var/ stays
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .hypothesis
