@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any, Final, Self
 
 import msgspec
@@ -23,13 +24,6 @@ needs a customer UID, and the request has none. `skipped`: the provider's circui
 
 STATUS: Final = {SEVERAL: 409, FAILED: 502, SKIPPED: 502, LATE: 504, UNKNOWN: 404, REFUSED: 404}
 _PRECEDENCE: Final = (409, 502, 504, 404)
-_TITLES: Final = {
-    400: "Bad Request",
-    404: "Not Found",
-    409: "Conflict",
-    502: "Bad Gateway",
-    504: "Gateway Timeout",
-}
 _DETAILS: Final = {
     404: "no provider knows this customer or this field",
     409: "several customers match",
@@ -58,10 +52,6 @@ class Found(msgspec.Struct, frozen=True):
 
     detail: FieldDetail
     text: str | None = None
-
-    @property
-    def answers(self) -> bool:
-        return self.detail.outcome not in STATUS
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,9 +93,6 @@ class Explanation(msgspec.Struct, kw_only=True, omit_defaults=True):
         return cls(status=answer.status, values={}, fields=answer.details, problem=document)
 
 
-EMPTY: Final = Answer(status=200, body=b"{}", media_type=JSON)
-
-
 def answer_of(found: Mapping[str, Found]) -> Answer:
     """The answer for these outcomes, by the name asked for: every field, or a failure that names the fields without
     an answer."""
@@ -127,11 +114,6 @@ def problem(
     status: int, detail: str, fields: Iterable[str] = (), details: dict[str, FieldDetail] | None = None
 ) -> Answer:
     """An RFC 9457 problem document; `fields` are the names asked for that have no answer."""
-    body = {
-        "type": "about:blank",
-        "title": _TITLES[status],
-        "status": status,
-        "detail": detail,
-        "fields": list(fields),
-    }
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "fields": list(fields)}
     return Answer(status=status, body=_encode(body), media_type=PROBLEM, details=details or {}, problem=detail)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-THRESHOLD: Final = 5
-"""Failures in a row that open the breaker."""
-FIRST_PAUSE: Final = 1.0
-"""Seconds that it stays open at first; each failed probe doubles them."""
-LONGEST_PAUSE: Final = 30.0
-"""Seconds that it stays open at most."""
+THRESHOLD: Final = 5  # failures in a row that open the breaker
+FIRST_PAUSE: Final = 1.0  # seconds that it stays open at first; each failed probe doubles them
+LONGEST_PAUSE: Final = 30.0  # seconds that it stays open at most
 
 
 class Breaker:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.events import QUESTION_KEYS, CustomValueRequest
 from gateway.hookspecs import Reject, SeveralCustomers
@@ -37,17 +38,17 @@ class Reply(msgspec.Struct, frozen=True):
     ms: float
 
 
-class ProviderHealth(msgspec.Struct, frozen=True, kw_only=True):
+class ProviderHealth(msgspec.Struct, kw_only=True):
     """One provider's state for `/health/ready` and the metrics. `breaker` is closed, open or half-open. `failures`
     counts failures in a row; `asked`, `failed`, `late` and `skipped` count requests since the start."""
 
     name: str
-    breaker: str
-    failures: int
-    asked: int
-    failed: int
-    late: int
-    skipped: int
+    breaker: str = "closed"
+    failures: int = 0
+    asked: int = 0
+    failed: int = 0
+    late: int = 0
+    skipped: int = 0
 
 
 class Provider:
@@ -63,7 +64,7 @@ class Provider:
         self._timeout = own.timeout if own.values_timeout is None else own.values_timeout
         self._monotonic = monotonic
         self._keys: dict[str, frozenset[str]] | None = None  # by field; None: not declared
-        self._asked = self._failed = self._late = self._skipped = 0
+        self._health = ProviderHealth(name=plugin.name)
         self._failures = RateLimit(_log, 1, LOG_EVERY, self._more_failures)
         self._declare_again = float("inf")
         self._declaring: asyncio.Future[None] | None = None
@@ -96,15 +97,16 @@ class Provider:
             if names is not None and self._keys is None:
                 self._keys = _keys_by_field(names)
         except (PluginFault, CallTimeout, Stuck, TypeError) as error:
-            _log.warning("provider %s does not say which fields it knows: %s", self.name, _reason(error))
+            cause = error.cause if isinstance(error, PluginFault) else error
+            _log.warning("provider %s does not say which fields it knows: %s", self.name, _reason(cause))
 
     async def ask(self, question: Question, not_by_address: frozenset[str], expires: float) -> Reply:
         """Its reply, before `expires` (on the monotonic clock). Raises nothing but a cancellation of the caller's."""
         started = self._monotonic()
         if not self.breaker.allows():
-            self._skipped += 1
+            self._health.skipped += 1
             return Reply({}, SKIPPED, 0.0)
-        self._asked += 1
+        self._health.asked += 1
         timeout = expires - started
         if self._timeout is not None:
             timeout = min(timeout, self._timeout)
@@ -124,25 +126,19 @@ class Provider:
             self._answered(values)
             if self._keys is None and self._monotonic() >= self._declare_again:
                 self._declaring = asyncio.ensure_future(self.declare(timeout))
-        except CallTimeout as error:
-            failure = LATE
-            self._count_failure(error)
-        except PluginFault as error:
-            failure = failure_of(error.cause)
-            if failure == SEVERAL:
+        except (CallTimeout, PluginFault, Stuck, TypeError) as error:
+            cause = error.cause if isinstance(error, PluginFault) else error
+            failure = failure_of(cause)
+            if isinstance(cause, SeveralCustomers | Reject):
                 self.breaker.succeeded()
-            elif isinstance(error.cause, Reject):
-                self.breaker.succeeded()
-                self._log_failure(error)
             else:
-                self._count_failure(error)
-        except (Stuck, TypeError) as error:
-            failure = FAILED
-            self._count_failure(error)
+                self.breaker.failed()
+            if failure != SEVERAL:
+                self.log_failure(cause)
         except BaseException:
             self.breaker.released()
             raise
-        self._late += failure == LATE
+        self._health.late += failure == LATE
         return Reply(values, failure, round((self._monotonic() - started) * 1000, 2))
 
     def _answered(self, values: Mapping[str, Any]) -> None:
@@ -153,22 +149,10 @@ class Provider:
         else:
             self.breaker.succeeded()
         if failures:
-            self._log_failure(PluginFault(failures[0]))
-
-    def refuse_value(self, error: Exception) -> None:
-        """Log that it returned something for a field that is not a value."""
-        self._log_failure(error)
+            self.log_failure(failures[0])
 
     def health(self) -> ProviderHealth:
-        return ProviderHealth(
-            name=self.name,
-            breaker=self.breaker.state,
-            failures=self.breaker.failures,
-            asked=self._asked,
-            failed=self._failed,
-            late=self._late,
-            skipped=self._skipped,
-        )
+        return replace(self._health, breaker=self.breaker.state, failures=self.breaker.failures)
 
     def close(self) -> None:
         if self._threads is not None:
@@ -177,12 +161,8 @@ class Provider:
     def _more_failures(self, count: int) -> str:
         return f"provider {self.name} had {counted(count, 'more failure')} in the last {LOG_EVERY:g} s"
 
-    def _count_failure(self, error: Exception) -> None:
-        self.breaker.failed()
-        self._log_failure(error)
-
-    def _log_failure(self, error: Exception) -> None:
-        self._failed += 1
+    def log_failure(self, error: BaseException) -> None:
+        self._health.failed += 1
         self._failures.warning("provider %s failed: %s; breaker %s", self.name, _reason(error), self.breaker.state)
 
 
@@ -249,10 +229,8 @@ def failure_of(cause: BaseException) -> str:
     """The outcome of a field whose look-up raised `cause`."""
     if isinstance(cause, SeveralCustomers):
         return SEVERAL
-    return LATE if isinstance(cause, TimeoutError) else FAILED
+    return LATE if isinstance(cause, TimeoutError | CallTimeout) else FAILED
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, CallTimeout):
-        return "no answer in time"
-    return describe(error.cause if isinstance(error, PluginFault) else error)
+def _reason(error: BaseException) -> str:
+    return "no answer in time" if isinstance(error, CallTimeout) else describe(error)

@@ -7,14 +7,10 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-MAX_PARAMS: Final = 64
-"""`paramN` in one request."""
-MAX_NAME: Final = 128
-"""Characters of a field's name."""
-MAX_KEY: Final = 256
-"""Characters of a customer UID or an address."""
-MAX_QUERY: Final = 32 * 1024
-"""Bytes of the query string."""
+MAX_PARAMS: Final = 64  # in one request
+MAX_NAME: Final = 128  # characters of a field's name
+MAX_KEY: Final = 256  # characters of a customer UID or an address
+MAX_QUERY: Final = 32 * 1024  # bytes of the query string
 
 _PARAM = re.compile(rb"param([0-9]{0,9})")
 _NUMBERS = {f"param{number}".encode(): number for number in range(1, MAX_PARAMS + 1)}
@@ -61,7 +57,10 @@ def parse_query(organisation: str, query: bytes) -> Question:
                 found = f"+{found[1:]}"
             address = _same(address, found, "outboundChannelAddress")
         elif value and (number := _NUMBERS[key] if key in _NUMBERS else _number(key)) >= 0:
-            params.append((number, _field(value)))
+            name = _text(value, "a param")
+            if len(name) > MAX_NAME:
+                raise Malformed(f"a param is longer than {MAX_NAME} characters")
+            params.append((number, name))
             if len(params) > MAX_PARAMS:
                 raise Malformed(f"more than {MAX_PARAMS} params")
     if len(params) > 1:
@@ -77,13 +76,6 @@ def _number(key: bytes) -> int:
     """The number of a `paramN`; -1 for any other key."""
     match = _PARAM.fullmatch(key)
     return -1 if match is None else int(match[1] or 0)
-
-
-def _field(value: bytes) -> str:
-    name = _text(value, "a param")
-    if len(name) > MAX_NAME:
-        raise Malformed(f"a param is longer than {MAX_NAME} characters")
-    return name
 
 
 def _text(value: bytes, what: str) -> str:

@@ -98,14 +98,9 @@ class Rules:
             elif found.detail.outcome != UNKNOWN:
                 return found
             last = found.detail
-        return self._without_value(field, failure or last or FieldDetail(UNKNOWN))
-
-    def _without_value(self, field: str, detail: FieldDetail) -> Found:
-        """No provider returned a value: the default, where the field has one for this case, or the failure."""
-        settings = self.settings(field)
-        if settings.default is not None and (
-            detail.outcome == UNKNOWN or (settings.default_on_error and detail.outcome in _ERRORS)
-        ):
+        detail = failure or last or FieldDetail(UNKNOWN)
+        default_on_error = settings.default_on_error and detail.outcome in _ERRORS
+        if settings.default is not None and (detail.outcome == UNKNOWN or default_on_error):
             return Found(FieldDetail(DEFAULT, detail.provider, detail.ms), settings.default)
         return Found(detail)
 
@@ -126,7 +121,7 @@ class Rules:
             return Found(detail(VALUE), _written(value, self.settings(field), zone))
         except BadValue as error:
             where = f" in {field}" if loggable(field) else ""
-            provider.refuse_value(BadValue(f"{error}{where}"))
+            provider.log_failure(BadValue(f"{error}{where}"))
             return Found(detail(FAILED))
 
     def warnings(self) -> list[Problem]:

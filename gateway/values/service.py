@@ -22,10 +22,10 @@ from gateway.plugin_host.call import describe
 from gateway.plugin_host.load import Plugin
 from gateway.values.answer import (
     CACHED,
-    EMPTY,
     FAILED,
     NULL,
     REFUSED,
+    STATUS,
     VALUE,
     Answer,
     FieldDetail,
@@ -102,7 +102,7 @@ class CustomValues:
         except Malformed as error:
             return problem(400, str(error))
         if not question.fields:
-            return EMPTY
+            return answer_of({})  # a connection test
         try:
             answer = answer_of(await self._find(question))
         except Exception as error:
@@ -177,7 +177,7 @@ class CustomValues:
 
     def _remember(self, question: Question, found: Mapping[str, Found]) -> None:
         """Only where every field has an answer: a failure leaves it unsure which customer this is."""
-        if not all(field.answers for field in found.values()):
+        if any(field.detail.outcome in STATUS for field in found.values()):
             return
         for name, field in found.items():
             seconds = self._rules.cache_seconds(name)

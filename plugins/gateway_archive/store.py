@@ -147,17 +147,6 @@ class Store:
             raise
 
 
-@contextmanager
-def _guard(file: DayFile) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        file.roll_back()
-        if isinstance(error, OSError):
-            raise ArchiveError(f"{error.filename or file.path}: {error.strerror or error}") from error
-        raise
-
-
 def _lock(path: Path) -> int:
     """Lock the folder for this process; the system lets go of it when the process ends, however it ends."""
     try:
