@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import types
 from collections.abc import Iterator
 from functools import cache
@@ -201,6 +202,18 @@ def test_the_root_shows_the_parts() -> None:
         path.stem for path in (ROOT / "gateway").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert found <= ROOT_PARTS, found - ROOT_PARTS
+
+
+def test_only_the_journal_knows_its_engine() -> None:
+    """The database is named below `gateway/journal/sqlite/` only: outside of it where the journal imports the engine,
+    and where `init` makes its sample database."""
+    for name, path in GATEWAY.items():
+        text = path.read_text(encoding="utf-8").lower()
+        if name.startswith("gateway.journal.sqlite") or name == "gateway.cli.sample":
+            continue
+        allowed = r"from gateway\.journal\.sqlite\.\w+ import .*|sqlitejournal" if name == "gateway.journal" else r"$^"
+        named = [line for line in re.sub(allowed, "", text).splitlines() if "sqlite" in line or "apsw" in line]
+        assert not named, f"{name}: {named[0]}"
 
 
 def test_the_core_knows_no_plugin() -> None:

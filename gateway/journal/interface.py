@@ -1,5 +1,5 @@
 """What the gateway needs of a storage engine: a log of events, a cursor on it for each plugin, and rows for the events
-that a plugin did not take at once. The engines are `sqlite` and, for tests and simulation, `memory`.
+that a plugin did not take at once. The engine in a file is the default; the one in memory is for tests and simulation.
 
 Positions (`seq`) grow in the order of receipt. Unless stated otherwise, times are seconds since 1970, and every method
 that touches storage can raise `JournalError`.
@@ -51,7 +51,7 @@ class LeaseLost(JournalError):
 
 
 class Track(NamedTuple):
-    """A cursor's name: a plugin instance, and a shard of its conversations. SQLite has one shard, 0."""
+    """A cursor's name: a plugin instance, and a shard of its conversations. In a file there is one shard, 0."""
 
     plugin: str
     shard: int = 0

@@ -22,7 +22,7 @@ from journal_kit import (
     take,
 )
 
-from gateway.journal.interface import Filter, JournalError, JournalFailed, JournalFull
+from gateway.journal.interface import Filter, JournalError, JournalFailed, JournalFull, Receipt
 from gateway.journal.sqlite import operations, writer
 from gateway.journal.sqlite.journal import SqliteJournal
 
@@ -35,7 +35,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "HOUSEKEEPING", 0.02)
 
 
-def test_a_sync_that_fails_stops_the_journal(tmp_path: Path) -> None:
+async def test_a_sync_that_fails_stops_the_journal(tmp_path: Path) -> None:
     """All who wait are told, whoever owns the process is told, and nothing is taken any more."""
     files = FaultyFiles()
     config = config_of(tmp_path)
@@ -57,31 +57,12 @@ def test_a_sync_that_fails_stops_the_journal(tmp_path: Path) -> None:
             assert journal.refusal() == UNKNOWN
             return outcomes, failures
 
-    outcomes, failures = asyncio.run(scenario())
+    outcomes, failures = await scenario()
     assert {(type(outcome), str(outcome)) for outcome in outcomes} == {(JournalFailed, UNKNOWN)}
     assert [str(failure) for failure in failures] == [UNKNOWN]
 
 
-def test_a_failed_journal_still_has_what_was_acknowledged(tmp_path: Path) -> None:
-    """Opened again it holds every event that got a receipt, and takes new ones."""
-    files = FaultyFiles()
-    config = config_of(tmp_path)
-
-    async def scenario() -> list[str]:
-        async with opened(config, vfs=files.name) as journal:
-            ids = await fill(journal, 20)
-            files.failing["sync", "-wal"] = broken()
-            with pytest.raises(JournalFailed):
-                await put(journal, message())
-            files.failing.clear()
-        async with opened(config) as journal:
-            return ids + await fill(journal, 3)
-
-    ids = asyncio.run(scenario())
-    assert set(ids) <= set(ids_in(config))
-
-
-def test_an_event_whose_commit_failed_and_that_comes_again_is_there_once(tmp_path: Path) -> None:
+async def test_an_event_whose_commit_failed_and_that_comes_again_is_there_once(tmp_path: Path) -> None:
     """Its outcome is unknown, so the sender repeats it: the journal knows it again, or did not have it."""
     files = FaultyFiles()
     config = config_of(tmp_path)
@@ -96,12 +77,12 @@ def test_an_event_whose_commit_failed_and_that_comes_again_is_there_once(tmp_pat
         async with opened(config) as journal:
             return (await put(journal, raw)).id
 
-    event_id = asyncio.run(scenario())
+    event_id = await scenario()
     assert ids_in(config) == [event_id]
 
 
 @pytest.mark.parametrize("operation", ["sync", "write"])
-def test_a_checkpoint_that_fails_stops_the_journal(tmp_path: Path, operation: str) -> None:
+async def test_a_checkpoint_that_fails_stops_the_journal(tmp_path: Path, operation: str) -> None:
     """A disk that does not take what was moved into the database is no disk to go on with."""
     files = FaultyFiles()
     config = config_of(tmp_path)
@@ -118,13 +99,13 @@ def test_a_checkpoint_that_fails_stops_the_journal(tmp_path: Path, operation: st
             files.failing.clear()
             return str(failure)
 
-    assert asyncio.run(scenario()) == "keeping the journal in order failed (IOError: disk I/O error)"
+    assert await scenario() == "keeping the journal in order failed (IOError: disk I/O error)"
     assert len(ids_in(config)) == 5
 
 
 @pytest.mark.parametrize("file", ["journal.db", "journal.db-wal"])
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
-def test_files_that_are_taken_away_stop_the_journal(tmp_path: Path, file: str, how: str) -> None:
+async def test_files_that_are_taken_away_stop_the_journal(tmp_path: Path, file: str, how: str) -> None:
     """What goes into a file without a name is lost at the next start: better to stop and say so."""
     config = config_of(tmp_path)
     path = config.journal.path.with_name(file)
@@ -142,14 +123,14 @@ def test_files_that_are_taken_away_stop_the_journal(tmp_path: Path, file: str, h
                 put(journal, message())
             return str(failure)
 
-    assert asyncio.run(scenario()) == (
+    assert await scenario() == (
         "keeping the journal in order failed (JournalError: its files were moved or deleted; what came since is not in "
         "their place)"
     )
 
 
 @pytest.mark.parametrize("fault", [ValueError("no number"), KeyError("x"), RuntimeError("odd")], ids=repr)
-def test_an_operation_that_raises_is_taken_back_and_harms_nothing_else(tmp_path: Path, fault: Exception) -> None:
+async def test_an_operation_that_raises_is_taken_back_and_harms_nothing_else(tmp_path: Path, fault: Exception) -> None:
     """Events and operations of the same commit are kept; whoever asked gets what it raised."""
     files = FaultyFiles()
     config = config_of(tmp_path)
@@ -176,13 +157,13 @@ def test_an_operation_that_raises_is_taken_back_and_harms_nothing_else(tmp_path:
             cursor = (await take(journal, "archive")).cursor
             return outcome, cursor, ids
 
-    outcome, cursor, ids = asyncio.run(scenario())
+    outcome, cursor, ids = await scenario()
     assert outcome is fault
     assert cursor == 3
     assert ids_in(config) == ids
 
 
-def test_a_filter_too_large_for_sqlite_is_refused_and_stops_nothing(tmp_path: Path) -> None:
+async def test_a_filter_too_large_for_sqlite_is_refused_and_stops_nothing(tmp_path: Path) -> None:
     """A request with forty thousand ids is a bad request, not a broken disk."""
     config = config_of(tmp_path)
     which = Filter(ids=tuple(str(number) for number in range(40_000)))
@@ -197,33 +178,12 @@ def test_a_filter_too_large_for_sqlite_is_refused_and_stops_nothing(tmp_path: Pa
             assert not isinstance(writing.value, JournalFull | JournalFailed)
             return str(writing.value), str(reading.value)
 
-    writing, reading = asyncio.run(scenario())
+    writing, reading = await scenario()
     assert writing == "the journal refused this: too many SQL variables"
     assert reading == "the journal cannot be read (SQLError: too many SQL variables)"
 
 
-def test_whoever_gave_up_waiting_disturbs_nobody(tmp_path: Path) -> None:
-    """A request that went away, before or after its commit, changes nothing for the others of its group."""
-    files = FaultyFiles()
-    config = config_of(tmp_path)
-
-    async def scenario() -> int:
-        async with opened(config, vfs=files.name) as journal:
-            with files.held("sync", "-wal") as held:
-                first = put(journal, message())
-                await asyncio.to_thread(held.reached.wait, 10)
-                futures = [put(journal, message()) for _ in range(10)]
-                first.cancel()
-                futures[3].cancel()
-                held.release.set()
-                outcomes = await asyncio.gather(*futures, return_exceptions=True)
-            return sum(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
-
-    assert asyncio.run(scenario()) == 1
-    assert len(ids_in(config)) == 11
-
-
-def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
+async def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
     """What comes after the end is refused; it does not wait for ever."""
     config = config_of(tmp_path)
 
@@ -231,7 +191,7 @@ def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
         journal = SqliteJournal(config)
         await journal.start()
         closing = asyncio.create_task(journal.close())
-        late = []
+        late: list[asyncio.Future[Receipt]] = []
         while not closing.done():
             if len(late) < 200:
                 with contextlib.suppress(JournalFull):
@@ -244,4 +204,4 @@ def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
         with pytest.raises(JournalFull, match="the journal is closed"):
             await journal.probe()
 
-    asyncio.run(scenario())
+    await scenario()

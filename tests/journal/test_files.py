@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import multiprocessing
 import os
 import stat
@@ -26,14 +25,7 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def start(journal: SqliteJournal) -> None:
-    async def scenario() -> None:
-        await journal.start()
-
-    asyncio.run(scenario())
-
-
-def test_a_commit_is_synced_and_the_journal_a_write_ahead_log(tmp_path: Path) -> None:
+async def test_a_commit_is_synced_and_the_journal_a_write_ahead_log(tmp_path: Path) -> None:
     """Both are read back from the connection that writes."""
     config = config_of(tmp_path)
 
@@ -47,7 +39,7 @@ def test_a_commit_is_synced_and_the_journal_a_write_ahead_log(tmp_path: Path) ->
             mode, level, _ = await journal.operate(read)
             return mode, level, apsw.sqlite_lib_version()
 
-    mode, level, version = asyncio.run(scenario())
+    mode, level, version = await scenario()
     assert (mode, level) == ("wal", 2)
     assert tuple(map(int, str(version).split("."))) >= (3, 51, 3)
 
@@ -58,7 +50,7 @@ def test_where_wal_cannot_be_had_the_journal_does_not_open(tmp_path: Path) -> No
         open_writer(tmp_path / "in-memory", vfs="memdb")
 
 
-def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
+async def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
     """0600 for every file and 0700 for the folder, also under a generous umask."""
     config = config_of(tmp_path)
 
@@ -70,14 +62,14 @@ def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
 
     umask = os.umask(0)
     try:
-        modes = asyncio.run(scenario())
+        modes = await scenario()
     finally:
         os.umask(umask)
     assert modes == dict.fromkeys(("journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock"), 0o600)
     assert mode_of(config.journal.path.parent) == 0o700
 
 
-def test_a_clean_end_leaves_one_file(tmp_path: Path) -> None:
+async def test_a_clean_end_leaves_one_file(tmp_path: Path) -> None:
     """Closed, everything is in the database itself: it may be copied."""
     config = config_of(tmp_path)
 
@@ -85,18 +77,18 @@ def test_a_clean_end_leaves_one_file(tmp_path: Path) -> None:
         async with opened(config) as journal:
             return await fill(journal, 10)
 
-    ids = asyncio.run(scenario())
+    ids = await scenario()
     assert [path.name for path in config.journal.path.parent.iterdir()] == ["journal.db"]
     assert ids_in(config) == ids
 
 
-def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     """Text, for example: an error with the path, and not a byte changed."""
     config = config_of(tmp_path, path="notes.txt")
     config.journal.path.write_text("these are notes, " * 1000)
     before = config.journal.path.read_bytes()
     with pytest.raises(JournalError) as refused:
-        start(SqliteJournal(config))
+        await SqliteJournal(config).start()
     assert str(refused.value) == f"the journal {config.journal.path} cannot be opened: file is not a database"
     with pytest.raises(JournalError) as unread:
         open_reader(config)
@@ -104,7 +96,7 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     assert config.journal.path.read_bytes() == before
 
 
-def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
+async def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     """A path that names the company's own data by mistake must not become a journal."""
     config = config_of(tmp_path, path="customers.db")
     theirs = apsw.Connection(str(config.journal.path))
@@ -112,7 +104,7 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     theirs.close()
     before = config.journal.path.read_bytes()
     with pytest.raises(JournalError) as refused:
-        start(SqliteJournal(config))
+        await SqliteJournal(config).start()
     assert str(refused.value) == f"{config.journal.path}: is a database, but not a journal"
     with pytest.raises(JournalError) as unread:
         open_reader(config)
@@ -120,7 +112,7 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     assert config.journal.path.read_bytes() == before
 
 
-def test_a_journal_of_another_version_is_left_alone(tmp_path: Path) -> None:
+async def test_a_journal_of_another_version_is_left_alone(tmp_path: Path) -> None:
     """A newer layout is not guessed at."""
     config = config_of(tmp_path)
 
@@ -128,13 +120,13 @@ def test_a_journal_of_another_version_is_left_alone(tmp_path: Path) -> None:
         async with opened(config) as journal:
             await fill(journal, 1)
 
-    asyncio.run(scenario())
+    await scenario()
     later = apsw.Connection(str(config.journal.path))
     later.pragma("user_version", 99)
     later.close()
     before = config.journal.path.read_bytes()
     with pytest.raises(JournalError) as refused:
-        start(SqliteJournal(config))
+        await SqliteJournal(config).start()
     assert str(refused.value) == (
         f"{config.journal.path}: was written by a newer version of the gateway (layout 99); this one knows up to 2: "
         "install that version"
@@ -142,7 +134,7 @@ def test_a_journal_of_another_version_is_left_alone(tmp_path: Path) -> None:
     assert config.journal.path.read_bytes() == before
 
 
-def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
+async def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
     """What a crash before the first write leaves is no obstacle."""
     config = config_of(tmp_path)
     config.journal.path.parent.mkdir()
@@ -152,19 +144,19 @@ def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
         async with opened(config) as journal:
             return await fill(journal, 1)
 
-    ids = asyncio.run(scenario())
+    ids = await scenario()
     assert ids_in(config) == ids
 
 
-def test_a_path_that_cannot_be_is_an_error_in_a_sentence(tmp_path: Path) -> None:
+async def test_a_path_that_cannot_be_is_an_error_in_a_sentence(tmp_path: Path) -> None:
     """A folder where the file should be; a file where a folder should be."""
     config = config_of(tmp_path)
     config.journal.path.mkdir(parents=True)
     with pytest.raises(JournalError, match=r"the journal .*journal\.db cannot be opened: Is a directory$"):
-        start(SqliteJournal(config))
+        await SqliteJournal(config).start()
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match=r"the journal .*journal\.db cannot be opened: .+"):
-        start(SqliteJournal(config_of(tmp_path, path="file/journal.db")))
+        await SqliteJournal(config_of(tmp_path, path="file/journal.db")).start()
 
 
 def test_without_a_journal_a_reader_says_what_makes_one(tmp_path: Path) -> None:

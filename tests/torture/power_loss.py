@@ -11,8 +11,9 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from unittest import mock
 
 import apsw
@@ -23,7 +24,7 @@ from running import write_config
 from gateway import simulate
 from gateway.config.load import load_config
 from gateway.config.tables import Config
-from gateway.journal.interface import DEAD, JournalError, Parked, Settlement, Standing, Track
+from gateway.journal.interface import DEAD, JournalError, Parked, Receipt, Settlement, Standing, Track
 from gateway.journal.sqlite import journal as sqlite
 from gateway.journal.sqlite import write_ahead_log as wal
 from gateway.journal.sqlite import writer
@@ -132,11 +133,12 @@ class Workload:
                 raw = simulate.encode(simulate.body("inbound-message") | {"body": text})
                 self._bodies.append(raw)
             future = journal.append(ORGANISATION, journal.decoder.decode(ORGANISATION, raw, None), raw)
-            future.add_done_callback(lambda done, raw=raw: self._acknowledged(done.result(), raw))
+            future.add_done_callback(partial(self._acknowledged, raw))
             futures.append(future)
         await asyncio.gather(*futures)
 
-    def _acknowledged(self, receipt: Any, raw: bytes) -> None:
+    def _acknowledged(self, raw: bytes, done: asyncio.Future[Receipt]) -> None:
+        receipt = done.result()
         if receipt.id not in self._digests:
             self._digests[receipt.id] = _digest(raw)
             self.promised.events.append(Promise(len(self._disk.record), receipt.id, _digest(raw)))

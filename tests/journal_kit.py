@@ -208,6 +208,7 @@ def full() -> Exception:
 
 def broken(kind: int = apsw.SQLITE_IOERR_FSYNC) -> Exception:
     """What SQLite gives where the disk fails."""
-    error = apsw.IOError("disk I/O error")
+    error: Any = apsw.IOError("disk I/O error")  # whose codes apsw reads when a file system raises it
     error.result, error.extendedresult = apsw.SQLITE_IOERR, kind
+    assert isinstance(error, Exception)
     return error

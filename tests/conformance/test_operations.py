@@ -1,0 +1,245 @@
+"""What operators ask for: filters, dead letters, replays, retired plugins."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from conformance.engines import Engine, Owner, fill, ids_in, put, take, until_left
+from journal_kit import ACME, message, payment
+
+from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter, Journal, Parked
+
+OTHER = "umbrella"
+START = 1_700_000_000.0
+
+
+def at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(START, UTC) + timedelta(seconds=seconds)
+
+
+async def mixed(engine: Engine) -> tuple[Journal, list[str]]:
+    """Ten events, a minute apart: two organisations, two hooks, three conversations; their ids."""
+    journal, ids = await engine.open(), []
+    for number in range(10):
+        raw = message(conversationId=str(number % 3)) if number % 2 else payment(conversationId=str(number % 3))
+        ids.append((await put(journal, raw, OTHER if number in (3, 4) else ACME)).id)
+        engine.clock.advance(60)
+    return journal, ids
+
+
+@pytest.mark.parametrize(
+    ("which", "numbers"),
+    [
+        (Filter(), range(10)),
+        (Filter(hook="payment"), (0, 2, 4, 6, 8)),
+        (Filter(hook="set-status"), ()),
+        (Filter(organisation=OTHER), (3, 4)),
+        (Filter(conversation="1"), (1, 4, 7)),
+        (Filter(conversation="1", organisation=ACME), (1, 7)),
+        (Filter(conversation="1' OR '1'='1"), ()),
+        (Filter(since=at(180)), range(3, 10)),
+        (Filter(since=at(180.000_001)), range(4, 10)),
+        (Filter(until=at(180)), (0, 1, 2)),
+        (Filter(until=at(180.000_001)), (0, 1, 2, 3)),
+        (Filter(since=at(60), until=at(240)), (1, 2, 3)),
+        (Filter(since=at(240), until=at(60)), ()),
+        (Filter(since=datetime(1, 1, 2, tzinfo=UTC), until=datetime(9999, 12, 30, tzinfo=UTC)), range(10)),
+        (Filter(hook="payment", conversation="0", since=at(1)), (6,)),
+        (Filter(ids=("nobody's",)), ()),
+    ],
+    ids=repr,
+)
+async def test_every_condition_of_a_filter_must_hold(
+    engine: Engine, which: Filter, numbers: tuple[int, ...] | range
+) -> None:
+    """`since` is inclusive and `until` exclusive; a replay matches the same events."""
+    journal, ids = await mixed(engine)
+    assert await ids_in(journal, which) == [ids[number] for number in numbers]
+    replay = await journal.new_replay(msgspec.structs.replace(which, plugin="crm"))
+    assert replay.matched == len(numbers)
+
+
+async def test_a_clock_that_was_set_back_hides_nothing_from_a_filter_of_time(engine: Engine) -> None:
+    """What counts is the moment of receipt that the event bears, whatever came before it."""
+    journal, ids = await mixed(engine)
+    engine.clock.advance(-480)  # to the minute of the third event
+    early = (await put(journal, message())).id
+    assert await ids_in(journal, Filter(until=at(180))) == [*ids[:3], early]
+    assert await ids_in(journal, Filter(since=at(120), until=at(180))) == [ids[2], early]
+    assert await ids_in(journal, Filter(since=at(180))) == ids[3:]
+    assert await ids_in(journal, Filter(ids=(early, ids[9]))) == [ids[9], early]
+
+
+# Two plugins and eight events. `late` began after the second; `archive` is through the sixth, `late` the fifth.
+PARKED = {
+    "archive": [Parked(seq=2, state=DEAD), Parked(seq=3, state=RETRYING), Parked(seq=4, state=WAITING)],
+    "late": [Parked(seq=4, state=DEAD), Parked(seq=7, state=RETRYING)],
+}
+STATES: dict[str, list[str | None]] = {
+    "archive": ["delivered", "dead", "retrying", "waiting", "delivered", "delivered", "waiting", "waiting"],
+    "late": [None, None, "delivered", "dead", "delivered", "waiting", "retrying", "waiting"],
+}
+
+
+async def with_states(engine: Engine) -> tuple[Journal, list[str]]:
+    journal = await engine.open()
+    archive = await take(journal, "archive")
+    ids = await fill(journal, 2)
+    late = await take(journal, "late", from_start=False)
+    gone = await take(journal, "gone")
+    ids += await fill(journal, 6)
+    await gone.settle(park=[Parked(seq=1, state=RETRYING)])
+    await archive.settle(cursor=6, park=PARKED["archive"])
+    await late.settle(cursor=5, park=PARKED["late"])
+    await journal.retire_cursors(["archive", "late"])
+    return journal, ids
+
+
+@pytest.mark.parametrize("state", ["dead", "retrying", "waiting", "delivered"])
+async def test_a_state_is_one_plugins_or_any(engine: Engine, state: str) -> None:
+    """Of one plugin; without a plugin at any that is there, and delivered means to all of them."""
+    journal, ids = await with_states(engine)
+    for plugin, states in STATES.items():
+        expected = [event_id for event_id, found in zip(ids, states, strict=True) if found == state]
+        assert await ids_in(journal, Filter(plugin=plugin, state=state)) == expected
+    pairs = [{found for found in pair if found} for pair in zip(*STATES.values(), strict=True)]
+    holds = [found == {state} if state == "delivered" else state in found for found in pairs]
+    assert await ids_in(journal, Filter(state=state)) == [ids[n] for n, held in enumerate(holds) if held]
+
+
+async def with_dead(engine: Engine, conversations: str) -> Owner:
+    """An event for each letter, its conversation; all of them dead letters of `crm`."""
+    journal = await engine.open()
+    for conversation in conversations:
+        await put(journal, message(conversationId=conversation))
+    owner = await take(journal)
+    rows = [
+        Parked(seq=seq, state=DEAD, attempts=12, error="OSError", next_at=9.0, conversation=f"{ACME}/{conversation}")
+        for seq, conversation in enumerate(conversations, 1)
+    ]
+    await owner.settle(cursor=len(conversations), park=rows)
+    return owner
+
+
+async def test_retried_dead_letters_are_due_without_an_order(engine: Engine) -> None:
+    """With their attempts counted anew; those that do not match stay dead."""
+    owner = await with_dead(engine, "aab")
+    journal = owner.journal
+    assert await journal.count_dead(Filter()) == 3
+    assert await journal.retry_dead(Filter(conversation="a")) == 2
+    rows = await owner.parked()
+    assert [(row.seq, row.state, row.attempts, row.next_at) for row in rows] == [
+        (1, RETRYING, 0, 0),
+        (2, RETRYING, 0, 0),
+    ]
+    assert [row.conversation for row in rows] == [None, None]
+    assert await journal.count_dead(Filter()) == 1
+    assert await journal.retry_dead(Filter(conversation="a")) == 0
+
+
+async def test_dead_letters_retried_in_order_stand_behind_one_another(engine: Engine) -> None:
+    """The first of each conversation is due, the others wait for it."""
+    owner = await with_dead(engine, "abaab")
+    assert await owner.journal.retry_dead(Filter(), in_order=True) == 5
+    rows = await owner.parked()
+    assert [row.state for row in rows] == [RETRYING, RETRYING, WAITING, WAITING, WAITING]
+    assert [row.conversation for row in rows] == [f"{ACME}/{letter}" for letter in "abaab"]
+    assert {(row.attempts, row.next_at) for row in rows} == {(0, 0.0)}
+
+
+async def test_a_letter_retried_in_order_waits_behind_an_earlier_event_that_is_parked(engine: Engine) -> None:
+    """And goes before a later one; one that lost its conversation by an earlier retry has it again."""
+    owner = await with_dead(engine, "aaa")
+    await owner.journal.retry_dead(Filter())
+    await owner.settle(park=[Parked(seq=2, state=RETRYING, conversation=f"{ACME}/a")])
+    await owner.settle(park=[Parked(seq=seq, state=DEAD) for seq in (1, 3)])
+    assert await owner.journal.retry_dead(Filter(), in_order=True) == 2
+    rows = await owner.parked()
+    assert [(row.seq, row.state, row.conversation) for row in rows] == [
+        (1, RETRYING, f"{ACME}/a"),
+        (2, RETRYING, f"{ACME}/a"),
+        (3, WAITING, f"{ACME}/a"),
+    ]
+
+
+async def test_an_event_without_a_conversation_is_retried_at_once(engine: Engine) -> None:
+    """In order or not, there is nothing to wait for."""
+    journal = await engine.open()
+    await asyncio.gather(*(put(journal, message(conversationId="")) for _ in range(2)))
+    owner = await take(journal)
+    await owner.settle(cursor=2, park=[Parked(seq=seq, state=DEAD) for seq in (1, 2)])
+    assert await journal.retry_dead(Filter(), in_order=True) == 2
+    assert [(row.state, row.conversation) for row in await owner.parked()] == [(RETRYING, None)] * 2
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+async def test_more_dead_letters_than_a_step_are_all_retried(engine: Engine, in_order: bool) -> None:
+    """However many match; in order, each conversation has one that is due."""
+    journal = await engine.open()
+    count = 2300
+    await asyncio.gather(*(put(journal, message(conversationId=str(number % 10))) for number in range(count)))
+    owner = await take(journal)
+    await owner.settle(cursor=count, park=[Parked(seq=seq, state=DEAD) for seq in range(1, count + 1)])
+    assert await journal.retry_dead(Filter(), in_order=in_order) == count
+    rows = await owner.parked()
+    assert len(rows) == count
+    assert [row.seq for row in rows if row.state == RETRYING] == list(range(1, 11 if in_order else count + 1))
+
+
+async def test_dead_letters_of_other_plugins_stay(engine: Engine) -> None:
+    """A filter's plugin, and the plugins that are switched on, narrow what is retried and discarded."""
+    journal = await engine.open()
+    await fill(journal, 2)
+    owners = {plugin: await take(journal, plugin) for plugin in ("one", "two", "three")}
+    for owner in owners.values():
+        await owner.settle(cursor=2, park=[Parked(seq=seq, state=DEAD) for seq in (1, 2)])
+    assert await journal.count_dead(Filter(plugin="one")) == 2
+    assert await journal.retry_dead(Filter(plugin="one"), ["one", "two"]) == 2
+    assert await journal.retry_dead(Filter(), ["two"]) == 2
+    assert await journal.count_dead(Filter()) == 2
+    assert await journal.discard_dead(Filter(plugin="two")) == 0
+    assert await journal.discard_dead(Filter(plugin="three")) == 2
+
+
+async def test_discarded_dead_letters_are_neither_counted_nor_retried(engine: Engine) -> None:
+    """Nor delivered: their event is of none of the states."""
+    owner = await with_dead(engine, "aab")
+    journal = owner.journal
+    assert await journal.discard_dead(Filter(conversation="a")) == 2
+    assert await journal.count_dead(Filter()) == 1
+    assert await journal.retry_dead(Filter()) == 1
+    assert [row.seq for row in await owner.parked()] == [3]
+    assert await ids_in(journal, Filter(state="delivered")) == []
+
+
+async def test_replays_have_numbers_of_their_own(engine: Engine) -> None:
+    """An unknown number is a `ValueError`."""
+    journal, _ = await mixed(engine)
+    first = await journal.new_replay(Filter(plugin="crm", hook="payment"))
+    second = await journal.new_replay(Filter(plugin="archive"))
+    assert (first.matched, second.matched) == (5, 10)
+    assert first.number != second.number
+    assert await journal.replay_state(second.number) == (0, False)
+    with pytest.raises(ValueError, match=r".*"):
+        await journal.replay_state(second.number + 1)
+
+
+async def test_a_retired_plugin_keeps_its_place_for_the_retention(engine: Engine) -> None:
+    """It may come back meanwhile; afterwards everything of it goes, and it begins anew."""
+    engine.configure(retention="1h")
+    journal = await engine.open()
+    gone = await take(journal, "gone", from_start=False)
+    await fill(journal, 10)
+    await gone.settle(cursor=5, park=[Parked(seq=3, state=RETRYING)])
+    await journal.retire_cursors([])
+    engine.clock.advance(1800)
+    back = await take(journal, "gone")
+    assert (back.standing.cursor, [row.seq for row in back.standing.parked]) == (5, [3])
+    await journal.retire_cursors([])
+    engine.clock.advance(3601)
+    await until_left(journal, 0)
+    anew = await take(journal, "gone", from_start=False)
+    assert (anew.standing.cursor, anew.standing.parked, journal.newest) == (10, [], 10)
