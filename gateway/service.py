@@ -24,10 +24,17 @@ SHUTDOWN_SECONDS: Final = 2.0
 class Gateway:
     """Journal, plugins, custom values and delivery; started in this order and stopped in reverse."""
 
-    def __init__(self, config: Config, plugins: Sequence[Plugin], *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: Config,
+        plugins: Sequence[Plugin],
+        *,
+        clock: Callable[[], float] = time.time,
+        copy_before_upgrade: bool = True,
+    ) -> None:
         self.config = config
         self.metrics = Metrics()
-        self.journal = open_journal(config, clock=clock)
+        self.journal = open_journal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
         self.values = CustomValues(config, plugins)
         self.delivery = Delivery(plugins, self.journal, clock)
         self.receiver = Receiver(config, self.journal, self.values, self.metrics)

@@ -52,7 +52,7 @@ LIBRARIES = {
     "litestar": ("gateway.http", "gateway.serving"),
     "uvicorn": ("gateway.serving",),
     "httptools": ("gateway.serving",),
-    "apsw": ("gateway.journal", "gateway.cli.operations"),
+    "apsw": ("gateway.journal",),
     "sqlite3": ("gateway.cli.sample",),
     "jwt": ("gateway.http.tokens",),
     "click": ("gateway.cli",),

@@ -31,14 +31,10 @@ def ask_as_webio(config: Config, question: Question, url: str | None) -> Explana
 
 def ask_over_admin(config: Config, question: Question) -> Explanation:
     """Over the admin listener of the running gateway."""
-    from gateway.cli.admin_client import NoAnswer, request
+    from gateway.cli.admin_client import request
 
     parameters = urlencode({"organisation": question.organisation, **_parameters(question)})
-    try:
-        found = request(config, "GET", f"/api/values?{parameters}")
-    except NoAnswer as error:
-        raise Failure(str(error)) from None
-    return msgspec.convert(found, Explanation)
+    return msgspec.convert(request(config, "GET", f"/api/values?{parameters}"), Explanation)
 
 
 def ask_providers(config: Config, question: Question) -> Explanation:

@@ -1,10 +1,9 @@
-"""What the commands share that change deliveries: counting first, asking on a terminal, saying what was done."""
+"""What the commands that change deliveries share: they count first, ask on a terminal, and report what was done."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,58 +14,53 @@ from gateway.cli.filters import require_known
 from gateway.cli.output import print_json
 
 if TYPE_CHECKING:
-    from gateway.cli.operations import Operations
-    from gateway.http.admin import Counted
+    from gateway.cli.operations import Change, Operations
     from gateway.journal.interface import Filter
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
-@contextmanager
-def operations(config_path: Path, which: Filter) -> Iterator[Operations]:
-    """What changes deliveries; what cannot be done is the command's failure."""
-    from gateway.cli.operations import OperationError, Operations
+def operations(config_path: Path, which: Filter) -> Operations:
+    """The operations on the journal of a config, for a filter whose names the config or the journal knows."""
+    from gateway.cli.operations import Operations
     from gateway.config.load import load_config
 
     config = load_config(config_path, secrets=False)
     require_known(config, which.organisation, which.plugin)
-    try:
-        yield Operations(config, f"`{click.get_current_context().command_path}`")
-    except OperationError as error:
-        raise Failure(str(error)) from None
+    return Operations(config, f"`{click.get_current_context().command_path}`")
 
 
 def on_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def dry_run_option(function: F) -> F:
-    return click.option("--dry-run", is_flag=True, help="Only count what would be done.")(function)
+def change_options(function: F) -> F:
+    """Adds --dry-run and --yes."""
+    function = click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")(function)
+    return click.option("--dry-run", is_flag=True, help="Only count what would be changed.")(function)
 
 
-def yes_option(function: F) -> F:
-    return click.option("--yes", is_flag=True, help="Do not ask first. In a pipe nobody is asked.")(function)
-
-
-def confirm(question: str, count: Callable[[], Counted], yes: bool, *, ask_from: int = 2) -> None:
-    """On a terminal, ask before `ask_from` or more are changed; `{n}` in the question is how many."""
+def confirm(question: str, count: Callable[[], Change], yes: bool, *, ask_from: int = 2) -> None:
+    """On a terminal, ask before `ask_from` or more are changed. `{n}` in the question is the number."""
     if yes or not on_terminal():
         return
-    counted = count()
-    number = counted.matched - counted.left
+    change = count()
+    number = change.matched - change.left
     if number >= ask_from and not click.confirm(question.format(n=number), err=True):
         raise Failure("nothing was changed")
 
 
-def report(counted: Counted, as_json: bool, dry_run: bool, noun: str, done: str, *, soon: bool = False) -> None:
-    """Say how many matched and how many were changed: `noun` is what matched, `done` what became of them, or will
-    `soon`."""
-    left = f"; {counted.left} left as they are: their plugins are off" if counted.left else ""
+def report(change: Change, as_json: bool, dry_run: bool, noun: str, done: str, *, when: str = "") -> None:
+    """Print how many matched and what happens to them. `noun` is what was counted, `done` what was done to them, and
+    `when` says when that happens, if not before this."""
+    left = f"; {change.left} not: their plugins are off" if change.left else ""
     if as_json:
-        print_json({"matched": counted.matched, "done": counted.done})
-    elif not counted.matched:
+        print_json({"matched": change.matched, "done": change.done})
+    elif not change.matched:
         click.echo(f"no {noun} matches", err=True)
     elif dry_run:
-        click.echo(f"{counted.matched - counted.left} would be {done}{left}")
+        click.echo(f"{change.matched - change.left} would be {done}{left}")
+    elif when:
+        click.echo(f"{change.matched - change.left} of {change.matched} will be {done} {when}{left}")
     else:
-        click.echo(f"{counted.done} of {counted.matched} {'will be ' if soon else ''}{done}{left}")
+        click.echo(f"{change.done} of {change.matched} {done}{left}")

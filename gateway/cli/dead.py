@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.bulk_changes import confirm, dry_run_option, operations, report, yes_option
+from gateway.cli.bulk_changes import change_options, confirm, operations, report
 from gateway.cli.filters import filter_options, narrows, require_known
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json, print_table, show_time
 
 if TYPE_CHECKING:
+    from gateway.cli.operations import Operations
     from gateway.journal.interface import Filter
 
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def command(context: click.Context, which: Filter, config_path: Path, as_json: bool) -> None:
-    """List dead letters: events that a plugin would not take after its last attempt.
+    """List dead letters: events that a plugin failed to take in its last attempt.
 
-    `retry` has them delivered again, `discard` gives them up: by id, or by the same filters, written after the word.
+    `retry` delivers them again, `discard` gives them up, by id or by the same filters, written after the word.
 
     \b
     Examples:
@@ -65,62 +66,64 @@ def command(context: click.Context, which: Filter, config_path: Path, as_json: b
             click.echo("no dead letter matches" if narrows(which) else "there are no dead letters", err=True)
 
 
-def _every(function: Any) -> Any:
-    return click.option("--all", "every", is_flag=True, help="Without an id or a filter: every dead letter.")(function)
+def _selection(function: Any) -> Any:
+    """Adds the filters, --all, --dry-run and --yes."""
+    every = click.option("--all", "every", is_flag=True, help="Every dead letter, where there is no id and no filter.")
+    return filter_options()(every(change_options(function)))
 
 
 @command.command("retry", short_help="Deliver dead letters again.")
-@filter_options()
-@_every
-@dry_run_option
-@yes_option
+@_selection
+@click.option(
+    "--in-order", is_flag=True, help="Deliver those of a conversation one after another, before its newer events."
+)
 @config_option
 @json_option
-def retry(which: Filter, every: bool, dry_run: bool, yes: bool, config_path: Path, as_json: bool) -> None:
+def retry(
+    which: Filter, every: bool, in_order: bool, dry_run: bool, yes: bool, config_path: Path, as_json: bool
+) -> None:
     """Deliver dead letters again, by ID or by filter, with their attempts counted anew.
 
-    Those of a plugin that is not switched on stay as they are. Without a running gateway it is done at the next start.
+    Dead letters of a plugin that is off stay. Without a running gateway the delivery begins with the next start.
+    Without --in-order a dead letter is delivered by itself, beside the other events of its conversation.
 
     \b
     Examples:
       gateway dead retry 0190b5c4-...
       gateway dead retry --plugin archive --since today --dry-run
+      gateway dead retry --plugin crm --conversation 97847 --in-order
       gateway dead retry --all --yes
     """
-    _require_choice(which, every)
-    with operations(config_path, which) as journal:
-        if not dry_run:
-            confirm("Deliver {n} dead letters again?", lambda: journal.dead_retry(which, True), yes)
-        counted = journal.dead_retry(which, dry_run)
-    report(counted, as_json, dry_run, "dead letter", "delivered again", soon=True)
+    journal = _operations(config_path, which, every)
+    if not dry_run:
+        confirm("Deliver {n} dead letters again?", lambda: journal.retry_dead(which, dry_run=True), yes)
+    change = journal.retry_dead(which, in_order=in_order, dry_run=dry_run)
+    when = "after the next start" if journal.offline else "now"
+    report(change, as_json, dry_run, "dead letter", "delivered again", when=when)
 
 
 @command.command("discard", short_help="Give dead letters up.")
-@filter_options()
-@_every
-@dry_run_option
-@yes_option
+@_selection
 @config_option
 @json_option
 def discard(which: Filter, every: bool, dry_run: bool, yes: bool, config_path: Path, as_json: bool) -> None:
-    """Give dead letters up, by ID or by filter: their plugin will not see them any more.
+    """Give dead letters up, by ID or by filter: their plugin does not get them again.
 
-    The events themselves stay in the journal, and `gateway replay` can deliver them again.
+    The events stay in the journal, and `gateway replay` can deliver them again.
 
     \b
     Examples:
       gateway dead discard 0190b5c4-...
       gateway dead discard --plugin archive --until 2026-01-31 --dry-run
     """
-    _require_choice(which, every)
-    with operations(config_path, which) as journal:
-        if not dry_run:
-            confirm("Give {n} dead letters up?", lambda: journal.dead_discard(which, True), yes, ask_from=1)
-        counted = journal.dead_discard(which, dry_run)
-    report(counted, as_json, dry_run, "dead letter", "discarded")
+    journal = _operations(config_path, which, every)
+    if not dry_run:
+        confirm("Give {n} dead letters up?", lambda: journal.discard_dead(which, dry_run=True), yes, ask_from=1)
+    change = journal.discard_dead(which, dry_run=dry_run)
+    report(change, as_json, dry_run, "dead letter", "discarded")
 
 
-def _require_choice(which: Filter, every: bool) -> None:
-    """Everything must be asked for, not meant by saying nothing."""
+def _operations(config_path: Path, which: Filter, every: bool) -> Operations:
     if not (narrows(which) or every):
         raise click.UsageError("name ids or a filter, or give --all for every dead letter")
+    return operations(config_path, which)

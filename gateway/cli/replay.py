@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.bulk_changes import confirm, dry_run_option, operations, report, yes_option
+from gateway.cli.bulk_changes import change_options, confirm, operations, report
 from gateway.cli.filters import filter_options
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import progress
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @click.command("replay")
 @filter_options(states=True, plugin_required=True)
-@dry_run_option
-@yes_option
+@change_options
 @config_option
 @json_option
 def command(which: Filter, dry_run: bool, yes: bool, config_path: Path, as_json: bool) -> None:
-    """Deliver events again to one plugin. Without a running gateway, this begins with the next start.
+    """Deliver events to one plugin again.
 
-    They keep their ids and say that they are replayed (`event.replayed`), so a plugin that must not act twice can tell.
-    All the filters given must hold; with none, everything in the journal is delivered again.
+    They keep their ids and are marked as replayed (`event.replayed`), so that a plugin can tell. An event must match
+    all of the filters; without a filter, every event in the journal is delivered again. Without a running gateway the
+    replay is recorded, and begins with the next start.
 
     \b
     Examples:
@@ -34,10 +34,11 @@ def command(which: Filter, dry_run: bool, yes: bool, config_path: Path, as_json:
       gateway replay --plugin crm --hook payment --since 7d
       gateway replay --plugin crm 0190b5c4-...
     """
-    with operations(config_path, which) as journal:
-        if not dry_run:
-            question = f"Deliver {{n}} events again to {which.plugin}?"
-            confirm(question, lambda: journal.replay(which, True), yes)
-        with progress("Delivering again") as tell:
-            counted = journal.replay(which, dry_run, tell)
-    report(counted, as_json, dry_run, "event", f"delivered again to {which.plugin}", soon=journal.recorded)
+    journal = operations(config_path, which)
+    if not dry_run:
+        question = f"Deliver {{n}} events to {which.plugin} again?"
+        confirm(question, lambda: journal.replay(which, dry_run=True), yes)
+    with progress("Delivering again") as show_progress:
+        change = journal.replay(which, dry_run=dry_run, progress=show_progress)
+    when = "after the next start" if journal.offline else ""
+    report(change, as_json, dry_run, "event", f"delivered to {which.plugin} again", when=when)

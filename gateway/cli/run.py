@@ -9,15 +9,18 @@ from pathlib import Path
 import click
 
 from gateway.cli.options import config_option
+from gateway.serving import supervisor
 
 
 @click.command("run")
+@click.option("--no-copy", is_flag=True, help="Upgrade the journal of an older version without a copy of it.")
 @config_option
-def command(config_path: Path) -> None:
+def command(no_copy: bool, config_path: Path) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
-    One line per listener is printed once it accepts connections; the log goes to standard error. On SIGTERM or Ctrl-C
-    the gateway answers what it has, brings the plugins to a checkpoint, and exits 0; a second signal ends it at once.
+    Prints a line per listener once it accepts connections; the log goes to standard error. On SIGTERM or Ctrl-C the
+    gateway answers the requests that it has, brings the plugins to a checkpoint, and exits 0; a second signal ends it
+    at once. A journal of an older version is upgraded first, after a copy of it beside the journal.
 
     \b
     Examples:
@@ -25,6 +28,6 @@ def command(config_path: Path) -> None:
       gateway run -c /etc/webio-gateway/config.toml
     """
     sys.stdout.flush()
-    supervisor = Path(__file__).parents[1] / "serving" / "supervisor.py"
-    # This process becomes the supervisor, with nothing of the gateway or of this command left in its memory.
-    os.execv(sys.executable, [sys.executable, "-I", "-S", str(supervisor), str(config_path)])  # noqa: S606
+    # This process becomes the supervisor, without the memory that the gateway's modules and this command take.
+    arguments = ["-I", "-S", supervisor.__file__, str(config_path), supervisor.NO_COPY if no_copy else supervisor.COPY]
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606

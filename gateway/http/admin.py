@@ -100,12 +100,12 @@ def create_admin(gateway: Gateway) -> Litestar:
         return Response(gateway.metrics.page(), media_type="text/plain; version=0.0.4")
 
     @post("/api/dead/retry", status_code=200)
-    async def dead_retry(request: Request[Any, Any, Any]) -> Counted:
+    async def dead_retry(request: Request[Any, Any, Any], in_order: bool = False) -> Counted:
         data = read_filter(await request.body())
         if data.plugin is not None:
             require_delivery(data.plugin)
         matched = await journal.count_dead(data)
-        done = await journal.retry_dead(data, list(delivery.consumers))
+        done = await journal.retry_dead(data, list(delivery.consumers), in_order)
         await delivery.refresh(data.plugin)
         left = max(0, matched - done)
         return Counted(done + left, done, left)

@@ -25,6 +25,9 @@ STOP_SECONDS: Final = 9.0
 """The time from the first signal to SIGKILL."""
 QUICK_DEATH: Final = 5.0
 LONGEST_PAUSE: Final = 5.0
+COPY: Final = "copy"
+NO_COPY: Final = "no-copy"
+"""Whether a worker that upgrades the journal copies it before."""
 JSON_LOG: Final = b"j"
 TEXT_LOG: Final = b"t"
 """What the worker sends with its sockets: the format of the log."""
@@ -33,8 +36,9 @@ TEXT_LOG: Final = b"t"
 class Supervisor:
     """Keeps one worker running until a signal comes, or until another try cannot help."""
 
-    def __init__(self, config: str) -> None:
+    def __init__(self, config: str, copy: str) -> None:
         self._config = config
+        self._copy = copy
         self._worker = 0
         self._control: socket.socket | None = None
         self._sockets: list[int] = []
@@ -77,7 +81,7 @@ class Supervisor:
         for descriptor in passed:
             os.set_inheritable(descriptor, True)
         module = ["-P", "-m", "gateway.serving.worker"]
-        command = [sys.executable, *module, self._config, str(os.getpid()), *map(str, passed)]
+        command = [sys.executable, *module, self._config, self._copy, str(os.getpid()), *map(str, passed)]
         # The worker unblocks the signals once it can handle them, so that none ends it halfway through its start.
         blocked = (signal.SIGTERM, signal.SIGINT)
         self._worker = os.posix_spawn(sys.executable, command, os.environ, setsigmask=blocked)
@@ -162,4 +166,4 @@ def describe_exit(code: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(Supervisor(sys.argv[1]).run())
+    sys.exit(Supervisor(sys.argv[1], sys.argv[2]).run())

@@ -26,7 +26,7 @@ from gateway.plugin_host.lifecycle import StartFailed
 from gateway.preflight import Wired, sound
 from gateway.service import Gateway
 from gateway.serving.listener import Listener, bracketed, connection_limits, listen
-from gateway.serving.supervisor import EXIT_CONFIG, EXIT_JOURNAL, EXIT_START, JSON_LOG, TEXT_LOG
+from gateway.serving.supervisor import COPY, EXIT_CONFIG, EXIT_JOURNAL, EXIT_START, JSON_LOG, TEXT_LOG
 
 log = logging.getLogger("gateway.server")
 
@@ -37,9 +37,10 @@ GARBAGE: Final = 20_000
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def main(config: str, supervisor: int, control: int, *listening: int) -> int:
-    """Serve until SIGTERM; returns the exit code. `control` is the socket to the supervisor; `listening` are the
-    public and the admin listener's sockets, if a worker before this one has opened them."""
+def main(config: str, copy: str, supervisor: int, control: int, *listening: int) -> int:
+    """Serve until SIGTERM; returns the exit code. `copy` is `COPY` or `NO_COPY`. `control` is the socket to the
+    supervisor; `listening` are the public and the admin listener's sockets, if a worker before this one has opened
+    them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor passes Ctrl-C on as SIGTERM
     _die_with(supervisor)
     for descriptor in (control, *listening):
@@ -56,7 +57,7 @@ def main(config: str, supervisor: int, control: int, *listening: int) -> int:
         with journal_lock(wired.config, process=supervisor).take(COMMAND_SECONDS):
             sockets = [socket.socket(fileno=descriptor) for descriptor in listening] or _open(wired.config, control)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(serve(wired, control, *sockets))
+                runner.run(serve(wired, copy == COPY, control, *sockets))
     except Exception as error:
         expected = isinstance(error, JournalError | StartFailed | OSError)
         print(f"gateway: {error if expected else f'{type(error).__name__}: {error}'}", file=sys.stderr)  # noqa: T201
@@ -64,13 +65,13 @@ def main(config: str, supervisor: int, control: int, *listening: int) -> int:
     return 0
 
 
-async def serve(wired: Wired, control: int, public: socket.socket, admin: socket.socket) -> None:
+async def serve(wired: Wired, copy: bool, control: int, public: socket.socket, admin: socket.socket) -> None:
     """The gateway's life: start, serve on both listeners, and after SIGTERM drain and stop."""
     loop, stop, config = asyncio.get_running_loop(), asyncio.Event(), wired.config
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     loop.add_reader(control, os._exit, 1)  # end of file: the supervisor died
-    gateway = Gateway(config, wired.plugins)
+    gateway = Gateway(config, wired.plugins, copy_before_upgrade=copy)
     await gateway.start(_journal_failed)
     limits = connection_limits()
     webhooks = Listener(create_app(gateway), limits[0], gateway.metrics)
@@ -124,4 +125,4 @@ def _die_with(supervisor: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:])))
+    sys.exit(main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])))
