@@ -1,4 +1,4 @@
-"""What Webio sends, as types: one struct per hook, and `Event`, which surrounds them.
+"""What Webio sends, as types: one struct per hook, and `Event`, which contains them.
 
 Names are Webio's in snake_case. A field that Webio documents is typed and required; `customer_uid` may always be
 `None` (Webio sends an empty text). Hooks whose bodies are not documented have the common family of fields, all

@@ -3,8 +3,8 @@
 A plugin is a class that an entry point in the group `gateway.plugins` names. It has a `Config` (a frozen,
 keyword-only msgspec struct that forbids unknown fields; leave it out where there is nothing to set) and
 `__init__(self, config)` without side effects. It implements any of the hooks below as methods marked with
-`@hookimpl`, each either `async def` or plain `def`: plain ones run in a thread of their plugin's own, so they may
-block. An implementation may leave out arguments it does not need.
+`@hookimpl`, each either `async def` or plain `def`. Plain ones run in threads of their plugin, so they may block. An
+implementation may leave out arguments that it does not need.
 
     class Payments:
         class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -16,9 +16,9 @@ block. An implementation may leave out arguments it does not need.
         @hookimpl
         async def on_payment(self, event: Event, payload: Payment) -> None: ...
 
-Delivery is at least once and in order within a conversation: after a crash or a retry the same event may come
-again with the same `event.id`. An exception means "not delivered", and the event is tried again with growing
-pauses; `Retry(after=...)` says when, `Reject(reason)` says never.
+Delivery is at least once and in order within a conversation: after a crash or a retry the same event may be delivered
+again, with the same `event.id`. An exception means "not delivered", and the event is retried with growing pauses.
+`Retry(after=...)` sets the pause; `Reject(reason)` makes it a dead letter.
 """
 
 from __future__ import annotations
@@ -54,39 +54,39 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 Value = str | int | float | Decimal | date | bool | None
-"""What a provider may return for a field. Numbers and dates go out as text: decimals exact, dates ISO 8601."""
+"""A field's value, as a provider returns it. Numbers and dates are sent as text: decimals exact, dates ISO 8601."""
 
 Values = Mapping[str, Value | Exception]
-"""Values by field; an exception stands for a field that failed while others did not."""
+"""Values by field; an exception as a value means that this field failed and others did not."""
 
 
 class Retry(Exception):
-    """Not now: deliver this event again, `after` seconds (or a `timedelta`) from now; default: by the usual backoff.
-    `TypeError` or `ValueError` for an `after` that is no time to wait."""
+    """Deliver this event again `after` seconds (or a `timedelta`) from now; None: after the usual backoff. `TypeError`
+    or `ValueError` for an `after` that is not a number of 0 or more seconds."""
 
     def __init__(self, reason: str = "", *, after: float | timedelta | None = None) -> None:
-        super().__init__(reason or "the plugin asked to be tried again")
+        super().__init__(reason or "the plugin asked for a retry")
         if isinstance(after, timedelta):
             after = after.total_seconds()
         if after is not None and not 0 <= float(after) < inf:
-            raise ValueError("after must be 0 or more seconds, and an end to them")
+            raise ValueError("after must be 0 or more seconds, and finite")
         self.after = None if after is None else float(after)
 
 
 class Reject(Exception):
-    """Never: this event becomes a dead letter at once, and its conversation goes on."""
+    """Do not deliver this event again: it becomes a dead letter at once, and its conversation goes on."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
 
 
 class SeveralCustomers(Exception):
-    """More than one customer matches a custom value request: answered with a conflict, never with a pick."""
+    """More than one customer matches a custom value request. It is answered with a conflict, without any value."""
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plugin is told at startup: its instance's name in the config, a logger of its own, the config file's
-    folder (relative paths are relative to it) and the names of the organisations."""
+    """The argument of `startup`: the instance's name in the config, a logger for it, the config file's folder (to which
+    paths are relative), and the names of the organisations."""
 
     name: str
     log: logging.Logger
@@ -95,24 +95,25 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hooks:
-    """Every hook, with its exact arguments. The order of plugins in the config is the order of the calls."""
+    """Every hook, with its exact arguments. Plugins are called in the order of the config."""
 
     @hookspec
     def startup(self, context: Context) -> Awaitable[None] | None:
-        """Open what you need. If it raises, the gateway does not start, and those already started are shut down."""
+        """Open connections, files and the like. If it raises, the gateway does not start, and the plugins that have
+        started are shut down."""
 
     @hookspec
     def shutdown(self) -> Awaitable[None] | None:
-        """Close it again, in reverse order. If it raises, that is logged and the next one still runs."""
+        """Close them again; plugins shut down in reverse order. If it raises, that is logged and the next one runs."""
 
     @hookspec
     def check(self) -> Awaitable[Iterable[str] | None] | Iterable[str] | None:
-        """`gateway check`: look whether what the settings name is there; raise with a sentence if it is not.
-        Return sentences that are only warnings. Called without `startup`; must change nothing."""
+        """`gateway check`: test what the settings name, such as a server or a folder. Raise with a sentence for a
+        fault, and return sentences that are only warnings. Called without `startup`; it must not change anything."""
 
     @hookspec
     def on_event(self, event: Event) -> Awaitable[None] | None:
-        """Every event of every hook, unknown and unreadable ones too. Comes before the event's own hook."""
+        """Every event of every hook, also unknown and unreadable ones. Called before the event's own hook."""
 
     @hookspec
     def on_inbound_message(self, event: Event, payload: InboundMessage) -> Awaitable[None] | None:
@@ -149,8 +150,8 @@ class Hooks:
     @hookspec
     def checkpoint(self) -> Awaitable[None] | None:
         """Make durable what the calls since the last checkpoint did: this plugin's cursor moves next.
-        It stands for the calls that had returned when it began; with `concurrency` above 1 others may run meanwhile.
-        If it raises, that whole batch counts as not delivered and comes again."""
+        It covers the calls that had returned when it began; with `concurrency` above 1 others may run at the same time.
+        If it raises, all of them count as not delivered, and their events are delivered again."""
 
     @hookspec
     def custom_values(self, request: CustomValueRequest) -> Awaitable[Values] | Values:

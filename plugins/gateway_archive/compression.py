@@ -1,8 +1,8 @@
-"""Days that are over become `.jsonl.zst`, with no moment in which a crash could lose or double an event.
+"""Compresses past days to `.jsonl.zst`. A crash at any moment neither loses nor doubles an event.
 
-The compressed file is written as `.zst.tmp`, and worth nothing until `.zst.ready` says that it is complete, checked
-and durable. From then on it stands for the `.jsonl` and the `.zst` before it; `settle` puts it in their place, as
-often as it takes. At no time is an event in neither `.jsonl` nor `.zst`.
+The compressed file is written as `.zst.tmp`. The file `.zst.ready` marks it as complete, checked and durable; without
+that mark it is thrown away. With the mark it replaces the `.jsonl` and the earlier `.zst`: `settle` moves it into their
+place, and can be repeated after a crash. Every event is in the `.jsonl` or in the `.zst` at any time.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from gateway_archive.seen import seen_in_compressed
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\.jsonl")
 _SETTLING_TIME = timedelta(minutes=10)
-_FRAME = 1024 * 1024  # frames are read one by one when an id is looked for
+_FRAME = 1024 * 1024  # bytes of lines in a frame; a look-up of an id reads single frames
 _LEVEL = 3
 
 
 class Stopped(Exception):
-    """Asked to stop before it was done."""
+    """The compression was asked to stop before it was complete."""
 
 
 def compressed(path: Path) -> Path:
@@ -45,15 +45,16 @@ def _ready(path: Path) -> Path:
 
 
 def finished_days(root: Path, now: datetime) -> list[Path]:
-    """The `.jsonl` files of days that ended a while before `now` (UTC), oldest first."""
+    """The `.jsonl` files of days that ended at least 10 minutes before `now` (UTC), oldest first."""
     today = f"{(now - _SETTLING_TIME).date().isoformat()}.jsonl"
     days = (path for path in root.glob("*/*/*.jsonl") if _DAY.fullmatch(path.name) and path.name < today)
     return sorted(days, key=lambda path: path.name)
 
 
 def write_compressed(path: Path, size: int, stop: Callable[[], bool]) -> None:
-    """Write the `.zst.tmp` of a day: what its `.zst` holds already, then those of its first `size` bytes of lines that
-    are not in it. Durable and read back when this returns; `Stopped`, `OSError` or `Unreadable` otherwise."""
+    """Write the `.zst.tmp` of a day: the content of its `.zst`, then those lines in the first `size` bytes of its
+    `.jsonl` that are not in it. When this returns, the file is durable and was read back; it raises `Stopped`,
+    `OSError` or `Unreadable` otherwise."""
     target, new = compressed(path), _unfinished(path)
     new.unlink(missing_ok=True)
     expected, found = hashlib.blake2b(), hashlib.blake2b()
@@ -100,7 +101,7 @@ def _lines_to_add(path: Path, size: int, target: Path) -> Iterator[bytes]:
 
 
 def replace(path: Path) -> None:
-    """Put the `.zst.tmp` of a day in the place of its `.jsonl` and `.zst`."""
+    """Replace the `.jsonl` and `.zst` of a day by its `.zst.tmp`."""
     sync_folder(path.parent)
     os.close(create_file(_ready(path)))
     sync_folder(path.parent)
@@ -108,7 +109,7 @@ def replace(path: Path) -> None:
 
 
 def settle(path: Path) -> None:
-    """Finish a replacement that got stuck half-way, if there is one."""
+    """Complete a replacement that was interrupted, if there is one."""
     ready, new = _ready(path), _unfinished(path)
     if not ready.exists():
         return
@@ -119,16 +120,16 @@ def settle(path: Path) -> None:
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
     ready.unlink()
-    sync_folder(path.parent)  # or the mark might come back, and take a later `.jsonl` with it
+    sync_folder(path.parent)  # without this a loss of power could bring the mark back, and remove a later `.jsonl`
 
 
 def discard(path: Path) -> None:
-    """Throw the `.zst.tmp` of a day away."""
+    """Delete the `.zst.tmp` of a day."""
     _unfinished(path).unlink(missing_ok=True)
 
 
 def settle_all(root: Path) -> None:
-    """Finish what was as good as done, and throw away what was not."""
+    """Complete the replacements that were marked as ready, and delete other temporary files."""
     for left_over in list(root.glob("*/*/*.jsonl.zst.ready")):
         settle(left_over.with_name(left_over.name.removesuffix(".zst.ready")))
     for left_over in list(root.glob("*/*/*.jsonl.zst.tmp")):

@@ -1,4 +1,4 @@
-"""One `.jsonl`: appended to, made durable, and brought back to what was durable when that fails."""
+"""One `.jsonl`: appends lines, makes them durable, and truncates to the durable part after a failure."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _INDEX_IDLE = 60.0
 class DayFile:
     """The lines of one organisation, hook and day. Not thread-safe.
 
-    After any exception out of `write` or `sync`, `roll_back` must be called: the lines since the last `sync` are
-    taken back then, and nothing is written before that has worked."""
+    After an exception from `write` or `sync` the caller calls `roll_back`, which removes the lines since the last
+    `sync`. Nothing is written before that has succeeded."""
 
     def __init__(self, path: Path, log: logging.Logger) -> None:
         self.path = path
@@ -38,7 +38,7 @@ class DayFile:
         self._seen_used = 0.0
 
     def write(self, items: list[Item], suspects: bool) -> None:
-        """Append lines in order; with `suspects`, leave out those that stand in this day already."""
+        """Append lines in order; with `suspects`, leave out those that are already in this day's files."""
         self._open()
         if suspects:
             items = self._unseen(items)
@@ -53,7 +53,7 @@ class DayFile:
         self._length += len(data)
 
     def sync(self) -> None:
-        """Make durable what was written, and what a process before this one may have left in the page cache."""
+        """Make durable what was written, and what an earlier process may have left in the page cache."""
         if self._fd is not None:
             sync_file(self._fd)
             if not self._named:
@@ -64,21 +64,21 @@ class DayFile:
         self.unsynced = False
 
     def roll_back(self) -> None:
-        """Take back what was written since the last `sync`, now or, where that fails, before anything else."""
-        self.rolling_back |= self._fd is not None  # a file that was never open holds nothing of ours
+        """Remove what was written since the last `sync`: now, or where that fails, before the next write."""
+        self.rolling_back |= self._fd is not None  # nothing was written to a file that was never open
         self.close()
         with suppress(OSError):
             self._open()
 
     def size(self) -> int | None:
-        """Bytes of whole lines, all durable; None where there is no `.jsonl`."""
+        """Bytes of whole lines, all of them durable; None where there is no `.jsonl`."""
         self._open()
         if self.unsynced:
             self.sync()
         return None if self._fd is None else self._length
 
     def close(self) -> None:
-        """Forget the file's descriptor and ids."""
+        """Close the file and drop the index of its ids."""
         fd, self._fd = self._fd, None
         self._seen = []
         if fd is not None:
@@ -94,7 +94,7 @@ class DayFile:
             now = os.fstat(self._fd)
             if now.st_nlink and now.st_size == self._length:
                 return
-            self._log.warning("the archive file %s was changed by someone else", self.path)
+            self._log.warning("the archive file %s was changed by another program", self.path)
             self.close()
         settle(self.path)
         try:
@@ -126,7 +126,7 @@ class DayFile:
         return fd
 
     def _repair(self, fd: int) -> int:
-        """Cut off what a crash left of a last line (zeros too, after a loss of power); return the length."""
+        """Remove an incomplete last line (also zeros after a loss of power); return the length."""
         size = os.fstat(fd).st_size
         span = _TAIL
         while True:
@@ -150,7 +150,8 @@ class DayFile:
         return start + cut
 
     def _put_aside(self, text: bytes) -> None:
-        """Keep what has whole lines in it behind a hole: unless a loss of power made the hole, they are needed."""
+        """Copy the whole lines after zeros to a `.damaged` file: unless a loss of power made the zeros, the lines are
+        still needed."""
         damaged = self.path.with_name(f"{self.path.name}.damaged")
         try:
             fd = create_file(damaged)
@@ -162,10 +163,10 @@ class DayFile:
         finally:
             os.close(fd)
         sync_folder(self.path.parent)
-        self._log.error("lines behind damage in the archive file %s were put aside in %s", self.path, damaged.name)
+        self._log.error("lines after damage in the archive file %s were moved to %s", self.path, damaged.name)
 
     def _unseen(self, items: list[Item]) -> list[Item]:
-        """The items that are not yet in the day, each once."""
+        """The items that are not in this day's files, each once."""
         suspects = {key.encode() for key, _, suspect in items if suspect}
         done = {key.decode() for seen in self._index() for key in seen.among(suspects)}
         left = []
@@ -181,7 +182,10 @@ class DayFile:
             with suppress(FileNotFoundError):
                 indexes.append(seen_in_compressed(compressed(self.path)))
                 if damage := indexes[-1].damage:
-                    self._log.error("the archive cannot be read whole, what is lost in it is kept anew: %s", damage)
+                    self._log.error(
+                        "a part of the archive cannot be read; its events are written again where they come again: %s",
+                        damage,
+                    )
             self._seen = indexes
         self._seen_used = time.monotonic()
         return self._seen

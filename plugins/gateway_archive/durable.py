@@ -1,4 +1,4 @@
-"""What the file system needs to be told so that files and folders outlive a loss of power."""
+"""Files and folders that outlive a loss of power."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOLDER_MODE = 0o700
 
 
 def sync_file(fd: int) -> None:
-    """Bring a file's content to the disk itself; `OSError` where that fails: then nothing is known of it."""
+    """Write a file's content to the disk. After an `OSError` it is unknown what is on the disk."""
     if sys.platform == "darwin":
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
     else:
@@ -20,7 +20,7 @@ def sync_file(fd: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Write the names in a folder to the disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -29,7 +29,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are missing, whatever the umask; existing ones stay as they are."""
+    """Make a folder and its missing parents, independent of the umask; existing folders keep their modes."""
     try:
         folder.mkdir(FOLDER_MODE)
     except FileExistsError:
@@ -45,7 +45,7 @@ def make_folder(folder: Path) -> None:
 
 
 def create_file(path: Path) -> int:
-    """Make a file for reading and appending that must not exist yet; return its descriptor."""
+    """Make a file for reading and appending; return its descriptor. `FileExistsError` where it exists."""
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, FILE_MODE)
     try:
         os.fchmod(fd, FILE_MODE)
@@ -56,7 +56,7 @@ def create_file(path: Path) -> int:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of `data`, however many calls that takes."""
+    """Write all of `data`, with as many calls as needed."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

@@ -1,4 +1,4 @@
-"""An event as a line of the archive, and the file it belongs to."""
+"""An event as a line of the archive, and the file of that line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 from gateway import Event, Reject
 
 Item = tuple[str, bytes, bool]
-"""An event on its way to a file: id, line, and whether it may stand there already."""
+"""An event to be written: its id, its line, and whether the line may be in the file already."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -1,4 +1,4 @@
-"""The plugin: events are gathered in memory, written in batches, and durable at each checkpoint."""
+"""The plugin: collects events in memory, writes them in batches, and makes them durable at each checkpoint."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _COMPRESS_EVERY = 600.0
 
 
 class _Batch:
-    """What came since the last checkpoint: by place, those not written yet.
+    """The events since the last checkpoint: by place, those not written yet.
 
-    `rollbacks` is the store's count of them when it was first written to: any since may have taken lines back."""
+    `rollbacks` is the store's count at the batch's first write: a later rollback may have removed lines of it."""
 
     def __init__(self) -> None:
         self.items: dict[str, list[Item]] = {}
@@ -42,12 +42,12 @@ def _now() -> datetime:
 class ArchivePlugin:
     """Every event as received, once, in `{directory}/{organisation}/{hook}/{YYYY-MM-DD}.jsonl`.
 
-    A call that the gateway gave up on may still run, or wait for a disk that hangs, while its events come again.
-    Therefore an event is taken into the batch before anything can block, a checkpoint takes its own batch only, and
-    it does nothing once a later one has begun."""
+    A call that the gateway gave up may still run, or wait for a disk that hangs, while its events are delivered again.
+    Therefore an event is added to the batch before anything can block, a checkpoint writes its own batch only, and
+    fails once a later one has begun."""
 
     class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-        """`directory`: where the files go. `compress`: whether days that are over become `.jsonl.zst`."""
+        """`directory` holds the files. With `compress`, past days become `.jsonl.zst`."""
 
         directory: ExclusivePath
         compress: bool = False
@@ -72,7 +72,7 @@ class ArchivePlugin:
             raise ArchiveError(f"{existing} is not writable for this user")
         room = os.statvfs(existing)
         if room.f_bavail * room.f_frsize < _ROOM:
-            raise ArchiveError(f"{existing} has less than {_ROOM // 2**20} MiB of room left")
+            raise ArchiveError(f"the disk of {existing} has less than {_ROOM // 2**20} MiB free")
 
     @hookimpl
     def startup(self, context: Context) -> None:
@@ -127,18 +127,18 @@ class ArchivePlugin:
             store.sync()
 
     def compress(self) -> None:
-        """Compress the days that are over; with `compress = true` this happens by itself every ten minutes."""
+        """Compress past days. With `compress = true` a thread calls this every 10 minutes."""
         with self._compressing:
             self._started().compress_days_before(self._clock(), self._stop.is_set)
 
     def _write(self, store: Store, batch: _Batch) -> None:
-        """Write what the batch holds; the store's lock is held."""
+        """Write the batch's events. The caller holds the store's lock."""
         with self._lock:
             items, suspects = batch.take()
         if batch.rollbacks is None:
             batch.rollbacks = store.rollbacks
         if batch.rollbacks != store.rollbacks:
-            raise ArchiveError("a write failed since the last checkpoint, and lines were taken back")
+            raise ArchiveError("a write failed since the last checkpoint, and lines were removed")
         for place, lines in items.items():
             store.write(place, lines, place in suspects)
 

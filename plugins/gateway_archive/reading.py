@@ -1,4 +1,4 @@
-"""A day's lines, plain or compressed, in bites of whole lines, so that a day of any size fits in memory."""
+"""A day's lines, plain or compressed, in chunks of whole lines, so that memory is bounded for a day of any size."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import zstandard
 
-_BITE = 256 * 1024
+_CHUNK = 256 * 1024
 
 
 class Lines(NamedTuple):
-    """Whole lines, and where they stand: at `start` up to `end` of the file.
+    """Whole lines, from offset `start` to `end` of the file.
 
-    Lines of a compressed file cannot be read singly: their `start` is where reading can begin."""
+    For a compressed file `start` is the begin of the frame, where reading can begin."""
 
     text: bytes
     start: int
@@ -26,14 +26,14 @@ class Unreadable(Exception):
     """A compressed file is damaged."""
 
 
-def read_lines(path: Path, start: int, end: int, bite: int = _BITE) -> Iterator[Lines]:
-    """The lines of a `.jsonl` from `start` to `end`; what follows the last line break is no line."""
+def read_lines(path: Path, start: int, end: int, chunk: int = _CHUNK) -> Iterator[Lines]:
+    """The lines of a `.jsonl` from `start` to `end`. Text after the last line break is left out."""
     if start >= end:
         return
     with path.open("rb", buffering=0) as file:
         rest, place = b"", start
         while place + len(rest) < end:
-            read = os.pread(file.fileno(), min(bite, end - place - len(rest)), place + len(rest))
+            read = os.pread(file.fileno(), min(chunk, end - place - len(rest)), place + len(rest))
             if not read:
                 return
             lines, rest = _split(rest + read)
@@ -43,7 +43,7 @@ def read_lines(path: Path, start: int, end: int, bite: int = _BITE) -> Iterator[
 
 
 def read_compressed(path: Path, start: int, end: int) -> Iterator[Lines]:
-    """The lines of a `.jsonl.zst`; `start` and `end` are bounds of frames. `Unreadable` where it is damaged."""
+    """The lines of a `.jsonl.zst`; frames begin at `start` and at `end`. `Unreadable` where it is damaged."""
     with path.open("rb") as file:
         file.seek(start)
         place = begin = start
@@ -53,7 +53,7 @@ def read_compressed(path: Path, start: int, end: int) -> Iterator[Lines]:
                 begin = place
             frame = zstandard.ZstdDecompressor().decompressobj()
             while not frame.eof:
-                data = data or file.read(_BITE)
+                data = data or file.read(_CHUNK)
                 if not data:
                     raise Unreadable(f"{path} ends too early")
                 try:

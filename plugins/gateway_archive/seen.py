@@ -1,8 +1,7 @@
-"""Which ids stand in a day already, without reading the whole day each time nor keeping every id in memory.
+"""Finds ids in a day's files, without reading the whole day each time and without keeping every id in memory.
 
-A day is cut into stretches; of each the lowest and the highest id are known. Ids grow with time and so do the
-lines of a day, so an id can stand in very few stretches, and only those are read. Nothing but speed depends on that
-order: ids in any order are found too.
+The index has the lowest and the highest id of each stretch of a file. Ids grow with time, as do the lines of a day, so
+an id can be in few stretches, and only those are read. Only the speed depends on that order.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ class Stretch(NamedTuple):
 class SeenIds:
     """The ids in one file of `size` bytes, whose lines `read(start, end)` gives.
 
-    Stretches are about `grain` bytes long, longer in a large file: memory is bounded whatever its size.
-    What cannot be read of a damaged file does not stand there; `damage` says what was wrong."""
+    Stretches are about `grain` bytes long, and longer in a large file, so that memory is bounded. Ids in a damaged part
+    of a file are not found; `damage` is its error."""
 
     def __init__(self, read: Callable[[int, int], Iterator[Lines]], size: int, grain: int) -> None:
         self._read = read
@@ -51,7 +50,7 @@ class SeenIds:
             self.damage = damage
 
     def add(self, ids: list[bytes], start: int, end: int) -> None:
-        """Take note of lines that follow those already known."""
+        """Add the ids of lines that follow those in the index."""
         if not ids:
             return
         stretch = Stretch(min(ids), max(ids), start, end)
@@ -67,7 +66,7 @@ class SeenIds:
             self._grain *= 2
 
     def among(self, ids: Iterable[bytes]) -> set[bytes]:
-        """Those of `ids` that stand in the file."""
+        """Those of `ids` that are in the file."""
         wanted = sorted(ids)
         found: set[bytes] = set()
         for stretch in self._stretches:

@@ -1,4 +1,4 @@
-"""The archive's folder: one process at a time, and a bounded number of files open."""
+"""The archive's folder: locked for one process, with at most 128 files open."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class ArchiveError(Exception):
 
 
 class Store:
-    """An open archive. `lock` is to be held around `write` and `sync`. `rollbacks` counts the times that lines
-    were, or may have been, taken back."""
+    """An open archive. Callers hold `lock` around `write` and `sync`. `rollbacks` counts the failures after which lines
+    were, or may have been, removed."""
 
     def __init__(self, root: Path, log: logging.Logger) -> None:
-        """Open an archive, making its folder; `ArchiveError` where another process has it or it cannot be made."""
+        """Make the folder and lock it; `ArchiveError` where that fails or another process has the lock."""
         self.lock = threading.Lock()
         self.rollbacks = 0
         self._root = root
@@ -51,24 +51,24 @@ class Store:
             settle_all(root)
         except OSError as error:
             os.close(self._lock_fd)
-            raise ArchiveError(f"the archive {root} cannot be put in order: {error}") from error
+            raise ArchiveError(f"the archive {root} cannot be repaired: {error}") from error
 
     def close(self) -> None:
-        """Close all files and give the folder free. What was not synced is not made durable by this."""
+        """Close all files and release the lock. This does not sync."""
         with self.lock:
             while self._files:
                 self._files.popitem()[1].close()
             os.close(self._lock_fd)
 
     def write(self, place: str, items: list[Item], suspects: bool) -> None:
-        """Append to `organisation/hook/YYYY-MM-DD`; `ArchiveError` where that fails: then the file is as it was
-        at the last `sync`, and every item since is to come again as a suspect."""
+        """Append to `organisation/hook/YYYY-MM-DD`. After an `ArchiveError` the file is as it was at the last
+        `sync`; the caller then writes every item since that again, as a suspect."""
         file = self._file(place)
         with self._guard(file):
             file.write(items, suspects)
 
     def sync(self) -> None:
-        """Make all that was written durable; `ArchiveError` as in `write`."""
+        """Make everything written durable; `ArchiveError` as in `write`."""
         for file in self._files.values():
             if file.unsynced:
                 with self._guard(file):
@@ -76,12 +76,12 @@ class Store:
             file.forget_idle_index()
 
     def compress_days_before(self, now: datetime, stop: Callable[[], bool]) -> None:
-        """Compress the days that are over. What fails is logged, and left as it is. Takes `lock` for moments only."""
+        """Compress past days. A day that fails is logged and left as it is. Holds `lock` for short moments only."""
         try:
             with self.lock:
                 settle_all(self._root)
         except OSError as error:
-            self._log.warning("the archive %s could not be put in order: %s", self._root, error)
+            self._log.warning("the archive %s could not be repaired: %s", self._root, error)
             return
         for path in finished_days(self._root, now):
             if stop():
@@ -112,7 +112,7 @@ class Store:
             replace(path)
 
     def _state(self, place: str, path: Path) -> os.stat_result | None:
-        """What a `.jsonl` is like once all of it is durable."""
+        """The state of a `.jsonl`, after making all of it durable; None where there is none."""
         file = self._file(place)
         with self._guard(file):
             return None if file.size() is None else path.stat()
@@ -148,7 +148,7 @@ class Store:
 
 
 def _lock(path: Path) -> int:
-    """Lock the folder for this process; the system lets go of it when the process ends, however it ends."""
+    """Lock the folder for this process. The system releases the lock when the process ends."""
     try:
         fd = create_file(path)
     except FileExistsError:
@@ -161,7 +161,7 @@ def _lock(path: Path) -> int:
         owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
         os.close(fd)
         raise ArchiveError(
-            f"another archive writes to {path.parent} already (process {owner}); give each a directory of its own"
+            f"another archive writes to {path.parent} (process {owner}); give each its own directory"
         ) from None
     except BaseException:
         os.close(fd)

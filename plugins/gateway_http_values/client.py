@@ -1,4 +1,4 @@
-"""The one HTTP client of a plugin instance: no redirects, no cookies, nothing from the environment."""
+"""The HTTP client of a plugin instance: without redirects, cookies, and settings from the environment."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 class BadReply(Exception):
-    """An answer that says nothing; the message holds nothing of it."""
+    """An answer that cannot be used. The message contains nothing of it."""
 
 
 def open_client(
     context: ssl.SSLContext | bool, headers: dict[str, str], auth: httpx.Auth | None, connections: int
 ) -> httpx.AsyncClient:
-    # A session cookie that one customer's answer sets must not come with another one's question, and a small
-    # compressed answer must not become a large one.
+    # No cookies: one that a customer's answer sets must not be sent with another customer's request. No compression:
+    # a small compressed answer could expand to a large one.
     client = httpx.AsyncClient(
         verify=context,
         auth=auth,
@@ -51,18 +51,18 @@ async def fetch(client: httpx.AsyncClient, request: httpx.Request, max_body: Siz
 
 
 def parse(body: bytes) -> Any:
-    """The JSON document, numbers exact; `BadReply` where it is none."""
+    """The JSON document, numbers exact; `BadReply` where it is not JSON."""
     try:
         return _decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, ArithmeticError):
-        raise BadReply("the answer is no JSON") from None
+        raise BadReply("the answer is not JSON") from None
 
 
 def header_value(secret: Secret) -> str:
-    """A secret as it may stand in a header; `ValueError` where it cannot, such as with a line break in it."""
+    """A secret for a header; `ValueError` where it has characters that a header cannot contain, such as line breaks."""
     text = secret.text()
     if not (text.isascii() and text.isprintable()):
-        raise ValueError(f"the secret in {secret.source} has characters that cannot stand in a header")
+        raise ValueError(f"the secret in {secret.source} has characters that a header cannot contain")
     return text
 
 

@@ -1,4 +1,4 @@
-"""The provider: which requests a question needs, sent together, their answers as values."""
+"""The provider: sends the requests that a custom value request needs, and takes the values from their answers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from gateway_http_values.template import PARAMETERS, Unfit, UrlTemplate, filled,
 Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
 _CHECKING: Final = 5.0
 _AT_FAULT: Final = (400, 422)
-"""Statuses that find fault with the question, such as with a customer UID that is no number."""
+"""Statuses that say that the request is at fault, such as a customer UID that is not a number."""
 _SECRET_HEADER = re.compile(r"auth|cookie|key|token|secret|password", re.IGNORECASE)
 QUIET: Final = ("httpx", "httpcore")
-"""Loggers that would quote URLs, which hold customers' data."""
+"""Loggers that would log URLs, which contain customers' data."""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,8 +31,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Request(Table, frozen=True, kw_only=True):
-    """One `[[requests]]`. `records` points to a list of which exactly one entry must match; `unknown` and `several`
-    are the statuses that say so."""
+    """One `[[requests]]`. `records` points to a list with the customer as its only entry. `unknown` and `several` are the
+    statuses for no customer and for several customers."""
 
     url: UrlTemplate
     fields: dict[str, Pointer]
@@ -115,7 +115,7 @@ class HttpValuesPlugin:
 
     @hookimpl
     async def check(self) -> list[str]:
-        """Whether each host can be reached (and, for https, believed); no request is sent."""
+        """Connect to each host, for https with its certificate; no request is sent."""
         context = self._tls()
         for origin in sorted({request.url.origin for request, _ in self._requests}):
             url = httpx.URL(origin)
@@ -168,7 +168,7 @@ class HttpValuesPlugin:
         return found
 
     async def _run(self, index: int, given: dict[str, str], time_left: float) -> dict[str, Any]:
-        """One request's values by field; failures name the request and hold nothing of it."""
+        """One request's values by field. An error names the request by its index, and contains nothing of it."""
         request, _ = self._requests[index]
         try:
             document = await self._ask(request, given, time_left)
@@ -188,7 +188,7 @@ class HttpValuesPlugin:
         return {field: value for field, value in found.items() if value is not MISSING}
 
     async def _ask(self, request: Request, given: dict[str, str], time_left: float) -> Any:
-        """The document that holds the customer's fields, or `MISSING` where the service knows none."""
+        """The document with the customer's fields, or `MISSING` where the service does not know the customer."""
         timeout = httpx.Timeout(time_left, connect=min(time_left, self._config.connect_timeout))
         body = None if request.body is None else filled(request.body, given)
         sent = self._client.build_request(request.method, request.url.write(given), json=body, timeout=timeout)
@@ -228,7 +228,7 @@ class HttpValuesPlugin:
 
 
 def _weight(error: BaseException) -> tuple[bool, bool]:
-    """Several customers say most, the question's own fault least."""
+    """Sorts errors by weight: several customers first, a fault of the request last."""
     return not isinstance(error, SeveralCustomers), isinstance(error, Reject)
 
 
@@ -236,7 +236,7 @@ def _only(records: Any) -> Any:
     if records is MISSING or records is None:
         return MISSING
     if not isinstance(records, list):
-        raise BadReply("records points to no list")
+        raise BadReply("records does not point to a list")
     if len(records) > 1:
         raise SeveralCustomers
     return records[0] if records else MISSING

@@ -1,4 +1,4 @@
-"""JSON pointers (RFC 6901): where in a document a field is found."""
+"""JSON pointers (RFC 6901): the place of a field in a document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Pointer:
     __slots__ = ("_steps",)
 
     def __init__(self, source: str) -> None:
-        """`ValueError` with a sentence where it is none."""
+        """`ValueError` with a sentence where `source` is not a JSON pointer."""
         if not _VALID.fullmatch(source):
             raise ValueError(f'expected a JSON pointer such as "/account/balance", found {source!r}')
         self._steps = [step.replace("~1", "/").replace("~0", "~") for step in source.split("/")[1:]]
@@ -29,7 +29,7 @@ class Pointer:
         return cls(value)
 
     def find(self, document: Any) -> Any:
-        """What it points to, or `MISSING`."""
+        """The value at this place, or `MISSING`."""
         for step in self._steps:
             if isinstance(document, dict):
                 document = document.get(step, MISSING)

@@ -1,4 +1,4 @@
-"""URLs and bodies with `{name}` in them: each value goes where it stands, escaped, and nowhere else."""
+"""URLs and bodies with `{name}` in them, which are replaced by escaped values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ORIGIN = re.compile(r"(https?)://([^/?#{}]+)(?=[/?#]|$)", re.IGNORECASE)
 
 
 class Unfit(Exception):
-    """A value that cannot stand in a path: no customer is called so."""
+    """A value that cannot be part of a path. No customer has such a UID."""
 
 
 class UrlTemplate:
@@ -27,14 +27,14 @@ class UrlTemplate:
     __slots__ = ("_path", "_query", "origin", "parameters")
 
     def __init__(self, source: str) -> None:
-        """`ValueError` with a sentence where it cannot be one."""
+        """`ValueError` with a sentence where `source` is not such a URL."""
         origin = _ORIGIN.match(source)
         if origin is None:
             raise ValueError('expected a URL such as "https://crm.internal/customers/{customer_uid}"')
         if "@" in origin[2]:
-            raise ValueError("a user or password must not stand in the URL; use basic or bearer")
+            raise ValueError("the URL must not contain a user or password; write basic or bearer")
         if "#" in source:
-            raise ValueError("a URL for a request has no part after #")
+            raise ValueError("the URL must not have a part after #")
         self.origin = origin[0]
         self._path, mark, query = source[origin.end() :].partition("?")
         self._query = mark + query
@@ -42,7 +42,7 @@ class UrlTemplate:
         try:
             httpx.URL(self.write(dict.fromkeys(PARAMETERS, "x")))
         except httpx.InvalidURL as error:
-            raise ValueError(f"is no URL: {error}") from None
+            raise ValueError(f"is not a URL: {error}") from None
 
     @classmethod
     def from_config(cls, value: Any, directory: Path) -> Self:
@@ -51,7 +51,7 @@ class UrlTemplate:
         return cls(value)
 
     def write(self, given: Given) -> str:
-        """The URL for these values; `Unfit` where one would change the path's shape."""
+        """The URL for these values; `Unfit` where one would change the structure of the path."""
         path = _NAME.sub(lambda match: _segment(given[match[1]]), self._path)
         if not {".", ".."}.isdisjoint(path.split("/")):
             raise Unfit
@@ -62,7 +62,7 @@ class UrlTemplate:
 
 
 def _segment(value: str) -> str:
-    """A value inside a path. Servers and proxies differ about escaped slashes, so there are none."""
+    """A value in a path. Slashes are refused, since servers and proxies treat escaped ones differently."""
     if "/" in value or "\\" in value:
         raise Unfit
     return quote(value, safe="")

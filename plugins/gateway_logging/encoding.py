@@ -1,4 +1,4 @@
-"""Values as they stand in a line: whatever a text holds, it can neither end the line nor steer a terminal."""
+"""Encodes values for a line, so that no text can end the line or control a terminal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _BARE = re.compile(r"[A-Za-z0-9_.:+*@/-]+")
 
 
 def quoted(text: str) -> str:
-    """A JSON string; escaped in it is all that does not print, line separators and text direction marks included."""
+    """A JSON string. Characters that do not print are escaped, also line separators and marks of text direction."""
     if _PLAIN.fullmatch(text):
         return f'"{text}"'
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def bare(text: str) -> str:
-    """The text as it is where it is one harmless word, else quoted."""
+    """The text unchanged where it is one plain word, else quoted."""
     return text if _BARE.fullmatch(text) else quoted(text)

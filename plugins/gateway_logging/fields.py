@@ -1,4 +1,4 @@
-"""The fields a line can have: where each comes from, and how it is masked."""
+"""The fields of a line: where each comes from, and how it is masked."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gateway import DeliveryReport, Event
 from gateway_logging.masking import mask_address, mask_digits, mask_identifier, mask_message, mask_phone_as_id
 
 Reader = Callable[[Event], str | None]
-"""An event's field as it stands in a line, or None where the line leaves it out."""
+"""Gives an event's field as text for a line, or None where the line leaves it out."""
 
 EXTRA: Final = "extra."
 _LONGEST = 1000
 
-# Flags stand in a line only where they say something out of the ordinary.
+# Flags are in a line only where they have another value than usual.
 _USUAL = {"readable": True, "conflict": False, "redelivered": False, "replayed": False}
 _ATTRIBUTES = ("id", "organisation", "hook", "conversation_id", "customer_uid")
 _IN_BODY = {
@@ -42,11 +42,11 @@ _MASKS: dict[str, Callable[[str], str]] = {
 }
 
 FIELDS: Final = ("received_at", *_ATTRIBUTES, *_USUAL, "attempt", "size", *_IN_BODY, "outcome")
-"""The names of all fields but `extra.NAME`, which is any other field of a body under Webio's name for it."""
+"""The names of all fields except `extra.NAME`, which is any other field of a body, by Webio's name."""
 
 
 def reader(name: str, shown: bool, encode: Callable[[str], str]) -> Reader:
-    """How to read a field, masked unless `shown`; `encode` makes a text fit for a line."""
+    """The reader of a field, masked unless `shown`; `encode` encodes its text for a line."""
     if name in _USUAL:
         return _flag(attrgetter(name), _USUAL[name])
     if name == "received_at":

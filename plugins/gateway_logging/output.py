@@ -1,4 +1,4 @@
-"""Where lines go: standard output, standard error, or a file."""
+"""The output of the lines: standard output, standard error, or a file."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Output:
 
 
 class Stream:
-    """An open output, written to without a buffer of its own. Not thread-safe.
+    """An open output without a buffer. Not thread-safe.
 
-    A file is appended to, made with mode 0600, and opened anew once it was moved away or deleted."""
+    A file is made with mode 0600 and appended to. Where it was moved away or deleted, a new one is made."""
 
     def __init__(self, output: Output) -> None:
         self._path = output.path
@@ -40,7 +40,7 @@ class Stream:
         self._torn = False
 
     def write(self, data: bytes) -> None:
-        """Write whole lines; `OSError` where that fails, and a line may be torn: the next one begins anew."""
+        """Write whole lines. An `OSError` may leave an incomplete line; the next write then begins on a new line."""
         if self._path is not None:
             self._follow(self._path)
         view = memoryview(b"\n" + data if self._torn else data)
@@ -48,7 +48,7 @@ class Stream:
             while view:
                 try:
                     written = os.write(self._fd, view)
-                except BlockingIOError:  # somebody made the pipe non-blocking, and it is full
+                except BlockingIOError:  # the other side made the pipe non-blocking, and it is full
                     select.select([], [self._fd], [])
                     continue
                 self._torn = view[written - 1] != 0x0A
@@ -73,7 +73,7 @@ class Stream:
 
 
 def _duplicate(name: str) -> int:
-    """A descriptor of our own, or nobody's: the number 1 of a process begun with stdout closed is some other file."""
+    """A copy of the descriptor; `OSError` where the process was started without it: then its number is another file."""
     if getattr(sys, f"__{name}__") is None:
         raise OSError(errno.EBADF, f"{name} is closed")
     return os.dup(_STANDARD[name])

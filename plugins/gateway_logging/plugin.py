@@ -1,4 +1,4 @@
-"""The plugin: a line per event, gathered in memory and written at each checkpoint."""
+"""The plugin: a line per event, collected in memory and written at each checkpoint."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LoggingPlugin:
     """One structured line per event, personal data masked unless the config says otherwise."""
 
     class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-        """`fields` are the fields of a line, in order; those in `show` stand there too, and unmasked."""
+        """`fields` are the fields of a line, in order; those in `show` are in it, too, and not masked."""
 
         format: Literal["json", "console"] = "json"
         output: Output = Output("stdout", None)
@@ -59,12 +59,12 @@ class LoggingPlugin:
 
         def __post_init__(self) -> None:
             if not self.fields and not self.show:
-                raise ValueError("fields and show are both empty: lines would say nothing")
+                raise ValueError("fields and show are both empty; name at least one field")
             for name in (*self.fields, *self.show):
                 if name not in FIELDS and not (name.startswith(EXTRA) and name != EXTRA):
                     close = difflib.get_close_matches(name, FIELDS, 1)
                     hint = f"did you mean {close[0]!r}" if close else f"known are {', '.join(FIELDS)}"
-                    raise ValueError(f"there is no field {name!r}; {hint}, and 'extra.NAME' for others of a body")
+                    raise ValueError(f"unknown field {name!r}; {hint}, and 'extra.NAME' for other fields of a body")
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -31,7 +31,7 @@ _EXTRAS: Final = {
 }
 _PASSWORD_KEYS: Final = {"password", "passwd", "pwd", "sslpassword"}
 _ADVICE: Final = (
-    'a password must not stand in the config file; leave it out and write password = { file = "path" }, '
+    'a password must not be in the config file; leave it out and write password = { file = "path" }, '
     'or the whole URL as url = { env = "NAME" }'
 )
 

@@ -1,4 +1,4 @@
-"""What went wrong in the database, in words that hold nothing of a customer."""
+"""Errors of the database, without customers' data."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import Final
 
 _TIMEOUT_STATES: Final = {"57014"}  # PostgreSQL: query_canceled
 _TIMEOUT_CODES: Final = {1969, 3024, 1317, "interrupted"}  # MariaDB, MySQL, both, SQLite
-_DATA: Final = "22"  # SQLSTATE class: a value would not do, such as a UID that cannot be cast to a number
+_DATA: Final = "22"  # SQLSTATE class of data exceptions, such as a UID that cannot be cast to a number
 _DATA_CODES: Final = {1267, 1270, 1271, 1292, 1300, 1366, 1411, 1525, 1690, 1977, 3854, 3988}
-"""The same of MariaDB and MySQL: a text that the column's character set, collation or type cannot hold."""
+"""The same on MariaDB and MySQL: a text that does not fit the column's character set, collation or type."""
 _OUTDATED: Final = {"InvalidCachedStatementError", "OutdatedSchemaCacheError", "InternalServerError"}
-"""Of asyncpg, where a table or type has changed since the connection first used it."""
+"""Errors of asyncpg where a table or type has changed since the connection first used it."""
 
 
 class DatabaseFailed(Exception):
-    """A statement failed. The message is the error's kind and code: the database's own may quote a customer's data.
+    """A statement failed. The message is the error's kind and code, since the database's message may quote a customer's
+    data. `told` is the first line of that message, for `check`, whose parameters are all NULL.
 
-    `told` is the database's own first line, for `check`, whose parameters are nobody's. `gone`: the connection is
-    of no use any more. `of_data`: this request's values are at fault, not the database. `late`: it took too long.
+    `gone`: the connection cannot be used again. `of_data`: this request's values are at fault, not the database.
+    `late`: the statement took too long.
     """
 
     def __init__(self, error: BaseException, gone: bool) -> None:
@@ -43,4 +44,4 @@ def outdated(error: BaseException) -> bool:
 
 
 class DoubtfulRow(Exception):
-    """MySQL matched by turning a text into a number. Such a row is nobody's."""
+    """MySQL matched a row by converting a text to a number, so it may be another customer's."""

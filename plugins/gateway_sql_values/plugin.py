@@ -1,4 +1,4 @@
-"""The provider: its settings, its hooks, and what a failure of the database means for a request."""
+"""The provider: its settings, its hooks, and the errors of the database in the terms of the plugin contract."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gateway_sql_values.lookups import Lookup, merged, parameters, plan, togethe
 from gateway_sql_values.statement import Statement
 
 _LEARNING: Final = 2.0
-"""Seconds that a start waits for the database to tell the statements' columns."""
+"""Seconds that `startup` waits for the columns of the statements."""
 MARGIN: Final = 0.05
-"""Seconds before the answer is too late at which slow statements are given up, so that the others' fields are told."""
+"""Seconds before the deadline at which slow statements are given up, so that the other fields are answered."""
 QUIET: Final = {"asyncmy": logging.ERROR, "sqlalchemy.engine": logging.WARNING}
-"""Loggers that would quote parameters or rows, which are customers' data, and the level at which they do not."""
+"""Loggers that would log parameters or rows, which are customers' data, and the level at which they do not."""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,7 +99,7 @@ class SqlValuesPlugin:
 
     @hookimpl
     def custom_value_fields(self) -> dict[str, set[str]] | None:
-        """What the statements give, and by which keys; None until the database has told all of their columns."""
+        """The columns of the statements with their keys; None until the columns are known."""
         if not self._known:
             return None
         found: dict[str, set[str]] = {}
@@ -157,9 +157,9 @@ class SqlValuesPlugin:
 
 
 def _told(error: Exception) -> Exception:
-    """A failure in the terms of the gateway's contract."""
+    """The error that the plugin contract has for this failure."""
     if isinstance(error, DoubtfulRow):
-        return Reject("the database compared a text with a number that it is not; cast the column to text")
+        return Reject("the database read a text as another number; cast the column to text")
     if isinstance(error, DatabaseFailed) and error.late:
         return TimeoutError("the statement took too long")
     return Reject(str(error)) if isinstance(error, DatabaseFailed) and error.of_data else error

@@ -30,14 +30,14 @@ class Constant:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`values` for everybody, and `organisations` over them."""
+    """`values` for every organisation; those in `organisations` replace them for one."""
 
     values: dict[str, Constant] = {}
     organisations: dict[OrganisationName, dict[str, Constant]] = {}
 
 
 class StaticValuesPlugin:
-    """Answers custom values from the config itself, whoever the customer is."""
+    """Answers custom values from the config, the same for every customer."""
 
     Config = Settings
 

@@ -223,7 +223,7 @@ def test_lines_behind_a_hole_are_put_aside(directory: Path, caplog: pytest.LogCa
     damaged = day.with_name("2026-11-22.jsonl.damaged")
     assert damaged.read_bytes() == b'{"id":"a\0\0\n{"id":"b"}\n' * 2
     assert stat.S_IMODE(damaged.stat().st_mode) == 0o600
-    assert f"lines behind damage in the archive file {day} were put aside in {damaged.name}" in caplog.messages
+    assert f"lines after damage in the archive file {day} were moved to {damaged.name}" in caplog.messages
 
 
 def test_a_last_line_that_lacks_only_its_end_is_kept(directory: Path) -> None:
@@ -353,7 +353,7 @@ def test_two_archives_in_one_folder_are_refused(directory: Path) -> None:
     with running(directory), pytest.raises(ArchiveError) as refused:
         new_archive(directory)
     assert str(refused.value) == (
-        f"another archive writes to {directory} already (process {os.getpid()}); give each a directory of its own"
+        f"another archive writes to {directory} (process {os.getpid()}); give each its own directory"
     )
     with running(directory) as plugin:
         deliver(plugin, event(1))
@@ -422,7 +422,7 @@ def test_check_names_what_is_in_the_way(tmp_path: Path, monkeypatch: pytest.Monk
             check(tmp_path / "archive")
     room = os.statvfs_result((4096, 4096, 10**6, 9, 9, 10**6, 10**6, 10**6, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: room)
-    with pytest.raises(ArchiveError, match=f"^{tmp_path} has less than 64 MiB of room left$"):
+    with pytest.raises(ArchiveError, match=f"^the disk of {tmp_path} has less than 64 MiB free$"):
         check(tmp_path / "archive")
 
 

@@ -291,7 +291,7 @@ def test_events_of_a_damaged_compressed_day_are_kept_anew(
         plugin.compress()
     assert compressed.read_bytes() == damaged
     assert text_of(directory / DAY_FILE).count(b"\n") == 10
-    assert f"what is lost in it is kept anew: {compressed} ends too early" in caplog.text
+    assert f"its events are written again where they come again: {compressed} ends too early" in caplog.text
     assert f"could not be compressed, and stays: {compressed} ends too early" in caplog.text
 
 

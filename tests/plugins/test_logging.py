@@ -213,9 +213,9 @@ def test_a_number_is_masked_wherever_it_stands_and_nothing_around_it(log: Path) 
 def test_no_text_takes_long_to_mask() -> None:
     """Digits and separators without end, in any order that nearly makes a number."""
     for text in ("1     " * 200_000, "1" + " " * 1_000_000, "123456      " * 100_000, "+" * 1_000_000, "1" * 1_000_000):
-        began = time.perf_counter()
+        began = time.thread_time()
         mask_digits(text)
-        assert time.perf_counter() - began < 2
+        assert time.thread_time() - began < 2
 
 
 def test_a_short_customer_id_is_not_told_by_its_end(log: Path) -> None:
@@ -334,15 +334,13 @@ def test_any_text_survives_in_one_printable_line(
 
 def test_names_of_fields_that_do_not_exist_are_refused() -> None:
     """With a guess at what was meant; other fields of a body are named as such."""
-    with pytest.raises(
-        ValueError, match=r"^there is no field 'organization'; did you mean 'organisation', and 'extra\."
-    ):
+    with pytest.raises(ValueError, match=r"^unknown field 'organization'; did you mean 'organisation', and 'extra\."):
         LoggingPlugin.Config(fields=("organization",))
-    with pytest.raises(ValueError, match=r"^there is no field 'amount'; known are received_at, id, .*'extra.NAME' for"):
+    with pytest.raises(ValueError, match=r"^unknown field 'amount'; known are received_at, id, .*'extra.NAME' for"):
         LoggingPlugin.Config(show=("amount",))
-    with pytest.raises(ValueError, match=r"^there is no field 'extra\.'"):
+    with pytest.raises(ValueError, match=r"^unknown field 'extra\.'"):
         LoggingPlugin.Config(fields=("extra.",))
-    with pytest.raises(ValueError, match=r"^fields and show are both empty: lines would say nothing$"):
+    with pytest.raises(ValueError, match=r"^fields and show are both empty; name at least one field$"):
         LoggingPlugin.Config(fields=())
 
 

@@ -576,9 +576,9 @@ def test_check_says_when_there_is_no_database(sqlite: Database, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ('"postgresql://gateway:hunter2@db/crm"', "a password must not stand in the config file"),
-        ('"postgresql://gateway@db/crm?password=hunter2"', "a password must not stand in the config file"),
-        ('"mssql+aioodbc:///?odbc_connect=Driver%3DX%3BPWD%3Dhunter2"', "a password must not stand in the config file"),
+        ('"postgresql://gateway:hunter2@db/crm"', "a password must not be in the config file"),
+        ('"postgresql://gateway@db/crm?password=hunter2"', "a password must not be in the config file"),
+        ('"mssql+aioodbc:///?odbc_connect=Driver%3DX%3BPWD%3Dhunter2"', "a password must not be in the config file"),
         ('"hunter2"', 'expected a database URL such as "postgresql+asyncpg://user@host/database"'),
         ("7", 'expected a database URL such as "sqlite:///var/customers.db"'),
         ('"sqlite+pysqlcipher:///x.db"', "the driver of 'sqlite+pysqlcipher' is not supported; write 'sqlite'"),
