@@ -31,8 +31,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Request(Table, frozen=True, kw_only=True):
-    """One `[[requests]]`. `records` points to a list with the customer as its only entry. `unknown` and `several` are the
-    statuses for no customer and for several customers."""
+    """One `[[requests]]`. `records` points to a list, whose only entry is the customer. `unknown` and `several` are
+    the statuses for no customer and for several customers."""
 
     url: UrlTemplate
     fields: dict[str, Pointer]
