@@ -18,6 +18,7 @@ log = logging.getLogger("gateway.journal")
 
 # events: `created` and `digest` find a repeated body; the first event of a natural key owns `natural_key`.
 # Both are null where they do not apply. Both indexes grow at their end, as dates and message numbers do.
+# suspects: events that a plugin had when a process died, or (`running`) has now.
 _LAYOUT_1: Final = """
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
@@ -58,7 +59,7 @@ CREATE TABLE parked (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX parked_state ON parked (state, plugin, seq);
 CREATE INDEX parked_seq ON parked (seq);
-CREATE TABLE suspects (  -- events that were with a plugin when a process died, or are with one now
+CREATE TABLE suspects (
     plugin TEXT NOT NULL,
     seq INTEGER NOT NULL,
     crashes INTEGER NOT NULL,
