@@ -10,7 +10,8 @@ import click
 
 from gateway.cli.failures import hint_of_networks
 from gateway.cli.options import config_option, json_option, organisation_option, the_organisation, url_option
-from gateway.cli.output import print_json, print_table, printable
+from gateway.cli.output import print_json, print_table
+from gateway.text import printable
 
 if TYPE_CHECKING:
     from gateway.values.answer import Explanation

@@ -11,11 +11,12 @@ import click
 from gateway.cli.bulk_changes import change_options, confirm, operations, report
 from gateway.cli.filters import filter_options, narrows, require_known
 from gateway.cli.options import config_option, json_option
-from gateway.cli.output import print_json, print_table, show_time
+from gateway.cli.output import print_rows, show_time
 
 if TYPE_CHECKING:
     from gateway.cli.operations import Operations
     from gateway.journal.interface import Filter
+    from gateway.journal.search import DeadRow
 
 
 @click.group("dead", invoke_without_command=True)
@@ -43,27 +44,15 @@ def command(context: click.Context, which: Filter, config_path: Path, as_json: b
 
     config = load_config(config_path, secrets=False)
     require_known(config, which.organisation, which.plugin)
+    columns = ("dead since (UTC)", "plugin", "hook", "conversation", "attempts", "id", "error")
+    nothing = "no dead letter matches" if narrows(which) else "there are no dead letters"
     with closing(open_reader(config)) as reader:
-        rows = reader.dead(which)
-        if as_json:
-            for row in rows:
-                print_json(row)
-            return
-        columns = ("dead since (UTC)", "plugin", "hook", "conversation", "attempts", "id", "error")
-        cells = (
-            (
-                show_time(row.dead_since),
-                row.plugin,
-                row.hook,
-                row.conversation_id or "-",
-                str(row.attempts),
-                row.id,
-                row.error,
-            )
-            for row in rows
-        )
-        if not print_table(columns, cells, wrapped=2):
-            click.echo("no dead letter matches" if narrows(which) else "there are no dead letters", err=True)
+        print_rows(reader.dead(which), as_json, columns, _cells, wrapped=2, nothing=nothing)
+
+
+def _cells(row: DeadRow) -> tuple[str, ...]:
+    conversation = row.conversation_id or "-"
+    return show_time(row.dead_since), row.plugin, row.hook, conversation, str(row.attempts), row.id, row.error
 
 
 def _selection(function: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their values are read."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
+
+from gateway.cli.output import on_terminal
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
+_ON_A_TERMINAL: Final = 20
 
 
 def _config_path(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path:
-    """The nearest `-c`: the command's, else that of the group it is in, else the environment's, else the default."""
-    if value is not None:
-        return value
-    if context.parent is not None and "config_path" in context.parent.params:
-        inherited: Path = context.parent.params["config_path"]
-        return inherited
-    return Path(os.environ.get("GATEWAY_CONFIG") or "config.toml")
+    """The command's `-c`, else the one of its group, else $GATEWAY_CONFIG, else the default."""
+    if value is None and context.parent is not None:
+        value = context.parent.params.get("config_path")
+    return value or Path(os.environ.get("GATEWAY_CONFIG") or "config.toml")
 
 
 def config_is_named() -> bool:
-    """Whether the config file is one that was asked for, and not only the default."""
+    """Whether the user named the config file, by `-c` or the environment."""
     context: click.Context | None = click.get_current_context()
     while context is not None:
         if context.get_parameter_source("config_path") is ParameterSource.COMMANDLINE:
@@ -43,7 +43,7 @@ def config_option(function: F) -> F:
         "-c",
         "--config",
         "config_path",
-        type=click.Path(path_type=Path, readable=False),  # that it cannot be read is said with all its other faults
+        type=click.Path(path_type=Path, readable=False),  # reported with the config's other faults
         callback=_config_path,
         help="The config file.  [default: $GATEWAY_CONFIG, or config.toml]",
     )(function)
@@ -54,52 +54,55 @@ def json_option(function: F) -> F:
 
 
 def organisation_option(function: F) -> F:
-    return click.option(
-        "--organisation",
-        metavar="NAME",
-        help="Whose secret signs the token. Needed where the config has several organisations.",
-    )(function)
+    text = "Whose secret signs the token. Required where the config has several organisations."
+    return click.option("--organisation", metavar="NAME", help=text)(function)
 
 
 def url_option(function: F) -> F:
-    return click.option(
-        "--url",
-        metavar="URL",
-        callback=_http_url,
-        help="Another callback URL than the configured listener's, such as the proxy's.",
-    )(function)
+    text = "The callback URL, such as your proxy's.  [default: the configured listener]"
+    return click.option("--url", metavar="URL", callback=_http_url, help=text)(function)
+
+
+def limit_option(function: F) -> F:
+    text = f"The newest N only.  [default: {_ON_A_TERMINAL} on a terminal; all in a pipe and with --json]"
+    return click.option("--limit", type=click.IntRange(min=1), metavar="N", callback=_limit, help=text)(function)
+
+
+def _limit(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    as_json = context.params.get("as_json", False)
+    return _ON_A_TERMINAL if value is None and on_terminal() and not as_json else value
 
 
 def _http_url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None and not re.match(r"https?://[^/?#\s]", value, re.IGNORECASE):
-        raise click.BadParameter(f"{value!r} is no URL with http:// or https://, such as http://127.0.0.1:8080/webio")
+        raise click.BadParameter(f"expected a URL such as http://127.0.0.1:8080/webio, found {value!r}")
     return value
 
 
 def the_organisation(config: Config, name: str | None) -> str:
-    """The organisation that is meant: the one named, or the only one there is."""
+    """The organisation named `name`, or the only one of the config."""
     known = ", ".join(config.organisations)
     if name is None:
         if len(config.organisations) > 1:
-            raise click.UsageError(f"the config has several organisations, so name one with --organisation: {known}")
+            raise click.UsageError(f"the config has several organisations; name one with --organisation: {known}")
         return next(iter(config.organisations))
     if name not in config.organisations:
-        raise click.BadParameter(f"the config has no organisation {name!r}, only: {known}", param_hint="--organisation")
+        raise click.BadParameter(f"unknown organisation {name!r}; known: {known}", param_hint="--organisation")
     return name
 
 
 def named_values(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, Any]]:
-    """`name=value` is a text, `name:=value` a JSON value."""
+    """`name=value` gives a string, `name:=value` a JSON value."""
     found = []
     for value in values:
         name, equals, text = value.partition("=")
         if not equals or not name.removesuffix(":"):
-            raise click.BadParameter(f"{value!r} is not of the form name=text or name:=json")
+            raise click.BadParameter(f"expected name=string or name:=json, found {value!r}")
         if name.endswith(":"):
             try:
                 found.append((name[:-1], json.loads(text)))
             except ValueError:
-                raise click.BadParameter(f"{text!r} is not JSON; write {name[:-1]}={text} for a text") from None
+                raise click.BadParameter(f"{text!r} is not JSON; write {name[:-1]}={text} for a string") from None
         else:
             found.append((name, text))
     return found

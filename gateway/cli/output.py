@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain, islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
 
+from gateway.text import printable
+
+T = TypeVar("T")
+
 _WIDEST: Final = 60
-_MEASURED: Final = 200  # rows that decide how wide the columns of a long plain table are
+_MEASURED: Final = 200  # rows that decide the widths of the columns of a plain table
 
 
 def on_terminal() -> bool:
@@ -22,26 +26,37 @@ def on_terminal() -> bool:
 
 
 def coloured(text: str, colour: str) -> str:
-    """Text in a colour, on a terminal whose user has not asked for none (NO_COLOR)."""
+    """Text in a colour, on a terminal and without NO_COLOR."""
     return click.style(text, fg=colour) if on_terminal() and not os.environ.get("NO_COLOR") else text
 
 
 def print_json(document: Any, *, flush: bool = False) -> None:
-    """One JSON document on a line of its own."""
+    """Print a JSON document on one line."""
     sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
     if flush:
         sys.stdout.buffer.flush()
 
 
-def printable(text: str) -> str:
-    """Text from outside, without what a terminal would take for a command."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+def print_rows(
+    rows: Iterable[T],
+    as_json: bool,
+    columns: Sequence[str],
+    cells: Callable[[T], Sequence[str]],
+    *,
+    wrapped: int = 1,
+    nothing: str,
+) -> None:
+    """Rows as JSON Lines, or as a table of their cells; `nothing` is the sentence for a table without a row."""
+    if as_json:
+        for row in rows:
+            print_json(row)
+    elif not print_table(columns, map(cells, rows), wrapped=wrapped):
+        click.echo(nothing, err=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrapped: int = 1) -> int:
-    """A table with a header, of which the last `wrapped` columns may wrap on a terminal, or stand on a line of
-    their own where it is narrow; how many rows it had. Long cells of the others are shortened. Nothing is printed where
-    there is no row."""
+    """Print a table with a header, if it has a row; returns the number of rows. The last `wrapped` columns may wrap on
+    a terminal, or get their own line where it is narrow. Long cells of the other columns are shortened."""
     unwrapped = len(columns) - wrapped
     rows = ([*map(_shortened, row[:unwrapped]), *row[unwrapped:]] for row in rows)
     first = list(islice(rows, _MEASURED))
@@ -71,7 +86,7 @@ def show_time(moment: datetime) -> str:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A function to tell how far a long work is (done, of how many): on a terminal only, else None."""
+    """A function that shows the progress of long work (done, total) on a terminal; elsewhere None."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -21,7 +21,8 @@ from gateway.cli.options import (
     the_organisation,
     url_option,
 )
-from gateway.cli.output import coloured, print_json, printable
+from gateway.cli.output import coloured, print_json
+from gateway.text import printable
 
 if TYPE_CHECKING:
     from gateway.simulate import Client

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.filters import as_moment, in_order, require_known
-from gateway.cli.options import config_option, json_option
-from gateway.cli.output import on_terminal, print_json, print_table, show_time
+from gateway.cli.filters import require_known, time_options
+from gateway.cli.options import config_option, json_option, limit_option
+from gateway.cli.output import print_rows, show_time
 
 if TYPE_CHECKING:
     from gateway.config.tables import ValuesSettings
     from gateway.journal.search import ValueRecord
 
-_ON_A_TERMINAL: Final = 20
-
 
 @click.command("values")
-@click.option("--customer", metavar="UID", help="The customer UID that was asked with.")
-@click.option("--field", metavar="NAME", help="Requests that asked for this field, under any of its names.")
-@click.option(
-    "--status", type=click.IntRange(100, 599), metavar="N", help="How the request was answered, such as 200 or 409."
-)
-@click.option("--organisation", metavar="NAME", help="As named in the config.")
-@click.option("--since", metavar="TIME", callback=as_moment, help="From then on: 2026-01-31T09:30, 2h, 7d, today.")
-@click.option("--until", metavar="TIME", callback=as_moment, help="Before then. Times are UTC unless they say.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help=f"The newest N only.  [default: {_ON_A_TERMINAL} on a terminal; all in a pipe and with --json]",
-)
+@click.option("--customer", metavar="UID", help="The customer UID of the request.")
+@click.option("--field", metavar="NAME", help="Requests for this field, by any of its names.")
+@click.option("--status", type=click.IntRange(100, 599), metavar="N", help="The answer's status, such as 200 or 409.")
+@click.option("--organisation", metavar="NAME", help="An organisation of the config.")
+@time_options
+@limit_option
 @config_option
 @json_option
 def command(
@@ -49,10 +38,10 @@ def command(
     config_path: Path,
     as_json: bool,
 ) -> None:
-    """List what custom value requests were given, oldest first: which fields, by which provider, how it went.
+    """List custom value requests, oldest first: the fields, the provider that answered each, and the outcome.
 
-    Kept when `[values] audit = true`, for `audit_retention`. The values themselves are never kept, and addresses
-    only masked. All the filters given must hold.
+    They are recorded with `[values] audit = true`, for `audit_retention`. The values themselves are not kept, and
+    addresses only masked. A request must match all of the filters.
 
     \b
     Examples:
@@ -64,7 +53,6 @@ def command(
     from gateway.journal import open_reader
     from gateway.journal.search import ValueRecordFilter
 
-    in_order(since, until)
     config = load_config(config_path, secrets=False)
     require_known(config, organisation)
     which = ValueRecordFilter(
@@ -75,37 +63,24 @@ def command(
         since=since,
         until=until,
     )
-    if limit is None and on_terminal() and not as_json:
-        limit = _ON_A_TERMINAL
+    several = len(config.organisations) > 1
+    columns = ["at (UTC)", *(["organisation"] if several else []), "customer", "address", "status", "fields"]
+    nothing = "no request matches" + ("" if config.values.audit else "; [values] audit is off, so none is recorded")
     with closing(open_reader(config)) as reader:
         rows = reader.value_records(which, limit, newest=limit is not None)
-        if as_json:
-            for row in rows:
-                print_json(row)
-        elif not _table(rows, several=len(config.organisations) > 1):
-            off = "" if config.values.audit else "; [values] audit is off, so none is kept"
-            click.echo(f"no request matches{off}", err=True)
+        print_rows(rows, as_json, columns, lambda row: _cells(row, several), nothing=nothing)
 
 
 def _names(values: ValuesSettings, name: str) -> tuple[str, ...]:
-    """Every name of the field that a name stands for: the record has the one that was asked for."""
+    """Every name of the field with this name or alias: a record has the name of the request."""
     every = ((field, *settings.aliases) for field, settings in values.fields.items())
     return next((names for names in every if name in names), (name,))
 
 
-def _table(rows: Iterator[ValueRecord], several: bool) -> int:
-    columns = ["at (UTC)", "customer", "address", "status", "fields"]
-    if several:
-        columns.insert(1, "organisation")
-    return print_table(columns, (_cells(row, several) for row in rows))
-
-
 def _cells(row: ValueRecord, several: bool) -> list[str]:
     fields = ", ".join(f"{name}: {_outcome(detail)}" for name, detail in row.fields.items())
-    cells = [show_time(row.at), row.customer_uid or "-", row.address or "-", str(row.status), fields]
-    if several:
-        cells.insert(1, row.organisation)
-    return cells
+    organisation = [row.organisation] if several else []
+    return [show_time(row.at), *organisation, row.customer_uid or "-", row.address or "-", str(row.status), fields]
 
 
 def _outcome(detail: dict[str, object]) -> str:

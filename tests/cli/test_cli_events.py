@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from running import RunningGateway, eventually, on_a_terminal, running, write_config
 
-from gateway.cli import cli, events
+from gateway.cli import cli, options
 from gateway.cli.filters import moment
 from gateway.journal import open_reader
 from gateway.journal.interface import Filter
@@ -163,7 +163,7 @@ def test_a_long_cell_does_not_widen_the_table(tmp_path_factory: pytest.TempPathF
         with gateway.client() as client:
             answer = client.post(encode(body("payment") | {"conversationId": long}))
         shown = run(gateway).stdout
-        seen = on_a_terminal(["events", "-c", gateway.config_path], environment={"COLUMNS": "200"})[1]
+        seen = on_a_terminal(["events", "-c", gateway.config_path], columns=200)[1]
 
         assert all(len(line) < 150 for line in shown.splitlines())
         for table in (shown, seen):
@@ -183,8 +183,8 @@ def test_the_state_names_who_is_behind(gateway: RunningGateway) -> None:
 
 def test_on_a_terminal_the_newest_are_shown(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty, so that the newest stay on the screen; JSON is never cut."""
-    monkeypatch.setattr(events, "on_terminal", lambda: True)
-    monkeypatch.setattr(events, "_ON_A_TERMINAL", 4)
+    monkeypatch.setattr(options, "on_terminal", lambda: True)
+    monkeypatch.setattr(options, "_ON_A_TERMINAL", 4)
 
     assert len(run(gateway).stdout.splitlines()) == 1 + 4
     assert len(run(gateway, "--limit", "6").stdout.splitlines()) == 1 + 6
@@ -238,9 +238,9 @@ def test_a_journal_that_may_not_be_read_says_so(
     [
         (["--hook", "pavement"], 'unknown hook "pavement"; did you mean "payment"?'),
         (["--hook", "foo"], "move-to-queue, conversation-assignment, unknown\n"),
-        (["--since", "soonish"], "'soonish' is no time; write 2026-01-31, "),
+        (["--since", "soonish"], "expected a time such as 2026-01-31, "),
         (["--since", "1h", "--until", "2h"], "--since is not before --until, so nothing can match"),
-        (["--plugin", "archive"], "--plugin says whose --state is meant; give both"),
+        (["--plugin", "archive"], "--plugin needs --state: the state of an event is a plugin's"),
         (["--state", "lost"], "'lost' is not one of 'delivered', 'waiting', 'retrying', 'dead'"),
     ],
 )
@@ -282,7 +282,7 @@ def test_today_begins_at_midnight() -> None:
 @pytest.mark.parametrize("text", ["", "2026-13-01", "99999999999d", "0001-01-01T00:00+14:00", "tomorrow"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     """Also those that no calendar has."""
-    with pytest.raises(click.BadParameter, match="is no time; write"):
+    with pytest.raises(click.BadParameter, match="expected a time such as"):
         moment(text)
 
 

@@ -179,10 +179,10 @@ def test_send_without_a_gateway_is_a_line_that_says_so(tmp_path: Path) -> None:
         (["payment", "--all"], "name a HOOK, or give --all, or --file with or without a HOOK"),
         (["pavement"], 'unknown hook "pavement"; did you mean "payment"?'),
         (["foo"], 'unknown hook "foo"; known: inbound-message, message-send, '),
-        (["payment", "--field", "amount"], "'amount' is not of the form name=text or name:=json"),
+        (["payment", "--field", "amount"], "expected name=string or name:=json, found 'amount'"),
         (["payment", "--file", "nowhere.json"], "'nowhere.json': No such file or directory"),
         (["payment", "--count", "0"], "0 is not in the range x>=1"),
-        (["payment", "--organisation", "beta"], "the config has no organisation 'beta', only: acme"),
+        (["payment", "--organisation", "beta"], "unknown organisation 'beta'; known: acme"),
     ],
 )
 def test_send_refuses_what_it_cannot_mean(gateway: RunningGateway, arguments: list[str], sentence: str) -> None:
@@ -200,7 +200,7 @@ def test_a_url_that_is_none_is_wrong_usage(gateway: RunningGateway, command: lis
     result = run(gateway, *command, "--url", url)
 
     assert result.exit_code == 2
-    assert f"{url!r} is no URL with http:// or https://, such as http://127.0.0.1:8080/webio" in result.stderr
+    assert f"expected a URL such as http://127.0.0.1:8080/webio, found {url!r}" in result.stderr
 
 
 def test_ask_prints_the_founding_documents_example(gateway: RunningGateway) -> None:

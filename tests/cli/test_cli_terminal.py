@@ -117,9 +117,9 @@ def test_a_replay_of_many_asks_and_shows_its_progress(gateway: RunningGateway) -
     code, seen = run(gateway, "replay", "--plugin", "shop", answer="y\n")
 
     assert code == 0
-    assert "Deliver 25 events again to shop? [y/N]: " in seen
+    assert "Deliver 25 events to shop again? [y/N]: " in seen
     assert "Delivering again" in seen
-    assert seen.rstrip().endswith("25 of 25 delivered again to shop")
+    assert seen.rstrip().endswith("25 of 25 delivered to shop again")
 
 
 def test_a_token_is_not_waited_for_in_silence(gateway: RunningGateway) -> None:

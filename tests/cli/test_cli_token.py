@@ -52,9 +52,9 @@ def test_mint_takes_a_lifetime_and_claims(config: Path) -> None:
     ("arguments", "sentence"),
     [
         (["--expires-in", "soon"], 'expected a duration such as "30s", "5m" or "24h", found "soon"'),
-        (["--claim", "orgId"], "'orgId' is not of the form name=text or name:=json"),
-        (["--claim", "n:=four"], "'four' is not JSON; write n=four for a text"),
-        (["--organisation", "beta"], "the config has no organisation 'beta', only: acme"),
+        (["--claim", "orgId"], "expected name=string or name:=json, found 'orgId'"),
+        (["--claim", "n:=four"], "'four' is not JSON; write n=four for a string"),
+        (["--organisation", "beta"], "unknown organisation 'beta'; known: acme"),
     ],
 )
 def test_mint_refuses_what_it_cannot_read(config: Path, arguments: list[str], sentence: str) -> None:

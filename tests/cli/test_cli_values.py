@@ -170,7 +170,7 @@ def test_nothing_is_said_to_be_nothing(config: Path, tmp_path: Path) -> None:
     assert values(config, "--customer", "nobody", "--json").output == ""
 
     off = write_config(tmp_path, f'[journal]\npath = "{config.parent / "var/journal.db"}"\n')
-    assert values(off, "--status", "504").stderr == "no request matches; [values] audit is off, so none is kept\n"
+    assert values(off, "--status", "504").stderr == "no request matches; [values] audit is off, so none is recorded\n"
 
 
 def test_without_a_journal_it_says_so(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_without_a_journal_it_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--since", "soon"], "'soon' is no time; write 2026-01-31, "),
+        (["--since", "soon"], "expected a time such as 2026-01-31, "),
         (["--since", "today", "--until", "yesterday"], "--since is not before --until, so nothing can match"),
         (["--status", "99"], "99 is not in the range 100<=x<=599"),
         (["--limit", "0"], "0 is not in the range x>=1"),
