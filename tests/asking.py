@@ -19,6 +19,7 @@ from gateway.config.field_types import Duration
 from gateway.config.load import load_config
 from gateway.config.tables import Config
 from gateway.plugin_host.bind import bind
+from gateway.plugin_host.call import PluginFault
 from gateway.plugin_host.load import Plugin, PluginDelivery, load_plugins
 from gateway.values.answer import Answer
 from gateway.values.service import CustomValues
@@ -49,7 +50,7 @@ class Clock:
 class Grace:
     """The 50 ms over a deadline that an answer may take, plus what the machine was late by meanwhile.
 
-    A thread that only sleeps tells how late the machine wakes anybody up: tests run beside other work.
+    A thread that only sleeps measures how late the machine wakes it: tests run beside other work.
     """
 
     def __init__(self) -> None:
@@ -170,6 +171,17 @@ async def running(
             if "shutdown" in plugin.hooks:
                 await plugin.caller.call(plugin.hooks["shutdown"], timeout=10)
             plugin.threads.close()
+
+
+async def check(directory: Path, text: str) -> Any:
+    """What the `check` of the config's only plugin returns, or the sentence that it raises."""
+    [plugin] = load_plugins(read_config(directory, text))
+    try:
+        return await plugin.caller.call(plugin.hooks["check"], timeout=30)
+    except PluginFault as fault:
+        return str(fault.cause)
+    finally:
+        plugin.threads.close()
 
 
 def query(*fields: str, uid: str | None = "123456", address: str | None = None) -> bytes:

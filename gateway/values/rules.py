@@ -58,7 +58,7 @@ class Rules:
         return question.customer_uid is None and self.settings(field).required_key == "customer_uid"
 
     def not_by_address(self, question: Question) -> frozenset[str]:
-        """The fields that must not be looked up by the address alone. Without a customer UID there are none. With one:
+        """The fields that must not be looked up by the address alone. Empty without a customer UID. With one:
         the fields that one of their providers can look up by it, and those with a `required_key`."""
         if question.customer_uid is None:
             return frozenset()

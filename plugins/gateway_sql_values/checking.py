@@ -84,7 +84,7 @@ async def _faults(database: Database, index: int, sql: Statement, fields: tuple[
     if len(set(names)) < len(names):
         found.append(f"queries[{index}].sql gives two columns of one name: {', '.join(names)}")
     if len(rows) > 1:
-        found.append(f"queries[{index}].sql gives several rows whoever the customer is")
+        found.append(f"queries[{index}].sql gives several rows for every customer")
     missing = [field for field in fields or () if field not in names]
     if missing:
         near = " (upper case needs quotes in the statement)" if _differ_by_case(missing, names) else ""

@@ -4,7 +4,7 @@ A statement goes to the driver's cursor through SQLAlchemy's pool and dialect, w
 transactions: a look-up is one statement in a read-only session, and takes half the time without them.
 
 SQLite runs in worker threads, with the synchronous driver of the standard library. A cancelled look-up leaves its
-thread to finish, at most `statement_timeout` later; there is no task of a driver that a cancellation could break.
+thread to finish, at most `statement_timeout` later. No task of a driver is left in the event loop.
 """
 
 from __future__ import annotations

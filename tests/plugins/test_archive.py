@@ -237,7 +237,7 @@ def test_a_last_line_that_lacks_only_its_end_is_kept(directory: Path) -> None:
     assert [record["body"]["number"] for record in records(directory)] == [1, 2, 3]
 
 
-def test_a_file_that_was_moved_away_is_begun_anew(directory: Path) -> None:
+def test_a_file_that_was_moved_away_is_made_again(directory: Path) -> None:
     """An operator who deletes or replaces a file does not make later events vanish with it."""
     with running(directory) as plugin:
         deliver(plugin, event(1))

@@ -275,7 +275,7 @@ def test_what_does_not_read_back_does_not_take_the_place_of_the_day(
     assert ".zst.tmp is damaged" in caplog.text
 
 
-def test_events_of_a_damaged_compressed_day_are_kept_anew(
+def test_events_of_a_damaged_compressed_day_are_written_again(
     directory: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What can no longer be read does not stand there; the damaged file is reported, and left as it is."""

@@ -98,7 +98,7 @@ def test_every_call_of_a_checkpoint_may_fail(tmp_path: Path) -> None:
 
 
 def test_every_call_of_a_checkpoint_may_be_the_last_one(tmp_path: Path) -> None:
-    """The same for a process that dies there, in the middle of a write too, and begins anew."""
+    """The same for a process that dies there, also within a write, and starts again."""
     first, second = [event(n, day=n % 2) for n in range(6)], [event(n, day=n % 3) for n in range(6, 12)]
     for point in range(200):
         directory = tmp_path / str(point)
@@ -231,7 +231,7 @@ def test_a_checkpoint_that_was_given_up_on_does_no_harm_later(
 
 
 class LastFirst:
-    """A lock that goes to whoever began to wait last: the worst order for those that were given up on."""
+    """A lock that the thread gets that began to wait last: the worst order for calls that were given up."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.RLock())
@@ -253,7 +253,7 @@ class LastFirst:
             self._changed.notify_all()
 
     def wait_for(self, number: int) -> None:
-        """Wait until so many wait."""
+        """Return when `number` threads wait."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.waiting) == number, 10)
 
@@ -410,7 +410,7 @@ class ArchiveMachine(RuleBasedStateMachine):
             self.kept |= {one.id for one in self.batch}
             self.batch = []
 
-    def begin_anew(self) -> None:
+    def start_again(self) -> None:
         """What the process held is gone: what was not checkpointed comes again some time."""
         self.owed += self.batch
         self.batch = []
@@ -436,7 +436,7 @@ class ArchiveMachine(RuleBasedStateMachine):
                 self.plugin.checkpoint()
         except Died:
             self.torn = True
-            self.begin_anew()
+            self.start_again()
         else:
             self.kept |= {one.id for one in self.batch}
             self.batch = []
@@ -461,7 +461,7 @@ class ArchiveMachine(RuleBasedStateMachine):
             with Disk(dies_at=point):
                 self.plugin.compress()
         except Died:
-            self.begin_anew()
+            self.start_again()
 
     @invariant()
     def what_was_checkpointed_stands_once(self) -> None:

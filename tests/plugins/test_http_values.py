@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from asking import Grace, ask, problem_of, read_config, running, values_of
+from asking import Grace, ask, check, problem_of, read_config, running, values_of
 
 from gateway.config.convert import ConfigError
 from gateway.plugin_host.call import PluginFault
@@ -197,7 +197,7 @@ async def test_a_body_is_json_with_the_parameters_in_its_texts(tmp_path: Path) -
 
 
 async def test_digits_in_what_is_no_phone_number_are_not_sent(tmp_path: Path) -> None:
-    """An email address that holds somebody's number finds nobody by phone."""
+    """An email address with a customer's number in it does not find the customer by phone."""
     async with (
         service((200, {"hits": [{"balance": "the phone's"}]})) as crm,
         running(tmp_path, configured(crm.port, BY_PHONE)) as (values, _),
@@ -305,8 +305,8 @@ async def test_each_answer_has_its_status(
     assert "canary" not in caplog.text
 
 
-async def test_a_question_that_the_service_finds_fault_with_costs_nobody_else(tmp_path: Path) -> None:
-    """A customer UID that is no number, say: a failure, but the provider stays on; not where another request broke."""
+async def test_a_request_that_the_service_refuses_does_not_affect_others(tmp_path: Path) -> None:
+    """For example a UID that is not a number: a failure, but the provider stays on, unless another request broke."""
 
     def reply(asked: Asked) -> Any:
         if "/l/" in asked.line:
@@ -388,16 +388,13 @@ async def test_credentials_come_from_secrets(
 
 
 @pytest.mark.parametrize("option", ["bearer", "secret_headers.X-Api-Key"])
-def test_a_secret_that_cannot_stand_in_a_header_stops_the_start(tmp_path: Path, option: str) -> None:
+async def test_a_secret_that_a_header_cannot_contain_stops_the_start(tmp_path: Path, option: str) -> None:
     """A key file with two lines is found at once, and not shown."""
     (tmp_path / "token").write_text("canary\nsecond")
 
-    async def scenario() -> None:
+    with pytest.raises(PluginFault) as raised:
         async with running(tmp_path, configured(80, BY_UID, options=f'{option} = {{ file = "token" }}')):
             raise AssertionError("started")
-
-    with pytest.raises(PluginFault) as raised:
-        asyncio.run(scenario())
     assert str(raised.value) == "ValueError: the secret in file token has characters that a header cannot contain"
 
 
@@ -478,7 +475,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_a_client_certificate_is_shown_and_the_servers_is_checked(tmp_path: Path, certificates: Path) -> None:
-    """With the internal authority both sides agree; without it, or without the client's, there is no answer."""
+    """Both sides accept the internal authority; without it, or without the client's certificate, the request fails."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.pem"))
     tls.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     tls.verify_mode = ssl.CERT_REQUIRED
@@ -495,33 +492,16 @@ async def test_a_client_certificate_is_shown_and_the_servers_is_checked(tmp_path
                     assert problem_of(answer) == (502, ["ID"])
 
 
-def check(directory: Path, text: str) -> Any:
-    """What the plugin's `check` returns, or the sentence it raises."""
-
-    async def run() -> Any:
-        [plugin] = load_plugins(read_config(directory, text))
-        try:
-            return await plugin.caller.call(plugin.hooks["check"], timeout=10)
-        except PluginFault as fault:
-            return str(fault.cause)
-
-    return asyncio.run(run())
-
-
-def test_check_reaches_the_service_without_asking_it(tmp_path: Path) -> None:
-    """A port where nobody listens is an error, credentials over plain HTTP are a warning."""
+async def test_check_reaches_the_service_without_asking_it(tmp_path: Path) -> None:
+    """A closed port is an error, credentials over plain HTTP are a warning."""
     (tmp_path / "token").write_text("secret")
 
-    async def scenario() -> tuple[Any, list[Asked], int]:
-        async with service((200, {})) as crm:
-            text = configured(crm.port, BY_UID, options='bearer = { file = "token" }')
-            return await asyncio.to_thread(check, tmp_path, text), crm.asked, crm.port
-
-    found, asked, port = asyncio.run(scenario())
-    assert found == [f"http://127.0.0.1:{port} gets its credentials unencrypted"]
-    assert asked == []
-    assert check(tmp_path, configured(1, BY_UID)).startswith("http://127.0.0.1:1 cannot be reached: ")
-    missing = check(tmp_path, configured(1, BY_UID, options='ca = "missing.pem"'))
+    async with service((200, {})) as crm:
+        found = await check(tmp_path, configured(crm.port, BY_UID, options='bearer = { file = "token" }'))
+        assert found == [f"http://127.0.0.1:{crm.port} gets its credentials unencrypted"]
+        assert crm.asked == []
+    assert (await check(tmp_path, configured(1, BY_UID))).startswith("http://127.0.0.1:1 cannot be reached: ")
+    missing = await check(tmp_path, configured(1, BY_UID, options='ca = "missing.pem"'))
     assert missing.startswith("the certificates cannot be used: ")
 
 

@@ -240,7 +240,7 @@ def test_an_id_that_is_a_phone_number_is_masked(log: Path) -> None:
 
 
 def test_other_fields_of_a_body_stand_in_a_line_only_when_listed(log: Path) -> None:
-    """Webio documents no body for a payment: nobody knows what is in one."""
+    """Webio does not document the body of a payment."""
     one = payment(amount=Decimal("12.50"), card="4929 1234 5678 9012", note="call 07717472695", ok=True, lines=[1, "x"])
     assert line(log, one).keys() == {"received_at", "organisation", "hook", "id"}
     fields = ("extra.amount", "extra.card", "extra.note", "extra.ok", "extra.lines", "extra.absent")
@@ -390,7 +390,7 @@ def test_a_log_file_is_private_and_appended_to(tmp_path: Path) -> None:
     assert stat.S_IMODE(log.parent.stat().st_mode) == 0o700
 
 
-def test_a_log_file_that_was_rotated_is_begun_anew(log: Path) -> None:
+def test_a_log_file_that_was_rotated_is_made_again(log: Path) -> None:
     """`logrotate` needs no signal and no restart."""
     with running(log, fields=("conversation_id",), format="console") as plugin:
         for number in range(3):
@@ -441,7 +441,9 @@ def test_a_full_disk_is_an_error_that_the_gateway_can_retry() -> None:
             plugin.checkpoint()
 
 
-def test_a_broken_pipe_is_an_error_and_the_next_line_begins_anew(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
+def test_a_broken_pipe_is_an_error_and_the_next_write_begins_a_new_line(
+    monkeypatch: pytest.MonkeyPatch, log: Path
+) -> None:
     """A batch that failed half-way comes again; its torn line does not swallow the first one of these."""
     write = os.write
 

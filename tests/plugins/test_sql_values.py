@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import ask, problem_of, read_config, running, values_of
+from asking import ask, check, problem_of, read_config, running, values_of
 from databases import KINDS, SERVERS, Database, open_database, statement_log
 from gateway_sql_values.database_url import DatabaseUrl
 from gateway_sql_values.engine import Database as SqlDatabase
@@ -21,7 +21,6 @@ from gateway_sql_values.failures import DatabaseFailed
 
 from gateway.cli.sample import init
 from gateway.config.convert import ConfigError
-from gateway.plugin_host.call import PluginFault
 from gateway.plugin_host.load import load_plugins
 
 COLUMNS = "customer_uid VARCHAR(50), phone VARCHAR(50), balance NUMERIC(12,2), due DATE, name VARCHAR(100)"
@@ -115,7 +114,7 @@ async def test_sql_null_is_null_for_nullable_fields_only(database: Database, tmp
 async def test_a_customer_is_found_by_the_digits_of_the_address(
     database: Database, tmp_path: Path, address: str
 ) -> None:
-    """However the address is written; a statement that needs the customer UID is skipped when there is none."""
+    """In any notation of the address. A statement that needs the customer UID is skipped without one."""
     async with running(tmp_path, configured(database, BY_UID, BY_PHONE)) as (values, _):
         with statement_log() as log:
             answer = await ask(values, "balance", uid=None, address=address)
@@ -127,7 +126,7 @@ async def test_a_customer_is_found_by_the_digits_of_the_address(
 
 
 async def test_the_phone_does_not_answer_for_a_customer_who_was_named(database: Database, tmp_path: Path) -> None:
-    """The UID that the customer typed is nobody's; whose phone it is must not fill the gap."""
+    """The UID that the customer typed finds no customer; the owner of the phone must not be answered instead."""
     async with running(tmp_path, configured(database, BY_UID, BY_PHONE)) as (values, _):
         assert problem_of(await ask(values, "balance", uid="999", address="44777777777")) == (404, ["balance"])
         answer = await ask(values, "name", uid="123457", address="44777777777")
@@ -246,8 +245,8 @@ async def test_a_look_up_that_is_cancelled_leaves_no_task(
             held.release.set()
 
 
-async def test_a_text_that_is_no_number_finds_no_number(tmp_path: Path) -> None:
-    """MariaDB reads '123abc' as 123 and 'abc' as 0: such a match fails, is logged by nobody, and hurts nobody else."""
+async def test_a_text_that_is_not_a_number_finds_no_number(tmp_path: Path) -> None:
+    """MariaDB reads '123abc' as 123 and 'abc' as 0: such a match fails its own request only."""
     with open_database("mariadb", tmp_path) as database:
         database.execute(f"CREATE TABLE {database.table} (id INT PRIMARY KEY, name VARCHAR(20))")
         database.execute(f"INSERT INTO {database.table} VALUES (0, 'zero'), (123, 'right')")
@@ -416,7 +415,7 @@ def test_a_select_may_be_written_in_any_way(sqlite: Database, tmp_path: Path, sq
 
 
 @pytest.mark.parametrize("database", SERVERS, indirect=True)
-def test_the_database_itself_refuses_to_write(database: Database, tmp_path: Path) -> None:
+async def test_the_database_itself_refuses_to_write(database: Database, tmp_path: Path) -> None:
     """A SELECT can call what writes: the session is read-only, and nothing has changed."""
     function = f"f{database.table}"
     insert = f"INSERT INTO {database.table} (customer_uid) VALUES ('written')"
@@ -427,13 +426,10 @@ def test_the_database_itself_refuses_to_write(database: Database, tmp_path: Path
     else:
         database.execute(f"CREATE FUNCTION {function}() RETURNS INT MODIFIES SQL DATA BEGIN {insert}; RETURN 1; END")
 
-    async def scenario() -> None:
-        text = configured(database, f"SELECT {function}() AS a" + '\nfields = ["a"]')
+    text = configured(database, f"SELECT {function}() AS a" + '\nfields = ["a"]')
+    try:
         async with running(tmp_path, text) as (values, _):
             assert problem_of(await ask(values, "a")) == (502, ["a"])
-
-    try:
-        asyncio.run(scenario())
         assert database.execute(f"SELECT count(*) FROM {database.table}") == [(len(ROWS),)]
     finally:
         database.execute(f"DROP FUNCTION {function}")
@@ -500,28 +496,15 @@ async def test_more_requests_than_connections_wait_their_turn(database: Database
         assert [values_of(answer)["name"] for answer in answers] == [names[uid] for uid in uids]
 
 
-def check(directory: Path, text: str) -> Any:
-    """What the plugin's `check` returns, or the sentence it raises."""
-
-    async def run() -> Any:
-        [plugin] = load_plugins(read_config(directory, text))
-        try:
-            return await plugin.caller.call(plugin.hooks["check"], timeout=10)
-        except PluginFault as fault:
-            return str(fault.cause)
-
-    return asyncio.run(run())
-
-
-def test_check_is_content_with_what_works(database: Database, tmp_path: Path) -> None:
+async def test_check_is_content_with_what_works(database: Database, tmp_path: Path) -> None:
     """Every statement is tried; a role that may write is warned of, where the database can tell."""
     exact = BY_UID + (" AND BINARY customer_uid = :customer_uid" if database.kind == "mariadb" else "")
-    found = check(tmp_path, configured(database, exact, BY_PHONE))
+    found = await check(tmp_path, configured(database, exact, BY_PHONE))
     warning = "its role may write; give the gateway one that may only SELECT"
     assert found == ([] if database.kind == "sqlite" else [warning])
 
 
-def test_check_does_not_warn_of_a_role_that_only_reads(tmp_path: Path) -> None:
+async def test_check_does_not_warn_of_a_role_that_only_reads(tmp_path: Path) -> None:
     """A role of PostgreSQL that may SELECT from one table and nothing else."""
     with open_database("postgresql", tmp_path) as database:
         role = f"r{database.table}"
@@ -531,15 +514,15 @@ def test_check_does_not_warn_of_a_role_that_only_reads(tmp_path: Path) -> None:
         try:
             url = database.url.set(username=role, password=None).render_as_string()
             database.config = f'"{url}"'
-            assert check(tmp_path, configured(database, BY_UID)) == []
+            assert await check(tmp_path, configured(database, BY_UID)) == []
         finally:
             database.execute(f"DROP OWNED BY {role}")
             database.execute(f"DROP ROLE {role}")
 
 
-def test_check_says_which_column_table_or_name_is_wrong(database: Database, tmp_path: Path) -> None:
+async def test_check_says_which_column_table_or_name_is_wrong(database: Database, tmp_path: Path) -> None:
     """All statements in one run, each by its place in the config, in the database's own words."""
-    found = check(
+    found = await check(
         tmp_path,
         configured(
             database,
@@ -560,15 +543,17 @@ def test_check_says_which_column_table_or_name_is_wrong(database: Database, tmp_
         "queries[2].fields: no column DUE, there are balance, due, name (upper case needs quotes in the statement)"
     )
     assert twice == "queries[3].sql gives two columns of one name: name, name"
-    assert several == "queries[4].sql gives several rows whoever the customer is"
+    assert several == "queries[4].sql gives several rows for every customer"
 
 
-def test_check_says_when_there_is_no_database(sqlite: Database, tmp_path: Path) -> None:
-    """A file that is not there, a port where nobody listens."""
-    assert check(tmp_path, configured(sqlite, BY_UID)) == f"the database file {tmp_path}/customers.db does not exist"
+async def test_check_says_when_there_is_no_database(sqlite: Database, tmp_path: Path) -> None:
+    """A missing file, a closed port."""
+    assert (
+        await check(tmp_path, configured(sqlite, BY_UID)) == f"the database file {tmp_path}/customers.db does not exist"
+    )
     for url in ("postgresql+asyncpg://root@127.0.0.1:1/test", "mariadb+asyncmy://root@127.0.0.1:1/test"):
         sqlite.config = f'"{url}"'
-        found = check(tmp_path, configured(sqlite, BY_UID))
+        found = await check(tmp_path, configured(sqlite, BY_UID))
         assert found.startswith("the database cannot be asked: ")
         assert "connect" in found.lower()
 
@@ -603,7 +588,7 @@ def test_a_url_that_will_not_do_is_an_error_at_start(
     assert "hunter2" not in str(raised.value)
 
 
-def test_a_password_comes_from_a_file_and_shows_nowhere(
+async def test_a_password_comes_from_a_file_and_shows_nowhere(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither in a repr, nor in the log, nor in an answer or a check, whatever the database says."""
@@ -616,15 +601,12 @@ def test_a_password_comes_from_a_file_and_shows_nowhere(
     )
     query = "[[plugins.sql_values.queries]]\nsql = 'SELECT a FROM b WHERE c = :customer_uid'\n"
 
-    async def scenario(text: str) -> None:
-        async with running(tmp_path, text) as (values, [plugin]):
+    for table in tables:
+        async with running(tmp_path, table + query) as (values, [plugin]):
             answer = await ask(values, "a")
             assert problem_of(answer) == (502, ["a"])
             assert "canary" not in f"{answer}{plugin.instance._config!r}{values.health()}"
-
-    for table in tables:
-        asyncio.run(scenario(table + query))
-        assert "canary" not in check(tmp_path, table + query)
+        assert "canary" not in await check(tmp_path, table + query)
     assert "canary" not in caplog.text
     assert "the statements' columns are not known yet" in caplog.text
 

@@ -22,7 +22,7 @@ support = "0800 999"
 """
 
 
-async def test_constants_are_answered_whoever_the_customer_is(tmp_path: Path) -> None:
+async def test_constants_are_answered_to_every_customer(tmp_path: Path) -> None:
     """Texts, numbers, dates and truths, without a customer or an address."""
     async with running(tmp_path, TABLES) as (values, _):
         answer = await ask(values, "opening hours", "rate", "since", "open", uid=None)

@@ -101,7 +101,7 @@ async def test_the_first_provider_in_config_order_that_knows_a_field_wins(tmp_pa
         assert values_of(await ask(values, "balance", "name")) == {"balance": "first", "name": "second"}
 
 
-async def test_an_answer_waits_for_nobody_whose_value_would_not_count(tmp_path: Path) -> None:
+async def test_an_answer_does_not_wait_for_a_provider_whose_value_would_not_count(tmp_path: Path) -> None:
     """Once every field is decided the answer goes out; the provider that is still busy is cancelled."""
     cancelled = asyncio.Event()
 
@@ -118,7 +118,7 @@ async def test_an_answer_waits_for_nobody_whose_value_would_not_count(tmp_path: 
 
 
 async def test_a_provider_that_declares_its_fields_is_asked_for_those_only(tmp_path: Path) -> None:
-    """And not at all when none of them is wanted; a field that nobody can know costs no look-up."""
+    """It is not asked when the request has none of them. A field that no provider can know costs no look-up."""
     crm, bank = Knows({"name": "Mary"}, {"name"}), Knows({"balance": "1"}, {"balance", "iban"})
     async with asking(tmp_path, crm=crm, bank=bank) as values:
         assert values_of(await ask(values, "balance", "name")) == {"balance": "1", "name": "Mary"}
@@ -155,7 +155,7 @@ async def test_a_providers_failure_has_its_status(
     [None, [], "balance", 7, {"balance": float("nan")}, {"balance": b"1"}, {"balance": ["1"]}, {"balance": "x" * 5000}],
 )
 async def test_nonsense_from_a_provider_is_its_failure(tmp_path: Path, result: Any) -> None:
-    """What is no mapping, or holds what is no value, is never turned into a text."""
+    """A result that is not a mapping, or has something else than values, is never sent as text."""
 
     async def nonsense(request: CustomValueRequest) -> Any:
         return result

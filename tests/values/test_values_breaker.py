@@ -1,4 +1,4 @@
-"""The circuit breaker: a provider that keeps failing costs nobody the deadline, and comes back by itself."""
+"""The circuit breaker: requests do not wait for a provider that keeps failing; it is tried again by itself."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_a_field_that_fails_alone_fails_no_other(tmp_path: Path) -> None:
 
 
 async def test_a_request_that_is_at_fault_itself_does_not_count(tmp_path: Path) -> None:
-    """Somebody who asks for nonsense, or for an ambiguous customer, switches the provider off for nobody."""
+    """A request with a wrong UID, or for an ambiguous customer, does not open the breaker for others."""
     crm = Knows()
     async with asking(tmp_path, clock=Clock(), crm=crm) as values:
         for failure in (Reject("no number"), SeveralCustomers(), {"balance": float("nan")}):
@@ -123,7 +123,7 @@ async def test_a_request_that_is_at_fault_itself_does_not_count(tmp_path: Path) 
         assert values_of(await ask(values, "balance")) == {"balance": "1"}
 
 
-async def test_a_try_that_nobody_waited_for_leaves_room_for_the_next(tmp_path: Path) -> None:
+async def test_a_probe_that_was_cancelled_lets_the_next_request_probe(tmp_path: Path) -> None:
     """The probe was cancelled, because another provider had decided the field already; the next request may try."""
     text = "[values.fields.balance]\nprovider = 'second'\n"
     clock, first, second = Clock(), Knows({"name": "Mary"}), Knows(OSError("down"))

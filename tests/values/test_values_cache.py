@@ -59,7 +59,7 @@ async def test_identical_requests_in_flight_share_one_look_up(tmp_path: Path) ->
 
 
 async def test_a_shared_look_up_survives_the_one_who_began_it(tmp_path: Path) -> None:
-    """When the first caller goes away, the next one asks; when a follower goes away, nobody notices."""
+    """When the first caller goes away, the next one asks; a follower that goes away changes nothing."""
     gate = Gate({"balance": "1"})
     crm = Knows(answer=gate)
     async with asking(tmp_path, crm=crm) as values:
@@ -76,7 +76,7 @@ async def test_a_shared_look_up_survives_the_one_who_began_it(tmp_path: Path) ->
 
 
 async def test_nothing_is_remembered_unless_the_config_says_so(tmp_path: Path) -> None:
-    """One request after the other asks anew."""
+    """Each request after the first has ended asks again."""
     async with asking(tmp_path, crm=Knows(answer=numbered())) as values:
         assert [values_of(await ask(values, "a"))["a"] for _ in range(3)] == ["1", "2", "3"]
 
@@ -100,7 +100,7 @@ async def test_a_field_is_remembered_for_as_long_as_its_cache_says(tmp_path: Pat
 
 
 async def test_what_is_remembered_belongs_to_one_customer(tmp_path: Path) -> None:
-    """Another organisation, customer or address, or none, is asked for anew."""
+    """Another organisation, customer or address, also none, is another question."""
     async with asking(tmp_path, '[values]\ncache = "1h"\n', crm=Knows(answer=numbered())) as values:
         who: list[dict[str, Any]] = [
             {},

@@ -1,4 +1,4 @@
-"""Dates from real databases: told by the organisation's clocks, and not at all where they are none."""
+"""Dates from real databases: in the organisation's time zone; a column without a real date is a failure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_each_organisation_has_its_own_clocks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("infinity", ["infinity", "-infinity"])
 @pytest.mark.parametrize("head", ["", '[values.fields.due]\nformat = "%d/%m/%Y"\n'])
 async def test_infinity_is_no_date(postgresql: Database, tmp_path: Path, kind: str, infinity: str, head: str) -> None:
-    """The driver gives the last or the first day that there is: nobody's due date."""
+    """The driver returns the last or the first possible day, which is not a due date."""
     sql = f"SELECT '{infinity}'::{kind} AS due"
     async with running(tmp_path, configured(postgresql, sql, head)) as (values, _):
         assert problem_of(await ask(values, "due")) == (502, ["due"])
@@ -90,7 +90,7 @@ async def test_a_zero_date_is_no_date(mariadb: Database, tmp_path: Path) -> None
 async def test_the_log_names_the_field_of_a_bad_value(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, field: str, line: str
 ) -> None:
-    """Unless the name might be somebody's own: it comes from the request."""
+    """A name that may be personal data is left out: it comes from the request."""
     async with asking(tmp_path, crm=Knows({field: b"?"})) as values:
         assert problem_of(await ask(values, field)) == (502, [field])
     assert caplog.messages == [line]

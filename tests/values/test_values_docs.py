@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def test_every_config_example_is_accepted(tmp_path: Path, page: str) -> None:
         CustomValues(config, load_plugins(config))
 
 
-def test_the_table_of_what_the_customer_sees_holds(tmp_path: Path) -> None:
+async def test_the_table_of_what_the_customer_sees_holds(tmp_path: Path) -> None:
     """The rows about a missing due date, as the page has them."""
 
     async def statuses(text: str) -> tuple[int, bytes]:
@@ -47,16 +46,16 @@ def test_the_table_of_what_the_customer_sees_holds(tmp_path: Path) -> None:
             answer = await ask(values, "balance", "due_date")
             return answer.status, answer.body
 
-    assert asyncio.run(statuses(""))[0] == 404
-    assert asyncio.run(statuses('[values]\nnullable = ["due_date"]\n')) == (
+    assert (await statuses(""))[0] == 404
+    assert await statuses('[values]\nnullable = ["due_date"]\n') == (
         200,
         b'{"balance":"120.50","due_date":null}',
     )
-    default = asyncio.run(statuses('[values.fields.due_date]\ndefault = "no date"\n'))
+    default = await statuses('[values.fields.due_date]\ndefault = "no date"\n')
     assert default == (200, b'{"balance":"120.50","due_date":"no date"}')
 
 
-def test_an_empty_text_and_the_word_null_are_answers_that_a_pattern_refuses(tmp_path: Path) -> None:
+async def test_an_empty_text_and_the_word_null_are_answers_that_a_pattern_refuses(tmp_path: Path) -> None:
     """What the page says of texts, with its own example of a pattern."""
 
     async def statuses(text: str) -> list[int]:
@@ -64,5 +63,5 @@ def test_an_empty_text_and_the_word_null_are_answers_that_a_pattern_refuses(tmp_
             return [(await ask(values, field)).status for field in ("empty", "word")]
 
     pattern = 'pattern = "[0-9.]+"\n'
-    assert asyncio.run(statuses("")) == [200, 200]
-    assert asyncio.run(statuses(f"[values.fields.empty]\n{pattern}[values.fields.word]\n{pattern}")) == [502, 502]
+    assert await statuses("") == [200, 200]
+    assert await statuses(f"[values.fields.empty]\n{pattern}[values.fields.word]\n{pattern}") == [502, 502]

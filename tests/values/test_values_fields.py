@@ -56,7 +56,7 @@ async def test_names_that_differ_by_case_only_are_warned_of(tmp_path: Path) -> N
         ]
 
 
-async def test_a_default_stands_for_what_nobody_knows(tmp_path: Path) -> None:
+async def test_a_default_answers_what_no_provider_knows(tmp_path: Path) -> None:
     """Not for a failure, unless `default_on_error` says so."""
     text = '[values.fields.a]\ndefault = "none"\n[values.fields.b]\ndefault = "?"\ndefault_on_error = true\n'
     crm = Knows({})
@@ -70,7 +70,7 @@ async def test_a_default_stands_for_what_nobody_knows(tmp_path: Path) -> None:
 
 
 async def test_a_field_may_need_the_customer_uid(tmp_path: Path) -> None:
-    """Without one nobody is asked, and no default stands in: the bot must ask for the customer ID first."""
+    """Without one no provider is asked, and no default is used: the bot must ask for the customer ID first."""
     text = '[values.fields.balance]\nrequired_key = "customer_uid"\ndefault = "0"\ndefault_on_error = true\n'
     crm = Knows({"balance": "1", "hours": "9-5"})
     async with asking(tmp_path, text, crm=crm) as values:

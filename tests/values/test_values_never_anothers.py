@@ -113,7 +113,7 @@ def configured(database: Database) -> str:
 
 
 async def test_a_thousand_customers_at_once_get_their_own(database: Database, tmp_path: Path) -> None:
-    """By UID and by phone, over ten connections; the hundred who share a phone with somebody get nothing."""
+    """By UID and by phone, over ten connections; the hundred that share a phone with another one get nothing."""
 
     async def by_uid(values: Any, n: int) -> None:
         answer = await ask(values, "name", "uid", uid=str(n), address="447770")
@@ -153,7 +153,7 @@ def instances(**statements: str) -> str:
 
 
 async def test_a_field_that_needs_the_uid_is_never_looked_up_by_the_phone_alone(tmp_path: Path) -> None:
-    """Not even where nobody can look it up by UID: whose phone it is says nothing about whom the UID names."""
+    """Also where no provider can look it up by UID: the phone's owner may be another customer."""
     customers(tmp_path)
     required = '[values.fields.name]\nrequired_key = "customer_uid"\n'
     async with running(tmp_path, required + instances(phones=BY_PHONE)) as (values, _):
@@ -168,7 +168,7 @@ async def test_a_field_that_needs_the_uid_is_never_looked_up_by_the_phone_alone(
 async def test_the_phone_does_not_answer_in_one_instance_for_the_uid_of_another(
     tmp_path: Path, order: dict[str, str], cache: str
 ) -> None:
-    """A mistyped UID is nobody's, in whatever order the instances stand; the right one is its customer's, and
+    """A mistyped UID finds no customer, in any order of the instances; the right one finds its customer, and
     without one the phone answers."""
     customers(tmp_path)
     who: list[tuple[str | None, str | None]] = [("NOBODY", None), ("2", "Tom"), (None, "Mary"), ("1", "Mary")]
@@ -183,7 +183,7 @@ async def test_the_phone_does_not_answer_in_one_instance_for_the_uid_of_another(
 
 
 async def test_two_instances_that_only_know_phones_answer_by_phone(tmp_path: Path) -> None:
-    """Nobody could look the UID up, so there is nothing that the phone would answer for."""
+    """No provider can look up the UID, so the phone does not answer in the place of one."""
     customers(tmp_path)
     text = instances(one=BY_PHONE, two=BY_PHONE.replace("phone =", "'x' || phone ="))
     async with running(tmp_path, text) as (values, _):

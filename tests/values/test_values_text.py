@@ -163,7 +163,7 @@ def test_a_moment_is_told_by_the_clocks_of_its_zone(value: Any, text: str) -> No
 
 
 def test_a_moment_that_has_no_place_in_its_zone_is_refused() -> None:
-    """The year 10000 is none."""
+    """The year 10000 does not exist."""
     with pytest.raises(OverflowError):
         Format("%d/%m/%Y").write(datetime(9999, 12, 31, 23, 30, tzinfo=UTC), ZoneInfo("Europe/Berlin"))
 
