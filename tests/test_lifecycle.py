@@ -90,21 +90,18 @@ def lifecycle_of(directory: Path, *instances: Any) -> Lifecycle:
     return Lifecycle(load_config(write_config(directory)), plugins)
 
 
-def test_in_config_order_and_in_reverse(tmp_path: Path) -> None:
+async def test_in_config_order_and_in_reverse(tmp_path: Path) -> None:
     """Also those that have nothing to start are shut down; a second stop does nothing."""
     notes: list[str] = []
     cycle = lifecycle_of(tmp_path, Async("a", notes), OnlyDown(notes), Plain("b", notes), Async("c", notes))
 
-    async def scenario() -> None:
-        await cycle.start()
-        assert notes == ["a up", "b up", "c up"]
-        notes.clear()
-        await cycle.stop(1)
-        assert notes == ["c down", "b down", "only down", "a down"]
-        await cycle.stop(1)
-        assert len(notes) == 4
-
-    asyncio.run(scenario())
+    await cycle.start()
+    assert notes == ["a up", "b up", "c up"]
+    notes.clear()
+    await cycle.stop(1)
+    assert notes == ["c down", "b down", "only down", "a down"]
+    await cycle.stop(1)
+    assert len(notes) == 4
 
 
 @pytest.mark.parametrize(
@@ -118,7 +115,7 @@ def test_in_config_order_and_in_reverse(tmp_path: Path) -> None:
         (lambda n: Plain("b", n, KeyboardInterrupt()), "KeyboardInterrupt"),
     ],
 )
-def test_a_start_that_fails_halfway_unwinds(
+async def test_a_start_that_fails_halfway_unwinds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[list[str]], Any], reason: str
 ) -> None:
     """Those already started are shut down in reverse, those behind never start, and one sentence says why."""
@@ -126,30 +123,24 @@ def test_a_start_that_fails_halfway_unwinds(
     notes: list[str] = []
     cycle = lifecycle_of(tmp_path, Async("a", notes), OnlyDown(notes), make(notes), Async("c", notes))
 
-    async def scenario() -> None:
-        with pytest.raises(StartFailed) as caught:
-            await cycle.start()
-        assert str(caught.value) == f"plugin b did not start: {reason}"
-        assert notes == ["a up", "b up", "only down", "a down"]
-
-    asyncio.run(scenario())
+    with pytest.raises(StartFailed) as caught:
+        await cycle.start()
+    assert str(caught.value) == f"plugin b did not start: {reason}"
+    assert notes == ["a up", "b up", "only down", "a down"]
 
 
 @pytest.mark.parametrize(("down", "reason"), [(raises, "OSError"), (exits, "SystemExit"), (hangs, "no answer within")])
-def test_a_shutdown_that_fails_is_logged(
+async def test_a_shutdown_that_fails_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, down: Behaviour, reason: str
 ) -> None:
     """And the next still runs, within the time there is."""
     notes: list[str] = []
     cycle = lifecycle_of(tmp_path, Async("a", notes), Async("b", notes, down=down), Async("c", notes, down=down))
 
-    async def scenario() -> None:
-        await cycle.start()
-        began = time.monotonic()
-        await cycle.stop(0.3)
-        assert time.monotonic() - began < 2
-
-    asyncio.run(scenario())
+    await cycle.start()
+    began = time.monotonic()
+    await cycle.stop(0.3)
+    assert time.monotonic() - began < 2
     assert notes[3:] == ["c down", "b down", "a down"]
     [c, b] = caplog.messages
     assert c.startswith(f"plugin c: shutdown failed: {reason}")
@@ -157,7 +148,7 @@ def test_a_shutdown_that_fails_is_logged(
     assert "447700900123" not in caplog.text
 
 
-def test_what_a_plugin_is_told(tmp_path: Path) -> None:
+async def test_what_a_plugin_is_told(tmp_path: Path) -> None:
     """Its instance's name, a logger of its own, the config's folder, the organisations."""
     told: list[Context] = []
 
@@ -168,18 +159,15 @@ def test_what_a_plugin_is_told(tmp_path: Path) -> None:
         def startup(self, context: Context) -> None:
             told.append(context)
 
-    async def scenario() -> None:
-        cycle = lifecycle_of(tmp_path, Curious())
-        await cycle.start()
-        await cycle.stop(1)
-
-    asyncio.run(scenario())
+    cycle = lifecycle_of(tmp_path, Curious())
+    await cycle.start()
+    await cycle.stop(1)
     [context] = told
     assert (context.name, context.directory, context.organisations) == ("archive-eu", tmp_path, ("acme",))
     assert context.log is logging.getLogger("plugins.archive-eu")
 
 
-def test_the_gateway_around_it(tmp_path: Path) -> None:
+async def test_the_gateway_around_it(tmp_path: Path) -> None:
     """Events come to a plugin between its startup and its shutdown only; at the end it may finish what it has."""
     notes: list[str] = []
 
@@ -197,31 +185,25 @@ def test_the_gateway_around_it(tmp_path: Path) -> None:
     def plugins(_: Any) -> list[Plugin]:
         return [plugin("slow", Slow("slow", notes))]
 
-    async def scenario() -> None:
-        async with in_process(tmp_path, plugins=plugins) as gateway:
-            await gateway.post(b"{}")
-            while "event" not in notes:
-                await asyncio.sleep(0.001)
-
-    asyncio.run(scenario())
+    async with in_process(tmp_path, plugins=plugins) as gateway:
+        await gateway.post(b"{}")
+        while "event" not in notes:
+            await asyncio.sleep(0.001)
     assert notes == ["slow up", "event", "event over", "checkpoint", "slow down"]
 
 
-def test_a_gateway_that_did_not_start_leaves_nothing_open(tmp_path: Path) -> None:
+async def test_a_gateway_that_did_not_start_leaves_nothing_open(tmp_path: Path) -> None:
     """The journal is closed cleanly, and the next start finds it so."""
     config = load_config(write_config(tmp_path))
     notes: list[str] = []
 
-    async def scenario() -> None:
-        failing = Gateway(config, [plugin("a", Async("a", notes)), plugin("b", Async("b", notes, up=raises))])
-        with pytest.raises(StartFailed):
-            await failing.start(lambda failure: None)
-        assert notes == ["a up", "b up", "a down"]
-        following = Gateway(config, [])
-        await following.start(lambda failure: None)
-        standing = await following.journal.take_cursor(Track("a"), True)
-        assert isinstance(standing, Standing)
-        assert standing.clean
-        await following.stop()
-
-    asyncio.run(scenario())
+    failing = Gateway(config, [plugin("a", Async("a", notes)), plugin("b", Async("b", notes, up=raises))])
+    with pytest.raises(StartFailed):
+        await failing.start(lambda failure: None)
+    assert notes == ["a up", "b up", "a down"]
+    following = Gateway(config, [])
+    await following.start(lambda failure: None)
+    standing = await following.journal.take_cursor(Track("a"), True)
+    assert isinstance(standing, Standing)
+    assert standing.clean
+    await following.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -414,7 +413,7 @@ def test_other_methods_are_the_plugins_own(load: Load) -> None:
     assert not plugin.takes_events
 
 
-def test_inherited_hooks_count(load: Load) -> None:
+async def test_inherited_hooks_count(load: Load) -> None:
     """And so do static ones and those that were wrapped."""
     source = """
         import functools
@@ -446,4 +445,4 @@ def test_inherited_hooks_count(load: Load) -> None:
     assert plugin.hooks["on_event"].call("an event") == "base"
     assert plugin.hooks["checkpoint"].call() == "static"
     assert plugin.hooks["on_payment"].is_async
-    assert asyncio.run(plugin.hooks["on_payment"].call("an event", "a payload")) == "wrapped"
+    assert await plugin.hooks["on_payment"].call("an event", "a payload") == "wrapped"

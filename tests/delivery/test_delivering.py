@@ -18,96 +18,77 @@ BOTH = pytest.mark.parametrize("kind", [Plain, Async])
 
 
 @BOTH
-def test_every_event_comes_once_in_order_of_its_conversation(tmp_path: Path, kind: type[Takes]) -> None:
+async def test_every_event_comes_once_in_order_of_its_conversation(tmp_path: Path, kind: type[Takes]) -> None:
     """Within a conversation events come in the order of receipt, and each of them once."""
-
-    async def run() -> None:
-        plugin = kind()
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            await asyncio.gather(*(rig.send(f"c{n % 7}") for n in range(300)))
-            await rig.idle()
-            by_conversation: dict[str | None, list[int]] = {}
-            for event in plugin.calls:
-                by_conversation.setdefault(event.conversation_id, []).append(event.fields()["n"])
-            assert len(plugin.taken) == 300 == len(set(plugin.taken))
-            assert len(by_conversation) == 7
-            assert all(numbers == sorted(numbers) for numbers in by_conversation.values())
-            assert rig.states("a") == ["delivered"] * 300
-
-    asyncio.run(run())
+    plugin = kind()
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        await asyncio.gather(*(rig.send(f"c{n % 7}") for n in range(300)))
+        await rig.idle()
+        by_conversation: dict[str | None, list[int]] = {}
+        for event in plugin.calls:
+            by_conversation.setdefault(event.conversation_id, []).append(event.fields()["n"])
+        assert len(plugin.taken) == 300 == len(set(plugin.taken))
+        assert len(by_conversation) == 7
+        assert all(numbers == sorted(numbers) for numbers in by_conversation.values())
+        assert rig.states("a") == ["delivered"] * 300
 
 
 @BOTH
-def test_a_failing_event_holds_back_its_own_conversation_only(tmp_path: Path, kind: type[Takes]) -> None:
+async def test_a_failing_event_holds_back_its_own_conversation_only(tmp_path: Path, kind: type[Takes]) -> None:
     """What failed is retried; later events of its conversation wait for it, and others do not."""
-
-    async def run() -> None:
-        plugin = kind({1: [ValueError("no"), ValueError("no")]})
-        async with delivering(tmp_path, {"a": plugin}, backoff=0.05, backoff_max=0.1) as rig:
-            for conversation in ("x", "y", "x", None, "x"):
-                await rig.send(conversation)
-            await rig.until(lambda: {2, 4} <= set(plugin.taken))
-            assert 3 not in plugin.taken
-            await rig.idle()
-            assert [n for n in plugin.taken if n in (1, 3, 5)] == [1, 3, 5]
-            assert [event.attempt for event in plugin.calls if event.fields()["n"] == 1] == [1, 2, 3]
-            assert rig.states("a") == ["delivered"] * 5
-
-    asyncio.run(run())
+    plugin = kind({1: [ValueError("no"), ValueError("no")]})
+    async with delivering(tmp_path, {"a": plugin}, backoff=0.05, backoff_max=0.1) as rig:
+        for conversation in ("x", "y", "x", None, "x"):
+            await rig.send(conversation)
+        await rig.until(lambda: {2, 4} <= set(plugin.taken))
+        assert 3 not in plugin.taken
+        await rig.idle()
+        assert [n for n in plugin.taken if n in (1, 3, 5)] == [1, 3, 5]
+        assert [event.attempt for event in plugin.calls if event.fields()["n"] == 1] == [1, 2, 3]
+        assert rig.states("a") == ["delivered"] * 5
 
 
-def test_unordered_plugins_wait_for_nothing(tmp_path: Path) -> None:
+async def test_unordered_plugins_wait_for_nothing(tmp_path: Path) -> None:
     """`ordered = false` lifts the order: later events of the conversation pass a failing one."""
-
-    async def run() -> None:
-        plugin = Plain({1: [ValueError("no")]})
-        async with delivering(tmp_path, {"a": plugin}, ordered=False, backoff=30, backoff_max=30) as rig:
-            for _ in range(3):
-                await rig.send("x")
-            await rig.until(lambda: plugin.taken == [2, 3])
-            await rig.until(lambda: rig.states("a") == ["retrying", "delivered", "delivered"])
-
-    asyncio.run(run())
+    plugin = Plain({1: [ValueError("no")]})
+    async with delivering(tmp_path, {"a": plugin}, ordered=False, backoff=30, backoff_max=30) as rig:
+        for _ in range(3):
+            await rig.send("x")
+        await rig.until(lambda: plugin.taken == [2, 3])
+        await rig.until(lambda: rig.states("a") == ["retrying", "delivered", "delivered"])
 
 
 @BOTH
-def test_after_the_last_attempt_an_event_is_a_dead_letter_and_its_conversation_goes_on(
+async def test_after_the_last_attempt_an_event_is_a_dead_letter_and_its_conversation_goes_on(
     tmp_path: Path, kind: type[Takes]
 ) -> None:
-    async def run() -> None:
-        plugin = kind({1: [ValueError("call 447717472695 back")] * 9})
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            first = await rig.send("x")
-            await rig.send("x")
-            await rig.idle()
-            assert plugin.taken == [2]
-            assert rig.dead() == [(first.id, "a", 3, "ValueError: call … back")]
-            assert rig.states("a") == ["dead", "delivered"]
-            plugin.script.clear()
-            assert await rig.retry_dead() == 1
-            await rig.idle()
-            assert plugin.taken == [2, 1]
-            assert rig.dead() == []
-
-    asyncio.run(run())
+    plugin = kind({1: [ValueError("call 447717472695 back")] * 9})
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        first = await rig.send("x")
+        await rig.send("x")
+        await rig.idle()
+        assert plugin.taken == [2]
+        assert rig.dead() == [(first.id, "a", 3, "ValueError: call … back")]
+        assert rig.states("a") == ["dead", "delivered"]
+        plugin.script.clear()
+        assert await rig.retry_dead() == 1
+        await rig.idle()
+        assert plugin.taken == [2, 1]
+        assert rig.dead() == []
 
 
 @BOTH
-def test_a_plugin_can_say_never_and_later(tmp_path: Path, kind: type[Takes]) -> None:
+async def test_a_plugin_can_say_never_and_later(tmp_path: Path, kind: type[Takes]) -> None:
     """`Reject` makes a dead letter at once; `Retry(after)` is waited for, not the backoff."""
-
-    async def run() -> None:
-        plugin = kind({1: [Reject("no such account")], 2: [Retry(after=0.15)]})
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            await rig.send("x")
-            began = time.monotonic()
-            await rig.send("y")
-            await rig.idle()
-            assert time.monotonic() - began >= 0.15
-            assert plugin.taken == [2]
-            assert [row[1:] for row in rig.dead()] == [("a", 1, "Reject: no such account")]
-
-    asyncio.run(run())
+    plugin = kind({1: [Reject("no such account")], 2: [Retry(after=0.15)]})
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        await rig.send("x")
+        began = time.monotonic()
+        await rig.send("y")
+        await rig.idle()
+        assert time.monotonic() - began >= 0.15
+        assert plugin.taken == [2]
+        assert [row[1:] for row in rig.dead()] == [("a", 1, "Reject: no such account")]
 
 
 class _Ends(BaseException):
@@ -118,18 +99,15 @@ class _Ends(BaseException):
 @pytest.mark.parametrize(
     "error", [SystemExit(3), KeyboardInterrupt(), _Ends(), asyncio.CancelledError(), StopIteration()]
 )
-def test_whatever_a_plugin_raises_is_a_failure_of_its_own(
+async def test_whatever_a_plugin_raises_is_a_failure_of_its_own(
     tmp_path: Path, kind: type[Takes], error: BaseException
 ) -> None:
-    async def run() -> None:
-        bad, good = kind({1: [error]}), kind()
-        async with delivering(tmp_path, {"bad": bad, "good": good}) as rig:
-            await rig.send("x")
-            await rig.send("x")
-            await rig.idle()
-            assert bad.taken == good.taken == [1, 2]
-
-    asyncio.run(run())
+    bad, good = kind({1: [error]}), kind()
+    async with delivering(tmp_path, {"bad": bad, "good": good}) as rig:
+        await rig.send("x")
+        await rig.send("x")
+        await rig.idle()
+        assert bad.taken == good.taken == [1, 2]
 
 
 class HangsInThread(Takes):
@@ -159,45 +137,38 @@ class HangsInTask(Takes):
 
 
 @pytest.mark.parametrize("kind", [HangsInThread, HangsInTask])
-def test_a_call_that_hangs_is_given_up_and_tried_again(tmp_path: Path, kind: type[Takes]) -> None:
+async def test_a_call_that_hangs_is_given_up_and_tried_again(tmp_path: Path, kind: type[Takes]) -> None:
     """Its timeout is a failure; meanwhile other conversations go on."""
-
-    async def run() -> None:
-        plugin = kind()
-        async with delivering(tmp_path, {"a": plugin}, timeout=0.3) as rig:
-            await rig.send("x")
-            await rig.send("x")
-            await rig.send("y")
-            await rig.until(lambda: 3 in plugin.taken)
-            await rig.idle()
-            assert plugin.taken == [3, 1, 2]
-            if isinstance(plugin, HangsInThread):
-                plugin.release.set()
-
-    asyncio.run(run())
+    plugin = kind()
+    async with delivering(tmp_path, {"a": plugin}, timeout=0.3) as rig:
+        await rig.send("x")
+        await rig.send("x")
+        await rig.send("y")
+        await rig.until(lambda: 3 in plugin.taken)
+        await rig.idle()
+        assert plugin.taken == [3, 1, 2]
+        if isinstance(plugin, HangsInThread):
+            plugin.release.set()
 
 
-def test_the_window_does_not_stop_behind_one_slow_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_window_does_not_stop_behind_one_slow_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More events than the window holds get past one whose call takes long."""
     monkeypatch.setattr("gateway.delivery.reading.WINDOW", 32)
 
-    async def run() -> None:
-        plugin = HangsInThread()
-        async with delivering(tmp_path, {"a": plugin}, timeout=30) as rig:
-            await rig.send("x")
-            for _ in range(100):
-                await rig.send("y")
-            await rig.until(lambda: len(plugin.taken) == 100)
-            await rig.until(lambda: rig.states("a") == ["retrying"] + ["delivered"] * 100)
-            plugin.release.set()
-            await rig.idle()
-            assert plugin.taken[-1] == 1
-            assert rig.states("a") == ["delivered"] * 101
-
-    asyncio.run(run())
+    plugin = HangsInThread()
+    async with delivering(tmp_path, {"a": plugin}, timeout=30) as rig:
+        await rig.send("x")
+        for _ in range(100):
+            await rig.send("y")
+        await rig.until(lambda: len(plugin.taken) == 100)
+        await rig.until(lambda: rig.states("a") == ["retrying"] + ["delivered"] * 100)
+        plugin.release.set()
+        await rig.idle()
+        assert plugin.taken[-1] == 1
+        assert rig.states("a") == ["delivered"] * 101
 
 
-def test_own_hooks_come_after_on_event_and_only_for_their_hook(tmp_path: Path) -> None:
+async def test_own_hooks_come_after_on_event_and_only_for_their_hook(tmp_path: Path) -> None:
     """`on_event` sees everything, unreadable and unknown too; `on_payment` gets typed payments only."""
 
     class Both:
@@ -213,152 +184,125 @@ def test_own_hooks_come_after_on_event_and_only_for_their_hook(tmp_path: Path) -
             assert isinstance(payload, Payment)
             self.calls.append(("payment", str(payload.conversation_id)))
 
-    async def run() -> None:
-        plugin = Both()
-        async with delivering(tmp_path, {"a": plugin}) as rig:
+    plugin = Both()
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        await rig.send("x")
+        await rig.send("x", type="newThing")
+        await rig.send("x", customerUID={"not": "text"})
+        await rig.idle()
+        assert plugin.calls == [("event", "payment"), ("payment", "x"), ("event", "unknown"), ("event", "payment")]
+
+
+async def test_the_cursor_moves_after_the_checkpoint_only(tmp_path: Path) -> None:
+    plugin = Batches()
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        for _ in range(20):
             await rig.send("x")
-            await rig.send("x", type="newThing")
-            await rig.send("x", customerUID={"not": "text"})
-            await rig.idle()
-            assert plugin.calls == [("event", "payment"), ("payment", "x"), ("event", "unknown"), ("event", "payment")]
-
-    asyncio.run(run())
+            assert rig.states("a").count("delivered") <= len(plugin.durable)
+        await rig.idle()
+        assert plugin.durable == list(range(1, 21))
 
 
-def test_the_cursor_moves_after_the_checkpoint_only(tmp_path: Path) -> None:
-    async def run() -> None:
-        plugin = Batches()
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            for _ in range(20):
-                await rig.send("x")
-                assert rig.states("a").count("delivered") <= len(plugin.durable)
-            await rig.idle()
-            assert plugin.durable == list(range(1, 21))
-
-    asyncio.run(run())
-
-
-def test_when_a_checkpoint_fails_its_batch_comes_again(tmp_path: Path) -> None:
+async def test_when_a_checkpoint_fails_its_batch_comes_again(tmp_path: Path) -> None:
     """Nothing counts as delivered, the plugin is unhealthy meanwhile, and no event becomes a dead letter for it."""
-
-    async def run() -> None:
-        plugin = Batches(failures=5)
-        async with delivering(tmp_path, {"a": plugin, "b": Plain()}) as rig:
-            await rig.send("x")
-            await rig.send("y")
-            await rig.until(lambda: plugin.failures <= 3)
-            assert not rig.consumer("a").health.healthy
-            await rig.idle()
-            assert rig.dead() == []
-            assert rig.consumer("a").health.healthy
-            assert {event.fields()["n"] for event in plugin.calls if event.redelivered} == {1, 2}
-            assert plugin.durable[-2:] in ([1, 2], [2, 1])
-
-    asyncio.run(run())
+    plugin = Batches(failures=5)
+    async with delivering(tmp_path, {"a": plugin, "b": Plain()}) as rig:
+        await rig.send("x")
+        await rig.send("y")
+        await rig.until(lambda: plugin.failures <= 3)
+        assert not rig.consumer("a").health.healthy
+        await rig.idle()
+        assert rig.dead() == []
+        assert rig.consumer("a").health.healthy
+        assert {event.fields()["n"] for event in plugin.calls if event.redelivered} == {1, 2}
+        assert plugin.durable[-2:] in ([1, 2], [2, 1])
 
 
-def test_a_new_plugin_begins_at_the_end_or_at_the_start(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with delivering(tmp_path, {"a": Plain()}) as rig:
-            await rig.send("x")
-            await rig.idle()
-        late, early = Plain(), Plain()
-        async with delivering(tmp_path, {"late": late}, from_start=False) as rig:
-            assert rig.states("late") == [None]
-            await rig.send("x", n=2)
-            await rig.idle()
-            assert late.taken == [2]
-        async with delivering(tmp_path, {"early": early}) as rig:
-            await rig.idle()
-            assert early.taken == [1, 2]
-
-    asyncio.run(run())
+async def test_a_new_plugin_begins_at_the_end_or_at_the_start(tmp_path: Path) -> None:
+    async with delivering(tmp_path, {"a": Plain()}) as rig:
+        await rig.send("x")
+        await rig.idle()
+    late, early = Plain(), Plain()
+    async with delivering(tmp_path, {"late": late}, from_start=False) as rig:
+        assert rig.states("late") == [None]
+        await rig.send("x", n=2)
+        await rig.idle()
+        assert late.taken == [2]
+    async with delivering(tmp_path, {"early": early}) as rig:
+        await rig.idle()
+        assert early.taken == [1, 2]
 
 
-def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
+async def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """What was delivered does not come again; what was not, does, retries included."""
-
-    async def run() -> None:
-        first = Plain({2: [ValueError("no")]})
-        async with delivering(tmp_path, {"a": first}, backoff=60, backoff_max=60) as rig:
-            for conversation in ("x", "y", "y", "z"):
-                await rig.send(conversation)
-            await rig.until(lambda: rig.states("a") == ["delivered", "retrying", "waiting", "delivered"])
-        second = Plain()
-        async with delivering(tmp_path, {"a": second}, backoff_max=0.01) as rig:
-            await rig.idle()
-            assert second.taken == [2, 3]
-            assert [event.attempt for event in second.calls] == [2, 1]
-            assert rig.states("a") == ["delivered"] * 4
-
-    asyncio.run(run())
+    first = Plain({2: [ValueError("no")]})
+    async with delivering(tmp_path, {"a": first}, backoff=60, backoff_max=60) as rig:
+        for conversation in ("x", "y", "y", "z"):
+            await rig.send(conversation)
+        await rig.until(lambda: rig.states("a") == ["delivered", "retrying", "waiting", "delivered"])
+    second = Plain()
+    async with delivering(tmp_path, {"a": second}, backoff_max=0.01) as rig:
+        await rig.idle()
+        assert second.taken == [2, 3]
+        assert [event.attempt for event in second.calls] == [2, 1]
+        assert rig.states("a") == ["delivered"] * 4
 
 
-def test_a_replay_delivers_a_range_again(tmp_path: Path) -> None:
+async def test_a_replay_delivers_a_range_again(tmp_path: Path) -> None:
     """To that plugin only, with the same ids, marked as replayed, in order; what is dead is then delivered."""
-
-    async def run() -> None:
-        a, b = Plain({3: [Reject("no")]}), Plain()
-        async with delivering(tmp_path, {"a": a, "b": b}) as rig:
-            ids = [(await rig.send(conversation)).id for conversation in ("x", "y", "x", "y")]
-            await rig.idle()
-            assert len(rig.dead()) == 1
-            a.calls.clear()
-            await rig.replay("a", conversation="x")
-            await rig.idle()
-            assert [(event.id, event.replayed, event.redelivered) for event in a.calls] == [
-                (ids[0], True, True),
-                (ids[2], True, True),
-            ]
-            assert len(b.calls) == 4
-            assert rig.dead() == []
-            assert rig.states("a") == ["delivered"] * 4
-
-    asyncio.run(run())
+    a, b = Plain({3: [Reject("no")]}), Plain()
+    async with delivering(tmp_path, {"a": a, "b": b}) as rig:
+        ids = [(await rig.send(conversation)).id for conversation in ("x", "y", "x", "y")]
+        await rig.idle()
+        assert len(rig.dead()) == 1
+        a.calls.clear()
+        await rig.replay("a", conversation="x")
+        await rig.idle()
+        assert [(event.id, event.replayed, event.redelivered) for event in a.calls] == [
+            (ids[0], True, True),
+            (ids[2], True, True),
+        ]
+        assert len(b.calls) == 4
+        assert rig.dead() == []
+        assert rig.states("a") == ["delivered"] * 4
 
 
-def test_a_replay_of_many_goes_on_after_a_restart(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with delivering(tmp_path, {"a": Plain()}) as rig:
-            await asyncio.gather(*(rig.send(f"c{n % 5}") for n in range(1500)))
-            await rig.idle()
-        slow = Takes()
+async def test_a_replay_of_many_goes_on_after_a_restart(tmp_path: Path) -> None:
+    async with delivering(tmp_path, {"a": Plain()}) as rig:
+        await asyncio.gather(*(rig.send(f"c{n % 5}") for n in range(1500)))
+        await rig.idle()
+    slow = Takes()
 
-        class Slow(Plain):
-            @hookimpl
-            def on_event(self, event: Event) -> None:
-                time.sleep(0.0005)
-                slow._take(event)
+    class Slow(Plain):
+        @hookimpl
+        def on_event(self, event: Event) -> None:
+            time.sleep(0.0005)
+            slow._take(event)
 
-        async with delivering(tmp_path, {"a": Slow()}) as rig:
-            number = await rig.replay("a")
-            await rig.until(lambda: len(slow.calls) > 300)
-        assert len(slow.calls) < 1500
-        async with delivering(tmp_path, {"a": Slow()}) as rig:
-            await rig.idle()
-            assert await rig.journal.replay_state(number) == (1500, True)
-        assert {event.fields()["n"] for event in slow.calls} == set(range(1, 1501))
-
-    asyncio.run(run())
+    async with delivering(tmp_path, {"a": Slow()}) as rig:
+        number = await rig.replay("a")
+        await rig.until(lambda: len(slow.calls) > 300)
+    assert len(slow.calls) < 1500
+    async with delivering(tmp_path, {"a": Slow()}) as rig:
+        await rig.idle()
+        assert await rig.journal.replay_state(number) == (1500, True)
+    assert {event.fields()["n"] for event in slow.calls} == set(range(1, 1501))
 
 
-def test_a_failing_event_of_a_replay_is_retried_and_dies_like_any_other(tmp_path: Path) -> None:
-    async def run() -> None:
-        plugin = Plain()
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            await rig.send("x")
-            await rig.send("x")
-            await rig.idle()
-            plugin.script = {1: [ValueError("no")] * 9}
-            await rig.replay("a")
-            await rig.idle()
-            assert plugin.taken == [1, 2, 2]
-            assert rig.states("a") == ["dead", "delivered"]
-
-    asyncio.run(run())
+async def test_a_failing_event_of_a_replay_is_retried_and_dies_like_any_other(tmp_path: Path) -> None:
+    plugin = Plain()
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        await rig.send("x")
+        await rig.send("x")
+        await rig.idle()
+        plugin.script = {1: [ValueError("no")] * 9}
+        await rig.replay("a")
+        await rig.idle()
+        assert plugin.taken == [1, 2, 2]
+        assert rig.states("a") == ["dead", "delivered"]
 
 
-def test_a_plugin_that_is_stuck_altogether_is_named_unhealthy_and_recovers(tmp_path: Path) -> None:
+async def test_a_plugin_that_is_stuck_altogether_is_named_unhealthy_and_recovers(tmp_path: Path) -> None:
     """All its threads hang: it takes nothing more until one comes back; the other plugin has everything."""
 
     class Stuck(Takes):
@@ -371,44 +315,38 @@ def test_a_plugin_that_is_stuck_altogether_is_named_unhealthy_and_recovers(tmp_p
             self.release.wait(20)
             self._take(event)
 
-    async def run() -> None:
-        stuck, good = Stuck(), Plain()
-        async with delivering(
-            tmp_path, {"stuck": stuck, "good": good}, timeout=0.02, concurrency=2, max_attempts=1000
-        ) as rig:
-            for n in range(30):
-                await rig.send(f"c{n}")
-            await rig.idle("good")
-            await rig.until(lambda: not rig.consumer("stuck").health.healthy)
-            await rig.until(lambda: rig.consumer("stuck").health.blocked is not None)
-            assert threading.active_count() < 40
-            stuck.release.set()
-            await rig.idle()
-            assert set(stuck.taken) == set(good.taken) == set(range(1, 31))
-
-    asyncio.run(run())
+    stuck, good = Stuck(), Plain()
+    async with delivering(
+        tmp_path, {"stuck": stuck, "good": good}, timeout=0.02, concurrency=2, max_attempts=1000
+    ) as rig:
+        for n in range(30):
+            await rig.send(f"c{n}")
+        await rig.idle("good")
+        await rig.until(lambda: not rig.consumer("stuck").health.healthy)
+        await rig.until(lambda: rig.consumer("stuck").health.blocked is not None)
+        assert threading.active_count() < 40
+        stuck.release.set()
+        await rig.idle()
+        assert set(stuck.taken) == set(good.taken) == set(range(1, 31))
 
 
-def test_states_can_be_filtered(tmp_path: Path) -> None:
-    async def run() -> None:
-        plugin = Plain({1: [Reject("no")], 2: [ValueError("no")]})
-        async with delivering(tmp_path, {"a": plugin}, backoff=60, backoff_max=60) as rig:
-            for conversation in ("x", "y", "y", "z"):
-                await rig.send(conversation)
-            await rig.until(lambda: rig.states("a") == ["dead", "retrying", "waiting", "delivered"])
-            reader = rig.reader()
-            for number, state in enumerate(("dead", "retrying", "waiting", "delivered"), 1):
-                for name in ("a", None):
-                    [row] = reader.events(Filter(state=state, plugin=name))
-                    assert row.deliveries == {"a": state}
-                    assert f'"n": {number}' in bytes(row.body).decode()
-                    assert reader.count(Filter(state=state, plugin=name)) == 1
-            reader.close()
-
-    asyncio.run(run())
+async def test_states_can_be_filtered(tmp_path: Path) -> None:
+    plugin = Plain({1: [Reject("no")], 2: [ValueError("no")]})
+    async with delivering(tmp_path, {"a": plugin}, backoff=60, backoff_max=60) as rig:
+        for conversation in ("x", "y", "y", "z"):
+            await rig.send(conversation)
+        await rig.until(lambda: rig.states("a") == ["dead", "retrying", "waiting", "delivered"])
+        reader = rig.reader()
+        for number, state in enumerate(("dead", "retrying", "waiting", "delivered"), 1):
+            for name in ("a", None):
+                [row] = reader.events(Filter(state=state, plugin=name))
+                assert row.deliveries == {"a": state}
+                assert f'"n": {number}' in bytes(row.body).decode()
+                assert reader.count(Filter(state=state, plugin=name)) == 1
+        reader.close()
 
 
-def test_memory_does_not_grow_with_what_is_parked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_does_not_grow_with_what_is_parked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin that fails everything reads no further than its bound of parked events."""
     monkeypatch.setattr("gateway.delivery.reading.PARKED", 50)
 
@@ -421,60 +359,49 @@ def test_memory_does_not_grow_with_what_is_parked(tmp_path: Path, monkeypatch: p
                 raise ConnectionError("down")
             self._take(event)
 
-    async def run() -> None:
-        plugin: Any = Down()
-        async with delivering(tmp_path, {"a": plugin}, max_attempts=100_000, concurrency=1) as rig:
-            await asyncio.gather(*(rig.send(f"c{n}") for n in range(1000)))
-            await rig.until(lambda: rig.consumer("a").parked >= 50)
-            assert rig.consumer("a").parked <= 50 + 256
-            plugin.down = False
-            await rig.idle()
-            assert set(plugin.taken) == set(range(1, 1001))
-
-    asyncio.run(run())
+    plugin: Any = Down()
+    async with delivering(tmp_path, {"a": plugin}, max_attempts=100_000, concurrency=1) as rig:
+        await asyncio.gather(*(rig.send(f"c{n}") for n in range(1000)))
+        await rig.until(lambda: rig.consumer("a").parked >= 50)
+        assert rig.consumer("a").parked <= 50 + 256
+        plugin.down = False
+        await rig.idle()
+        assert set(plugin.taken) == set(range(1, 1001))
 
 
-def test_dead_letters_are_named_in_the_log_and_a_flood_of_them_is_counted(
+async def test_dead_letters_are_named_in_the_log_and_a_flood_of_them_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each of a few with plugin and event; of many the first, and how many more there were, though no other follows."""
     monkeypatch.setattr("gateway.delivery.health.QUIET", 1.0)
 
-    async def run() -> None:
-        plugin = Plain({n: [Reject("no")] for n in range(1, 13)})
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            receipts = await asyncio.gather(*(rig.send() for _ in range(12)))
-            await rig.until(lambda: caplog.messages[-1:] == ["plugin a: 2 more dead letters"])
-            named = [line for line in caplog.messages if "is a dead letter" in line]
-            assert named == [
-                f"plugin a: event {receipt.id} is a dead letter after attempt 1" for receipt in receipts[:10]
-            ]
-
-    asyncio.run(run())
+    plugin = Plain({n: [Reject("no")] for n in range(1, 13)})
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        receipts = await asyncio.gather(*(rig.send() for _ in range(12)))
+        await rig.until(lambda: caplog.messages[-1:] == ["plugin a: 2 more dead letters"])
+        named = [line for line in caplog.messages if "is a dead letter" in line]
+        assert named == [f"plugin a: event {receipt.id} is a dead letter after attempt 1" for receipt in receipts[:10]]
 
 
-def test_a_great_many_retried_dead_letters_all_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_great_many_retried_dead_letters_all_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than are taken up at once: the rest follows, each once, while new events are not held up."""
     monkeypatch.setattr("gateway.journal.sqlite.cursors.UNORDERED", 20)
     monkeypatch.setattr("gateway.delivery.parked.UNORDERED", 20)
     monkeypatch.setattr("gateway.delivery.service.TOP_UP", 0.01)
 
-    async def run() -> None:
-        plugin = Plain({n: [Reject("no")] for n in range(1, 71)})
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            await asyncio.gather(*(rig.send(f"c{n}") for n in range(70)))
-            await rig.idle()
-            assert len(rig.dead()) == 70
-            assert await rig.retry_dead() == 70
-            await rig.until(lambda: len(plugin.taken) == 70)
-            await rig.idle()
-            assert sorted(plugin.taken) == list(range(1, 71))
-            assert rig.states("a") == ["delivered"] * 70
-
-    asyncio.run(run())
+    plugin = Plain({n: [Reject("no")] for n in range(1, 71)})
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        await asyncio.gather(*(rig.send(f"c{n}") for n in range(70)))
+        await rig.idle()
+        assert len(rig.dead()) == 70
+        assert await rig.retry_dead() == 70
+        await rig.until(lambda: len(plugin.taken) == 70)
+        await rig.idle()
+        assert sorted(plugin.taken) == list(range(1, 71))
+        assert rig.states("a") == ["delivered"] * 70
 
 
-def test_a_plugin_that_is_down_is_asked_now_and_then_only(tmp_path: Path) -> None:
+async def test_a_plugin_that_is_down_is_asked_now_and_then_only(tmp_path: Path) -> None:
     """It gets single events at a slow pace until one works, the slower the more comes in for the others; what came
     meanwhile mostly waits with all its attempts."""
 
@@ -489,30 +416,27 @@ def test_a_plugin_that_is_down_is_asked_now_and_then_only(tmp_path: Path) -> Non
                 raise ConnectionError("down")
             self._take(event)
 
-    async def run() -> None:
-        plugin, good = Down(), Plain()
-        async with delivering(tmp_path, {"a": plugin, "good": good}, max_attempts=1000) as rig:
-            for n in range(25):
-                await rig.send(f"c{n}")
-            await rig.until(lambda: rig.consumer("a").health.down)
-            before, began = plugin.asked, time.monotonic()
-            await asyncio.gather(*(rig.send(f"d{n}") for n in range(500)))
-            await rig.idle("good")
-            await rig.until(lambda: plugin.asked > before + 2)
-            seconds = time.monotonic() - began
-            assert plugin.asked - before <= seconds / 0.02 + 5
-            before, began = plugin.asked, time.monotonic()
-            for n in range(50):
-                await asyncio.gather(asyncio.sleep(0.02), *(rig.send(f"e{n}") for _ in range(20)))
-            assert plugin.asked - before <= (time.monotonic() - began) / 0.02 / 2 + 5
-            plugin.down = False
-            await rig.idle()
-            assert sorted(plugin.taken) == list(range(1, 1526))
-
-    asyncio.run(run())
+    plugin, good = Down(), Plain()
+    async with delivering(tmp_path, {"a": plugin, "good": good}, max_attempts=1000) as rig:
+        for n in range(25):
+            await rig.send(f"c{n}")
+        await rig.until(lambda: rig.consumer("a").health.down)
+        before, began = plugin.asked, time.monotonic()
+        await asyncio.gather(*(rig.send(f"d{n}") for n in range(500)))
+        await rig.idle("good")
+        await rig.until(lambda: plugin.asked > before + 2)
+        seconds = time.monotonic() - began
+        assert plugin.asked - before <= seconds / 0.02 + 5
+        before, began = plugin.asked, time.monotonic()
+        for n in range(50):
+            await asyncio.gather(asyncio.sleep(0.02), *(rig.send(f"e{n}") for _ in range(20)))
+        assert plugin.asked - before <= (time.monotonic() - began) / 0.02 / 2 + 5
+        plugin.down = False
+        await rig.idle()
+        assert sorted(plugin.taken) == list(range(1, 1526))
 
 
-def test_what_could_not_be_read_can_be_replayed_when_it_can(tmp_path: Path) -> None:
+async def test_what_could_not_be_read_can_be_replayed_when_it_can(tmp_path: Path) -> None:
     """An event of a type that nobody knew is typed, and goes to its own hook, once the config names that type."""
 
     class Payments(Takes):
@@ -521,17 +445,14 @@ def test_what_could_not_be_read_can_be_replayed_when_it_can(tmp_path: Path) -> N
             self._take(event)
             assert payload.extra["n"] == 1
 
-    async def run() -> None:
-        plugin = Payments()
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            receipt = await rig.send("x", type="webioPayment")
-            assert receipt.hook == "unknown"
-            await rig.idle()
-        assert plugin.taken == []
-        async with delivering(tmp_path, {"a": plugin}, '[hooks.payment]\ntypes = ["webioPayment"]\n') as rig:
-            await rig.replay("a", hook="unknown")
-            await rig.idle()
-            assert plugin.taken == [1]
-            assert [(event.id, event.hook, event.replayed) for event in plugin.calls] == [(receipt.id, "payment", True)]
-
-    asyncio.run(run())
+    plugin = Payments()
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        receipt = await rig.send("x", type="webioPayment")
+        assert receipt.hook == "unknown"
+        await rig.idle()
+    assert plugin.taken == []
+    async with delivering(tmp_path, {"a": plugin}, '[hooks.payment]\ntypes = ["webioPayment"]\n') as rig:
+        await rig.replay("a", hook="unknown")
+        await rig.idle()
+        assert plugin.taken == [1]
+        assert [(event.id, event.hook, event.replayed) for event in plugin.calls] == [(receipt.id, "payment", True)]

@@ -24,20 +24,16 @@ class _Unspeakable(Exception):
 
 @pytest.mark.parametrize("error", [ValueError("bad \udcff name"), _Unspeakable()])
 @pytest.mark.parametrize("kind", [Plain, Async])
-def test_an_exception_that_cannot_be_shown_is_a_failure_like_any_other(
+async def test_an_exception_that_cannot_be_shown_is_a_failure_like_any_other(
     tmp_path: Path, kind: type[Takes], error: Exception
 ) -> None:
     """It is written down and tried again, and what comes after it goes on."""
-
-    async def run() -> None:
-        plugin = kind({1: [error]})
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            await asyncio.gather(rig.send("x"), rig.send("x"), rig.send("y"))
-            await rig.idle()
-            assert sorted(plugin.taken) == [1, 2, 3]
-            assert rig.states("a") == ["delivered"] * 3
-
-    asyncio.run(run())
+    plugin = kind({1: [error]})
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        await asyncio.gather(rig.send("x"), rig.send("x"), rig.send("y"))
+        await rig.idle()
+        assert sorted(plugin.taken) == [1, 2, 3]
+        assert rig.states("a") == ["delivered"] * 3
 
 
 def test_a_pause_is_a_number_of_seconds_or_a_timedelta() -> None:
@@ -50,143 +46,121 @@ def test_a_pause_is_a_number_of_seconds_or_a_timedelta() -> None:
             Retry(after=wrong)  # type: ignore[arg-type]
 
 
-def test_a_pause_that_a_plugin_asked_for_outlasts_a_restart(tmp_path: Path) -> None:
+async def test_a_pause_that_a_plugin_asked_for_outlasts_a_restart(tmp_path: Path) -> None:
     """The usual pauses do not: whoever shortens them in the config wants them shorter."""
-
-    async def run() -> None:
-        first = Plain({1: [Retry(after=3600)], 2: [ValueError("no")]})
-        async with delivering(tmp_path, {"a": first}, backoff=3600, backoff_max=3600) as rig:
-            await asyncio.gather(rig.send("x"), rig.send("y"))
-            await rig.until(lambda: rig.states("a") == ["retrying", "retrying"])
-        second = Plain()
-        async with delivering(tmp_path, {"a": second}) as rig:
-            await rig.until(lambda: second.taken == [2])
-            await asyncio.sleep(0.1)
-            assert rig.states("a") == ["retrying", "delivered"]
-
-    asyncio.run(run())
+    first = Plain({1: [Retry(after=3600)], 2: [ValueError("no")]})
+    async with delivering(tmp_path, {"a": first}, backoff=3600, backoff_max=3600) as rig:
+        await asyncio.gather(rig.send("x"), rig.send("y"))
+        await rig.until(lambda: rig.states("a") == ["retrying", "retrying"])
+    second = Plain()
+    async with delivering(tmp_path, {"a": second}) as rig:
+        await rig.until(lambda: second.taken == [2])
+        await asyncio.sleep(0.1)
+        assert rig.states("a") == ["retrying", "delivered"]
 
 
-def test_no_thread_to_be_had_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_thread_to_be_had_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plugin is named as unhealthy meanwhile; no attempt is counted."""
     start = threading.Thread.start
 
-    async def run() -> None:
-        plugin = Plain()
-        async with delivering(tmp_path, {"a": plugin}) as rig:
+    plugin = Plain()
+    async with delivering(tmp_path, {"a": plugin}) as rig:
 
-            def refuse(thread: threading.Thread) -> None:
-                if thread.name.startswith("plugin-"):
-                    raise RuntimeError("can't start new thread")
-                start(thread)
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name.startswith("plugin-"):
+                raise RuntimeError("can't start new thread")
+            start(thread)
 
-            monkeypatch.setattr(threading.Thread, "start", refuse)
-            await rig.send("x")
-            await rig.until(lambda: rig.consumer("a").health.trouble is not None)
-            assert "can't start new thread" in str(rig.consumer("a").health.trouble)
-            monkeypatch.setattr(threading.Thread, "start", start)
-            await rig.idle()
-            assert [event.attempt for event in plugin.calls] == [1]
-            assert rig.consumer("a").health.trouble is None
-
-    asyncio.run(run())
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        await rig.send("x")
+        await rig.until(lambda: rig.consumer("a").health.trouble is not None)
+        assert "can't start new thread" in str(rig.consumer("a").health.trouble)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        await rig.idle()
+        assert [event.attempt for event in plugin.calls] == [1]
+        assert rig.consumer("a").health.trouble is None
 
 
 @pytest.mark.parametrize("name", ["read", "fetch", "scan"])
-def test_a_journal_that_cannot_be_read_for_a_while_stops_nothing_for_good(
+async def test_a_journal_that_cannot_be_read_for_a_while_stops_nothing_for_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Reading on, retries and replays wait, say so, and go on."""
     monkeypatch.setattr("gateway.delivery.reading.AGAIN", 0.01)
 
-    async def run() -> None:
-        plugin = Plain({2: [ValueError("no")]})
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            read, left = getattr(rig.journal, name), 3
+    plugin = Plain({2: [ValueError("no")]})
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        read, left = getattr(rig.journal, name), 3
 
-            async def fails(*arguments: Any) -> Any:
-                nonlocal left
-                if left:
-                    left -= 1
-                    raise JournalError("the journal cannot be read")
-                return await read(*arguments)
+        async def fails(*arguments: Any) -> Any:
+            nonlocal left
+            if left:
+                left -= 1
+                raise JournalError("the journal cannot be read")
+            return await read(*arguments)
 
-            setattr(rig.journal, name, fails)
-            await asyncio.gather(rig.send("x"), rig.send("x"))
-            await rig.idle()
-            assert plugin.taken == [1, 2]
-            await rig.replay("a")
-            await rig.until(lambda: sorted(plugin.taken) == [1, 1, 2, 2])
-            await rig.idle()
-            assert left == 0
-
-    asyncio.run(run())
+        setattr(rig.journal, name, fails)
+        await asyncio.gather(rig.send("x"), rig.send("x"))
+        await rig.idle()
+        assert plugin.taken == [1, 2]
+        await rig.replay("a")
+        await rig.until(lambda: sorted(plugin.taken) == [1, 1, 2, 2])
+        await rig.idle()
+        assert left == 0
 
 
-def test_order_holds_when_a_checkpoint_fails_between(tmp_path: Path) -> None:
+async def test_order_holds_when_a_checkpoint_fails_between(tmp_path: Path) -> None:
     """What was taken before a failure and has to come again comes before what was held behind that failure."""
-
-    async def run() -> None:
-        plugin = Batches()
-        plugin.script = {2: [ValueError("no")], 3: [ValueError("no")]}
-        async with delivering(tmp_path, {"a": plugin}, max_attempts=20) as rig:
-            plugin.failures = 1
-            await asyncio.gather(*(rig.send("x") for _ in range(5)))
-            await rig.idle()
-            assert plugin.durable[-5:] == [1, 2, 3, 4, 5]
-
-    asyncio.run(run())
+    plugin = Batches()
+    plugin.script = {2: [ValueError("no")], 3: [ValueError("no")]}
+    async with delivering(tmp_path, {"a": plugin}, max_attempts=20) as rig:
+        plugin.failures = 1
+        await asyncio.gather(*(rig.send("x") for _ in range(5)))
+        await rig.idle()
+        assert plugin.durable[-5:] == [1, 2, 3, 4, 5]
 
 
-def test_order_holds_when_the_cursor_is_behind_what_is_parked(tmp_path: Path) -> None:
+async def test_order_holds_when_the_cursor_is_behind_what_is_parked(tmp_path: Path) -> None:
     """As a crash leaves it: the first event was taken and not made durable, the second is parked, the third held."""
+    first = Batches()
+    first.script = {2: [Retry(after=0.05)] * 100}
+    async with delivering(tmp_path, {"a": first}, max_attempts=1000) as rig:
+        settle = rig.journal.settle
 
-    async def run() -> None:
-        first = Batches()
-        first.script = {2: [Retry(after=0.05)] * 100}
-        async with delivering(tmp_path, {"a": first}, max_attempts=1000) as rig:
-            settle = rig.journal.settle
+        async def without_the_cursor(settlement: Any) -> None:
+            settlement.cursor = None
+            await settle(settlement)
 
-            async def without_the_cursor(settlement: Any) -> None:
-                settlement.cursor = None
-                await settle(settlement)
-
-            rig.journal.settle = without_the_cursor  # type: ignore[method-assign]
-            await asyncio.gather(*(rig.send("x") for _ in range(3)))
-            await rig.until(lambda: len(first.calls) > 3)
-        second = Batches()
-        async with delivering(tmp_path, {"a": second}) as rig:
-            await rig.idle()
-            assert second.taken == [1, 2, 3]
-
-    asyncio.run(run())
+        rig.journal.settle = without_the_cursor  # type: ignore[method-assign]
+        await asyncio.gather(*(rig.send("x") for _ in range(3)))
+        await rig.until(lambda: len(first.calls) > 3)
+    second = Batches()
+    async with delivering(tmp_path, {"a": second}) as rig:
+        await rig.idle()
+        assert second.taken == [1, 2, 3]
 
 
-def test_looking_for_retried_dead_letters_brings_back_none_that_has_just_died(tmp_path: Path) -> None:
+async def test_looking_for_retried_dead_letters_brings_back_none_that_has_just_died(tmp_path: Path) -> None:
     """The journal is asked what is parked; before the answer is here, an event has its last attempt."""
+    plugin = Plain({1: [Retry(after=0.3)] * 100})
+    async with delivering(tmp_path, {"a": plugin}, max_attempts=2) as rig:
+        changes = rig.journal.changes
 
-    async def run() -> None:
-        plugin = Plain({1: [Retry(after=0.3)] * 100})
-        async with delivering(tmp_path, {"a": plugin}, max_attempts=2) as rig:
-            changes = rig.journal.changes
+        async def slowly(name: str) -> Any:
+            answer = await changes(name)
+            await rig.until(lambda: rig.consumer("a").health.buried_count == 1)
+            return answer
 
-            async def slowly(name: str) -> Any:
-                answer = await changes(name)
-                await rig.until(lambda: rig.consumer("a").health.buried_count == 1)
-                return answer
-
-            await rig.send("x")
-            await rig.until(lambda: rig.states("a") == ["retrying"])
-            rig.journal.changes = slowly  # type: ignore[method-assign]
-            await asyncio.gather(rig.delivery.refresh(), rig.delivery.refresh())
-            await asyncio.sleep(0.3)
-            assert len(plugin.calls) == 2
-            assert rig.states("a") == ["dead"]
-
-    asyncio.run(run())
+        await rig.send("x")
+        await rig.until(lambda: rig.states("a") == ["retrying"])
+        rig.journal.changes = slowly  # type: ignore[method-assign]
+        await asyncio.gather(rig.delivery.refresh(), rig.delivery.refresh())
+        await asyncio.sleep(0.3)
+        assert len(plugin.calls) == 2
+        assert rig.states("a") == ["dead"]
 
 
-def test_all_retried_dead_letters_come_whatever_is_asked_meanwhile(
+async def test_all_retried_dead_letters_come_whatever_is_asked_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than are taken up at once, one that keeps failing among them, and a second look that finds nothing new."""
@@ -194,17 +168,14 @@ def test_all_retried_dead_letters_come_whatever_is_asked_meanwhile(
     monkeypatch.setattr("gateway.delivery.parked.UNORDERED", 20)
     monkeypatch.setattr("gateway.delivery.service.TOP_UP", 0.01)
 
-    async def run() -> None:
-        plugin = Plain({n: [Reject("no")] for n in range(1, 71)})
-        plugin.script[1] = [Reject("no"), Retry(after=60)]
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            await asyncio.gather(*(rig.send(f"c{n}") for n in range(70)))
-            await rig.until(lambda: len(rig.dead()) == 70)
-            await rig.retry_dead()
-            await rig.delivery.refresh()
-            await rig.until(lambda: sorted(plugin.taken) == list(range(2, 71)))
-
-    asyncio.run(run())
+    plugin = Plain({n: [Reject("no")] for n in range(1, 71)})
+    plugin.script[1] = [Reject("no"), Retry(after=60)]
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        await asyncio.gather(*(rig.send(f"c{n}") for n in range(70)))
+        await rig.until(lambda: len(rig.dead()) == 70)
+        await rig.retry_dead()
+        await rig.delivery.refresh()
+        await rig.until(lambda: sorted(plugin.taken) == list(range(2, 71)))
 
 
 class Mixed(Takes):
@@ -223,24 +194,22 @@ class Mixed(Takes):
         self._take(event)
 
 
-def test_stuck_threads_behind_a_coroutine_cost_no_processor(tmp_path: Path) -> None:
+async def test_stuck_threads_behind_a_coroutine_cost_no_processor(tmp_path: Path) -> None:
     """Asked again now and then, not all the time."""
-
-    async def run() -> None:
-        plugin = Mixed()
-        async with delivering(tmp_path, {"a": plugin}, concurrency=1, timeout=0.1, max_attempts=1000) as rig:
-            for n in range(6):
-                await rig.send(f"c{n}")
-            await rig.until(lambda: "stuck" in str(rig.consumer("a").health.blocked))
-            before = time.process_time()
-            await asyncio.sleep(1.0)
-            assert time.process_time() - before < 0.5
-            plugin.over.set()
-
-    asyncio.run(run())
+    plugin = Mixed()
+    async with delivering(tmp_path, {"a": plugin}, concurrency=1, timeout=0.1, max_attempts=1000) as rig:
+        for n in range(6):
+            await rig.send(f"c{n}")
+        await rig.until(lambda: "stuck" in str(rig.consumer("a").health.blocked))
+        before = time.process_time()
+        await asyncio.sleep(1.0)
+        assert time.process_time() - before < 0.5
+        plugin.over.set()
 
 
-def test_a_backlog_of_a_healthy_plugin_writes_no_row_per_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_backlog_of_a_healthy_plugin_writes_no_row_per_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However much it is behind: it has a cursor, and that is all."""
     monkeypatch.setattr("gateway.delivery.reading.WINDOW", 32)
     monkeypatch.setattr("gateway.delivery.machine.SLOW", 30.0)  # the machine may be
@@ -251,21 +220,18 @@ def test_a_backlog_of_a_healthy_plugin_writes_no_row_per_event(tmp_path: Path, m
             time.sleep(0.002)
             self._take(event)
 
-    async def run() -> None:
-        plugin = Slow()
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            await asyncio.gather(*(rig.send(f"c{n % 9}") for n in range(400)))
-            parked = 0
-            while not rig.consumer("a").idle:
-                parked = max(parked, rig.consumer("a").parked)
-                await asyncio.sleep(0.002)
-            assert parked == 0
-            assert len(plugin.taken) == 400
-
-    asyncio.run(run())
+    plugin = Slow()
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        await asyncio.gather(*(rig.send(f"c{n % 9}") for n in range(400)))
+        parked = 0
+        while not rig.consumer("a").idle:
+            parked = max(parked, rig.consumer("a").parked)
+            await asyncio.sleep(0.002)
+        assert parked == 0
+        assert len(plugin.taken) == 400
 
 
-def test_conversations_are_delivered_side_by_side_by_plain_functions_too(tmp_path: Path) -> None:
+async def test_conversations_are_delivered_side_by_side_by_plain_functions_too(tmp_path: Path) -> None:
     """A call of some milliseconds, as to another system, is worth a thread."""
 
     class Calls(Takes):
@@ -281,17 +247,14 @@ def test_conversations_are_delivered_side_by_side_by_plain_functions_too(tmp_pat
                 self.now -= 1
             self._take(event)
 
-    async def run() -> None:
-        plugin = Calls()
-        async with delivering(tmp_path, {"a": plugin}, concurrency=8) as rig:
-            await asyncio.gather(*(rig.send(f"c{n}") for n in range(300)))
-            await rig.idle()
-            assert 4 <= plugin.most <= 8
-
-    asyncio.run(run())
+    plugin = Calls()
+    async with delivering(tmp_path, {"a": plugin}, concurrency=8) as rig:
+        await asyncio.gather(*(rig.send(f"c{n}") for n in range(300)))
+        await rig.idle()
+        assert 4 <= plugin.most <= 8
 
 
-def test_a_plugin_that_becomes_slow_is_noticed_soon(tmp_path: Path) -> None:
+async def test_a_plugin_that_becomes_slow_is_noticed_soon(tmp_path: Path) -> None:
     """Although it was fast before, so that it gets many events at once."""
 
     class Turns(Takes):
@@ -304,21 +267,18 @@ def test_a_plugin_that_becomes_slow_is_noticed_soon(tmp_path: Path) -> None:
                 raise ConnectionError("gone")
             self._take(event)
 
-    async def run() -> None:
-        plugin = Turns()
-        async with delivering(tmp_path, {"a": plugin}, max_attempts=1000, concurrency=1) as rig:
-            await asyncio.gather(*(rig.send(f"c{n}") for n in range(1000)))
-            await rig.idle()
-            plugin.slow = True
-            await asyncio.gather(*(rig.send(f"d{n}") for n in range(300)))
-            began = time.monotonic()
-            await rig.until(lambda: not rig.consumer("a").health.healthy)
-            assert time.monotonic() - began < 10
-
-    asyncio.run(run())
+    plugin = Turns()
+    async with delivering(tmp_path, {"a": plugin}, max_attempts=1000, concurrency=1) as rig:
+        await asyncio.gather(*(rig.send(f"c{n}") for n in range(1000)))
+        await rig.idle()
+        plugin.slow = True
+        await asyncio.gather(*(rig.send(f"d{n}") for n in range(300)))
+        began = time.monotonic()
+        await rig.until(lambda: not rig.consumer("a").health.healthy)
+        assert time.monotonic() - began < 10
 
 
-def test_an_event_that_no_thread_came_free_for_has_had_no_attempt(tmp_path: Path) -> None:
+async def test_an_event_that_no_thread_came_free_for_has_had_no_attempt(tmp_path: Path) -> None:
     """Each call is another attempt, and none is made for an event that was given up before."""
 
     class Hangs(Takes):
@@ -333,39 +293,32 @@ def test_an_event_that_no_thread_came_free_for_has_had_no_attempt(tmp_path: Path
             self.over.wait()
             self._take(event)
 
-    async def run() -> None:
-        plugin = Hangs()
-        async with delivering(tmp_path, {"a": plugin}, timeout=0.2, max_attempts=1000) as rig:
-            for n in range(16):
-                await rig.send(f"c{n}")
-            await rig.until(lambda: "stuck" in str(rig.consumer("a").health.blocked))
-            begun = list(plugin.calls)
-            plugin.over.set()
-            await rig.idle()
-            attempts: dict[int, list[int]] = {}
-            for event in begun:
-                attempts.setdefault(event.fields()["n"], []).append(event.attempt)
-            assert all(seen == list(range(1, len(seen) + 1)) for seen in attempts.values())
-            assert set(plugin.taken) == set(range(1, 17))
-
-    asyncio.run(run())
+    plugin = Hangs()
+    async with delivering(tmp_path, {"a": plugin}, timeout=0.2, max_attempts=1000) as rig:
+        for n in range(16):
+            await rig.send(f"c{n}")
+        await rig.until(lambda: "stuck" in str(rig.consumer("a").health.blocked))
+        begun = list(plugin.calls)
+        plugin.over.set()
+        await rig.idle()
+        attempts: dict[int, list[int]] = {}
+        for event in begun:
+            attempts.setdefault(event.fields()["n"], []).append(event.attempt)
+        assert all(seen == list(range(1, len(seen) + 1)) for seen in attempts.values())
+        assert set(plugin.taken) == set(range(1, 17))
 
 
-def test_a_plugin_that_rejects_everything_works(tmp_path: Path) -> None:
+async def test_a_plugin_that_rejects_everything_works(tmp_path: Path) -> None:
     """It said no, and said it properly: it is healthy, and asked as fast as any other."""
-
-    async def run() -> None:
-        plugin = Plain({n: [Reject("not for me")] for n in range(1, 201)})
-        async with delivering(tmp_path, {"a": plugin}) as rig:
-            await asyncio.gather(*(rig.send(f"c{n}") for n in range(200)))
-            await rig.idle()
-            assert len(rig.dead()) == 200
-            assert rig.consumer("a").health.healthy
-
-    asyncio.run(run())
+    plugin = Plain({n: [Reject("not for me")] for n in range(1, 201)})
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        await asyncio.gather(*(rig.send(f"c{n}") for n in range(200)))
+        await rig.idle()
+        assert len(rig.dead()) == 200
+        assert rig.consumer("a").health.healthy
 
 
-def test_a_clean_end_on_the_way_forgets_no_suspicion(tmp_path: Path) -> None:
+async def test_a_clean_end_on_the_way_forgets_no_suspicion(tmp_path: Path) -> None:
     """A start that failed, or a restart by hand, before what was in flight at the crash has been tried again: the next
     start is as cautious, and what was counted against an event stays."""
     config = journal_config(tmp_path)
@@ -383,11 +336,8 @@ def test_a_clean_end_on_the_way_forgets_no_suspicion(tmp_path: Path) -> None:
         await journal.close()
         return standing.clean, standing.crashes
 
-    async def run() -> None:
-        assert await opened() == (True, {})
-        assert await opened(clean=False) == (False, {7: 1})
-        assert await opened() == (False, {7: 1})
-        assert await opened(clean=True) == (False, {7: 2})
-        assert await opened(clean=True) == (True, {7: 2})
-
-    asyncio.run(run())
+    assert await opened() == (True, {})
+    assert await opened(clean=False) == (False, {7: 1})
+    assert await opened() == (False, {7: 1})
+    assert await opened(clean=True) == (False, {7: 2})
+    assert await opened(clean=True) == (True, {7: 2})
