@@ -7,6 +7,7 @@ damaged. The short forms of the same proofs are in `tests/torture` and run with 
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import tempfile
@@ -15,10 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "torture")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "torture"), str(ROOT / "tests" / "delivery")]
 
 from power_loss import Verdict, lose_power  # noqa: E402
 from rounds import ALL, SUPERVISOR, WORKER, Outcome, deadly_rounds, kill_rounds, stop_rounds  # noqa: E402
+from simulation import Broken, simulate  # noqa: E402
 
 IMAGES_EACH = 400
 
@@ -65,6 +67,24 @@ def deadly(directory: Path, seed: str, rounds: int) -> bool:
     return _report(outcome) and outcome.exits == [0]
 
 
+def simulation(directory: Path, seed: str, seeds: int) -> bool:
+    """Histories of the delivery on virtual time, each from a seed of its own."""
+    first = random.Random(seed).randrange(10**9)
+    print(f"simulation: {seeds} seeds from {first} on, seed {seed}", flush=True)
+    faults = 0
+    logging.disable(logging.CRITICAL)  # the plugins' failures
+    for number in range(seeds):
+        try:
+            simulate(first + number)
+        except Broken as error:
+            faults += 1
+            print(f"  FAULT {error}", flush=True)
+        if number % 1000 == 999:
+            _say(f"{number + 1} seeds, {faults} broken")
+    logging.disable(logging.NOTSET)
+    return not faults
+
+
 def _report(outcome: Outcome) -> bool:
     print(f"  {outcome.findings}")
     print(f"  answers {outcome.answers}")
@@ -82,6 +102,7 @@ PROOFS: dict[str, tuple[Callable[[Path, str, int], bool], int]] = {
     "power": (power, 10_000),
     "stop": (stop, 50),
     "deadly": (deadly, 6),
+    "simulation": (simulation, 10_000),
 }
 
 
@@ -89,7 +110,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("proof", nargs="?", choices=[*PROOFS, "all"], default="all")
     parser.add_argument("--seed", default=f"{random.SystemRandom().getrandbits(32):08x}")
-    parser.add_argument("--rounds", type=int, help="rounds or crash images, in place of the proof's own number")
+    parser.add_argument(
+        "--rounds", "--seeds", type=int, help="rounds, crash images or seeds, in place of the proof's own number"
+    )
     parser.add_argument("--directory", type=Path, help="where to work, and to leave what was found")
     arguments = parser.parse_args()
     directory = arguments.directory or Path(tempfile.mkdtemp(prefix="torture-"))

@@ -86,7 +86,8 @@ class Dispatcher:
             task = asyncio.create_task(self._deliver(batch), name=f"batch of {self._plugin.name}")
             self._batches[task] = batch
             task.add_done_callback(self._ended)
-        if self._timer is None and 0 < len(self._batches) < self._plugin.delivery.concurrency:
+        more = 0 < len(self._batches) < self._plugin.delivery.concurrency and self._machine.conversations.next_item()
+        if more and self._plugin.threaded and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SECOND_BATCH, self._look_again)
 
     def _look_again(self) -> None:

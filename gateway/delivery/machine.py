@@ -53,7 +53,7 @@ class Machine:
     @property
     def idle(self) -> bool:
         """Whether every event that came is settled or a dead letter, and the journal is told so."""
-        busy = self.parked.items or self.parked.unwritten or self.batches or self._taken
+        busy = self.parked.items or self.parked.unwritten or self.parked.wants_more or self.batches or self._taken
         return not busy and self.conversations.next_item() is None
 
     @property
