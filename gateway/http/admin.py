@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from litestar import HttpMethod, Litestar, Request, Response, get, post, route
 from litestar.exceptions import HTTPException, NotFoundException
+from litestar.params import FromQuery
 from litestar.response import Redirect
 
 from gateway.http.access import guard, trusted
@@ -100,7 +101,7 @@ def create_admin(gateway: Gateway) -> Litestar:
         return Response(gateway.metrics.page(), media_type="text/plain; version=0.0.4")
 
     @post("/api/dead/retry", status_code=200)
-    async def dead_retry(request: Request[Any, Any, Any], in_order: bool = False) -> Counted:
+    async def dead_retry(request: Request[Any, Any, Any], in_order: FromQuery[bool] = False) -> Counted:
         data = read_filter(await request.body())
         if data.plugin is not None:
             require_delivery(data.plugin)
