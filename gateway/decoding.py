@@ -1,4 +1,4 @@
-"""A body's bytes into a typed payload: which hook, does it fit, and what the journal wants to know of it."""
+"""Decodes a body: its hook, its typed payload where it fits the hook, and the keys that the journal needs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _NO_DATE = 0
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
-    """What a body says. `created` is `dateCreated` in microseconds since 1970, 0 where it is in no form that we know
-    (None: there is none, so this is never a duplicate); `natural_key` is what makes two different bodies a conflict."""
+    """A decoded body. `created` is `dateCreated` in microseconds since 1970, 0 where its form is unknown, None where it
+    is missing (such an event is never a duplicate). Two different bodies with one `natural_key` are a conflict."""
 
     hook: str
     payload: Payload | None
@@ -64,12 +64,12 @@ class Decoder:
 
 
 def normalise(spelling: str) -> str:
-    """A `type` with case, spaces, `-` and `_` taken away."""
+    """A `type` in lower case, without spaces, `-` and `_`."""
     return spelling.translate(_SEPARATORS).lower()
 
 
 def hook_names(aliases: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """`type` to hook, with further spellings by hook: each as it is written (for speed) and normalised."""
+    """Hooks by `type`, with further spellings for each hook: each as it is written (for speed) and normalised."""
     spellings = {**{hook: hook for hook in HOOKS}, **_TYPES}
     for hook, further in aliases.items():
         spellings.update(dict.fromkeys(further, hook))
@@ -78,7 +78,7 @@ def hook_names(aliases: Mapping[str, Iterable[str]]) -> dict[str, str]:
 
 
 def decode(raw: bytes, hook: str | None, names: Mapping[str, str], zone: tzinfo) -> Decoded:
-    """Decode a POST body; `hook` is the one its path names, if any. `ValueError` where it is no JSON object."""
+    """Decode a POST body; `hook` is the one that its path names, if any. `ValueError` where it is not a JSON object."""
     body = parse_object(raw)
     if hook is None:
         spelling = body.get("type")
@@ -114,7 +114,7 @@ def _payload(body: dict[str, Any], hook: str, created: datetime | None) -> Paylo
         extra = {key: value for key, value in body.items() if key not in names}
     if created is not None:
         known["dateCreated"] = created
-    elif "dateCreated" in known:  # where it is documented, the struct misses it then
+    elif "dateCreated" in known:  # where the date is documented, the struct then fails for lack of it
         extra["dateCreated"] = known.pop("dateCreated")
     if known.get("customerUID") == "":
         known["customerUID"] = None
@@ -126,7 +126,7 @@ def _payload(body: dict[str, Any], hook: str, created: datetime | None) -> Paylo
 
 
 def _repaired(raw: bytes, body: dict[str, Any], hook: str) -> dict[str, Any]:
-    """The body with numbers as their text where Webio documents a string, and its other spelling of a name."""
+    """The body with numbers as text where Webio documents a string, and with Webio's other spelling of a name."""
     texts = msgspec.json.decode(whole_characters(raw.removeprefix(BOM)), type=dict[str, msgspec.Raw])
     repaired = dict(body)
     for alias, name in _ALIASES.items():
@@ -140,7 +140,7 @@ def _repaired(raw: bytes, body: dict[str, Any], hook: str) -> dict[str, Any]:
 
 
 def _date(value: Any, zone: tzinfo) -> datetime | None:
-    """An ISO 8601 date with dashes; compact forms are left alone, since digits may be an epoch instead."""
+    """An ISO 8601 date with dashes; None for compact forms, whose digits may be seconds since 1970 instead."""
     if type(value) is not str or value[4:5] != "-" or value[7:8] != "-":
         return None
     try:
@@ -148,7 +148,7 @@ def _date(value: Any, zone: tzinfo) -> datetime | None:
         if parsed.tzinfo is None:
             parsed = parsed.replace(tzinfo=zone)
         if not 1 < parsed.year < 9999:
-            parsed.astimezone(UTC)  # a date that has no place in UTC is no date
+            parsed.astimezone(UTC)  # OverflowError where UTC cannot express it
         return parsed
     except (ValueError, OverflowError):
         return None

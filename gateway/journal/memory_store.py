@@ -1,4 +1,5 @@
-"""What is durable of a journal in memory. Each method is one operation of a commit."""
+"""What is durable of a journal in memory. The methods do what those of `Cursors` and `Operator` state, each as one
+operation of a commit."""
 
 from __future__ import annotations
 
@@ -117,7 +118,6 @@ class Store:
         return states == {"delivered"} if which.state == "delivered" else which.state in states
 
     def take(self, track: Track, begins: int) -> Standing:
-        """See `Cursors.take_cursor`."""
         cursor = self._cursors.setdefault(track, _Cursor(begins, begins))
         clean, cursor.clean, cursor.removed_at = cursor.clean, False, None
         cursor.epoch += 1
@@ -135,13 +135,11 @@ class Store:
         return cursor
 
     def release(self, track: Track, epoch: int, clean: bool) -> None:
-        """See `Cursors.release_cursor`."""
         cursor = self._owned(track, epoch)
         cursor.clean = clean
         cursor.running.clear()
 
     def settle(self, settlement: Settlement) -> None:
-        """See `Cursors.settle`."""
         cursor = self._owned(settlement.track, settlement.epoch)
         cursor.parked.update((row.seq, msgspec.structs.replace(row)) for row in settlement.park)
         for seq in settlement.release:
@@ -154,17 +152,14 @@ class Store:
                 replay.position, replay.done = position, replay.done + done
 
     def mark_running(self, track: Track, epoch: int, seq: int) -> None:
-        """See `Cursors.mark_running`."""
         self._owned(track, epoch).running.add(seq)
 
     def mark_survived(self, track: Track, epoch: int, seq: int) -> None:
-        """See `Cursors.mark_survived`."""
         cursor = self._owned(track, epoch)
         cursor.running.discard(seq)
         cursor.crashes.pop(seq, None)
 
     def changes(self, track: Track) -> Changes:
-        """See `Cursors.changes`."""
         cursor = self._cursors.get(track)
         rows = sorted(cursor.parked.values(), key=lambda row: row.seq) if cursor is not None else []
         live = [msgspec.structs.replace(row) for row in rows if row.state in _LIVE]
@@ -174,7 +169,6 @@ class Store:
         return Changes(ordered + unordered[:UNORDERED], replays)
 
     def retire(self, keep: Collection[str], now: float) -> None:
-        """See `Operator.retire_cursors`."""
         for track, cursor in self._cursors.items():
             if cursor.removed_at is None and track.plugin not in keep:
                 cursor.removed_at = now
@@ -189,7 +183,6 @@ class Store:
                         yield cursor, row
 
     def retry(self, which: Filter, plugins: Collection[str] | None, in_order: bool) -> int:
-        """See `Operator.retry_dead`."""
         letters = list(self.dead(which, plugins))
         for cursor, row in letters:
             row.state, row.attempts, row.next_at, row.conversation = RETRYING, 0, 0.0, None
@@ -202,14 +195,12 @@ class Store:
         return len(letters)
 
     def discard(self, which: Filter) -> int:
-        """See `Operator.discard_dead`."""
         letters = [row for _, row in self.dead(which)]
         for row in letters:
             row.state = DISCARDED
         return len(letters)
 
     def new_replay(self, which: Filter) -> Replay:
-        """See `Operator.new_replay`."""
         until, number = self.newest, len(self._replays) + 1
         matched = len(self.entries(which, 0, until))
         made = Replay(number=number, plugin=which.plugin or "", filter=which, position=0, until=until, matched=matched)
@@ -217,7 +208,6 @@ class Store:
         return msgspec.structs.replace(made)
 
     def replay_state(self, number: int) -> tuple[int, bool]:
-        """See `Operator.replay_state`."""
         if (replay := self._replays.get(number)) is None:
             raise ValueError(f"there is no replay {number}")
         return replay.done, replay.position >= replay.until

@@ -99,7 +99,7 @@ async def test_a_checkpoint_that_fails_stops_the_journal(tmp_path: Path, operati
             files.failing.clear()
             return str(failure)
 
-    assert await scenario() == "keeping the journal in order failed (IOError: disk I/O error)"
+    assert await scenario() == "maintenance of the journal failed (IOError: disk I/O error)"
     assert len(ids_in(config)) == 5
 
 
@@ -124,8 +124,8 @@ async def test_files_that_are_taken_away_stop_the_journal(tmp_path: Path, file: 
             return str(failure)
 
     assert await scenario() == (
-        "keeping the journal in order failed (JournalError: its files were moved or deleted; what came since is not in "
-        "their place)"
+        "maintenance of the journal failed (JournalError: its files were moved or deleted; newer events are not in the "
+        "files at that path)"
     )
 
 

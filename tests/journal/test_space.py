@@ -164,7 +164,9 @@ async def test_a_full_disk_refuses_the_group_and_recovers(
     assert set(sentences) == {"the journal cannot be written (FullError)"} == {refusal}
     ids = ids_in(config)
     assert ids[:10] + ids[11:] == kept  # and one that was committed before the disk was full
-    assert [record.message for record in caplog.records] == ["journal: nothing is kept for now: FullError"]
+    assert [record.message for record in caplog.records] == [
+        "journal: cannot keep new events: FullError; trying again every 0.02 s"
+    ]
 
 
 async def test_a_full_disk_during_a_checkpoint_hinders_no_commit(
@@ -187,7 +189,7 @@ async def test_a_full_disk_during_a_checkpoint_hinders_no_commit(
 
     assert await scenario() == 55
     assert [record.message for record in caplog.records] == [
-        "journal: what it holds cannot be put in order now: FullError"
+        "journal: retention or a checkpoint cannot be written: FullError; trying again"
     ]
 
 

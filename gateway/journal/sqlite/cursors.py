@@ -1,5 +1,5 @@
-"""What a plugin's delivery writes: its cursor, parked events, suspects of a crash, the progress of replays. Each
-function is one operation within a commit; those that write check the epoch first."""
+"""What a plugin's delivery writes: its cursor, parked events, suspects of a crash, the progress of replays. The
+functions do what the methods of `Cursors` state, each as one operation within a commit."""
 
 from __future__ import annotations
 
@@ -60,7 +60,6 @@ def _require_lease(connection: apsw.Connection, track: Track, epoch: int) -> Non
 
 
 def release(connection: apsw.Connection, track: Track, epoch: int, clean: bool) -> None:
-    """See `Cursors.release_cursor`."""
     _require_lease(connection, track, epoch)
     connection.execute("UPDATE suspects SET running = 0 WHERE plugin = ?", (track.plugin,))
     connection.execute("UPDATE cursors SET clean = ? WHERE plugin = ?", (clean, track.plugin))
@@ -115,7 +114,6 @@ def settle(connection: apsw.Connection, settlement: Settlement, now: float) -> N
 
 
 def mark_running(connection: apsw.Connection, track: Track, epoch: int, seq: int) -> None:
-    """See `Cursors.mark_running`."""
     _require_lease(connection, track, epoch)
     connection.execute(
         "INSERT INTO suspects VALUES (?, ?, 0, 1) ON CONFLICT (plugin, seq) DO UPDATE SET running = 1",
@@ -124,7 +122,6 @@ def mark_running(connection: apsw.Connection, track: Track, epoch: int, seq: int
 
 
 def mark_survived(connection: apsw.Connection, track: Track, epoch: int, seq: int) -> None:
-    """See `Cursors.mark_survived`."""
     _require_lease(connection, track, epoch)
     connection.execute("DELETE FROM suspects WHERE plugin = ? AND seq = ?", (track.plugin, seq))
 

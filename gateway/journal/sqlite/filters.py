@@ -1,4 +1,4 @@
-"""An operator's filter as SQL. Values are bound, never written into the statement."""
+"""An operator's filter as SQL. Values are bound, not written into the statement."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def micros(moment: datetime) -> int:
 
 
 def page_from(which: Filter) -> str:
-    """The table as a listing reads it page by page: in its own order, not by the index of ids, which would find and
-    sort all that is left for every page."""
+    """The table as a listing reads it: by position, not by the index of ids, which would find and sort all the rest for
+    each page."""
     return "events" if which.ids else "events NOT INDEXED"
 
 
@@ -71,7 +71,7 @@ def where(which: Filter) -> tuple[str, tuple[Any, ...]]:
         add("organisation = ?", which.organisation)
     if which.conversation is not None:
         add("conversation_id = ?", which.conversation)
-    if which.since is not None:  # the id's index finds the place in time
+    if which.since is not None:  # the index of ids finds the place in time
         add("id >= ? AND received_at >= ?", first_id(micros(which.since)), micros(which.since))
     if which.until is not None:
         add("id < ? AND received_at < ?", first_id(micros(which.until) + 1000), micros(which.until))

@@ -1,6 +1,6 @@
-"""A group of events into the journal in one transaction: duplicates found, conflicts flagged, few statements.
+"""Inserts a group of events within one transaction, finds duplicates and flags conflicts.
 
-Several rows go in with one statement, because each call into SQLite hands the interpreter's lock to and fro.
+One statement inserts several rows, because each call into SQLite releases and takes the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _flag_conflicts(connection: apsw.Connection, appends: Sequence[Append]) -> N
 
 
 def _settle_repeats(connection: apsw.Connection, appends: Sequence[Append], first_seq: int, window: int) -> None:
-    """Some bodies stood in the journal already: duplicates within the window, new events outside of it."""
+    """Deal with bodies that the journal has already: duplicates within the window, new events outside of it."""
     present = {seq for (seq,) in connection.execute("SELECT seq FROM events WHERE seq >= ?", (first_seq,))}
     for append in appends:
         if append.seq in present:
@@ -117,7 +117,7 @@ def _settle_repeats(connection: apsw.Connection, appends: Sequence[Append], firs
 
 
 def _take_over(connection: apsw.Connection, append: Append, seq: int) -> None:
-    """From now on this event stands for its body, and owns the natural key if the one before it did."""
+    """Make this event the one that repeats are compared with; it gets the natural key if the one before it had it."""
     [(natural_key,)] = connection.execute("SELECT natural_key FROM events WHERE seq = ?", (seq,))
     connection.execute("UPDATE events SET digest = NULL, natural_key = NULL WHERE seq = ?", (seq,))
     append.natural_key = natural_key

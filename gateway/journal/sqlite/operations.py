@@ -1,5 +1,5 @@
-"""What operators do: retry and discard dead letters, replay. Each function is one operation within a commit; what can
-match millions of rows is done in steps."""
+"""What operators do: retry and discard dead letters, replay. The functions do what the methods of `Operator` state,
+each as one operation within a commit; changes that can match millions of rows are made in steps of `limit`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ def _dead(which: Filter, plugins: Collection[str] | None = None) -> tuple[str, t
 
 
 def count_dead(connection: apsw.Connection, which: Filter, plugins: Collection[str] | None = None) -> int:
-    """See `Search.count_dead`."""
     condition, values = _dead(which, plugins)
     [(count,)] = connection.execute(f"SELECT count(*) FROM parked WHERE {condition}", values)
     return int(count)
@@ -84,7 +83,6 @@ def new_replay(connection: apsw.Connection, which: Filter, until: int, matched: 
 
 
 def replay_state(connection: apsw.Connection, number: int) -> tuple[int, bool]:
-    """See `Operator.replay_state`."""
     [(done, finished)] = rows(
         connection, "SELECT done, finished_at IS NOT NULL FROM replays WHERE number = ?", (number,)
     )

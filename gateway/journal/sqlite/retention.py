@@ -1,4 +1,4 @@
-"""Retention: what every plugin has and nothing parked needs goes, oldest first, in small steps."""
+"""Retention: deletes old events that every plugin has had and that are not parked, oldest first, in small steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ STEP: Final = 500
 
 
 def prune(connection: apsw.Connection, now: int, retention: int, start: int) -> tuple[int, bool]:
-    """Delete up to `STEP` events after `start` that are older than `retention` (all times in microseconds).
+    """Look at `STEP` events after `start` and delete those older than `retention` (times are in microseconds).
 
-    Returns where to go on, and whether there is more to do now. The next round begins at 0 again, so that events
-    which were parked at the time go too. Events from the future (the clock was wrong) hold up none of those after
-    them.
+    Returns the next `start`, and whether there is more to do now. A round ends with 0, so that the next one deletes
+    events that were parked before. Events of the future (the clock was wrong) do not stop a round.
     """
     cutoff = now - retention
     expire(connection, cutoff / 1_000_000)

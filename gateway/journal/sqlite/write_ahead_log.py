@@ -1,4 +1,4 @@
-"""The write-ahead log: moved into the database piece by piece, and begun anew before it grows long."""
+"""Checkpoints: the write-ahead log is moved into the database in pieces, and restarted before it grows long."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Final
 import apsw
 
 PAGES: Final = 2000
-"""Whenever it has grown by so many pages, they are moved."""
+"""Pages that the log grows by between two checkpoints."""
 LONG: Final = 16_384
-"""From so many pages (64 MiB) on, readers are waited for: while one reads, the log cannot begin anew."""
+"""Pages (64 MiB) from which a checkpoint waits for readers: the log cannot restart while one reads."""
 WAIT_MS: Final = 100
 BUSY_MS: Final = 5000
 """How long a statement waits for another process that has the database locked."""
 
 
 class WriteAheadLog:
-    """Of the one connection that writes and moves."""
+    """The log of the one connection that writes and checkpoints."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
@@ -25,23 +25,23 @@ class WriteAheadLog:
         connection.set_wal_hook(self._committed)
 
     def keep_short(self, idle: bool) -> bool:
-        """Move what is due, when idle all there is; returns whether anything was moved."""
+        """Checkpoint if due, when idle in any case; returns whether anything was moved."""
         step = 0 if idle else PAGES if self._pages < LONG else LONG // 4
         if self._pages - self._moved <= step:
             return False
         if self._pages < LONG:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         else:
-            self._begin_anew()
+            self._restart()
         self._moved = self._pages
         return True
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self._connection.set_busy_timeout(WAIT_MS)
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
         except apsw.BusyError:
-            return  # somebody reads for long: later
+            return  # a reader takes long: try again later
         finally:
             self._connection.set_busy_timeout(BUSY_MS)
 

@@ -1,5 +1,5 @@
-"""The one thread that writes: group commit. All that arrived while the last commit ran go into the next; a lone
-request waits for nobody."""
+"""Group commit: one thread writes. Everything that arrived while a commit ran goes into the next one, so a lone event
+does not wait for others."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ log = logging.getLogger("gateway.journal")
 
 GROUP: Final = 1024
 GROUP_BYTES: Final = 8 * 2**20
-"""The most that one transaction takes, about."""
+"""About the largest transaction, in items and in bytes of bodies."""
 HOUSEKEEPING: Final = 0.5
-"""Seconds between looks at free space, retention and the write-ahead log."""
+"""Seconds between two checks of free space, retention and the write-ahead log."""
 
 Operation = Callable[[apsw.Connection], Any]
 _OWN_FAULTS: Final = (apsw.SQLError, apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, apsw.TooBigError)
 
 
 class Operate:
-    """Something other than an append to do within a commit; the future gets what `run` returns, or its fault."""
+    """A change other than an append, done within a commit; the future gets what `run` returns or raises."""
 
     __slots__ = ("error", "future", "result", "run")
 
@@ -48,7 +48,7 @@ class Operate:
         self.error: Exception | None = None
 
     def attempt(self, connection: apsw.Connection) -> None:
-        """Run it within a transaction. A fault of its own takes back what it did, and nothing else."""
+        """Run within a transaction. Where `run` fails by its own fault, only its own changes are rolled back."""
         connection.execute("SAVEPOINT operation")
         try:
             self.result = self.run(connection)
@@ -72,7 +72,7 @@ class Limits:
 
 
 class Writer:
-    """Owns the connection. `refusal` is None, or why new events cannot be kept now."""
+    """Owns the connection that writes. `refusal` is why new events cannot be kept now, or None."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Writer:
         await asyncio.to_thread(self._thread.join)
 
     def _highest(self) -> int:
-        # a journal that retention has emptied must not number events anew: cursors would pass them by
+        # A journal that retention has emptied must not reuse positions: cursors stand past them.
         [(highest,)] = self._connection.execute(
             "SELECT max((SELECT coalesce(max(seq), 0) FROM events), (SELECT coalesce(max(seq), 0) FROM cursors),"
             " (SELECT coalesce(max(begins), 0) FROM cursors))"
@@ -137,7 +137,7 @@ class Writer:
                 self._housekeeping(idle=not work)
 
     def _gather(self) -> tuple[list[Append | Operate], bool]:
-        """What waits now, at most a group of it, and whether to go on afterwards."""
+        """At most a group of the work that waits, and whether to go on afterwards."""
         work: list[Append | Operate] = []
         size = 0
         try:
@@ -161,7 +161,7 @@ class Writer:
             error = self._transaction(appends, operations)
         try:
             self._loop.call_soon_threadsafe(self._resolve, appends, operations, error)
-        except RuntimeError:  # the loop is closed: nobody waits for the answer
+        except RuntimeError:  # the loop is closed: no caller waits for the answer
             return
 
     def _transaction(self, appends: list[Append], operations: list[Operate]) -> JournalError | None:
@@ -181,7 +181,7 @@ class Writer:
         return None
 
     def _undo(self, error: Exception, committing: bool) -> JournalError:
-        """Nothing was kept, where that is sure; where it is not, the journal has failed."""
+        """Roll back. Where it is certain that nothing was kept, callers may try again; else the journal failed."""
         harmless = isinstance(error, apsw.FullError | apsw.BusyError | apsw.LockedError)
         try:
             if self._connection.in_transaction:
@@ -192,7 +192,7 @@ class Writer:
         if harmless or (not committing and isinstance(error, apsw.IOError)):
             self.refusal = f"the journal cannot be written ({kind})"
             if not self._full:
-                log.error("journal: nothing is kept for now: %s", kind)
+                log.error("journal: cannot keep new events: %s; trying again every %g s", kind, HOUSEKEEPING)
             self._full = True
             return JournalFull(self.refusal)
         return self._fail(f"a commit to the journal failed ({kind}: {error}); what became of it is unknown")
@@ -234,7 +234,7 @@ class Writer:
                 return
             self._next_look = now + HOUSEKEEPING
             if _identities(self._path) != self._files:
-                raise JournalError("its files were moved or deleted; what came since is not in their place")
+                raise JournalError("its files were moved or deleted; newer events are not in the files at that path")
             self._look_at_space()
             if not self._full:
                 self._prune()
@@ -242,10 +242,10 @@ class Writer:
         except (apsw.FullError, apsw.BusyError, apsw.LockedError) as error:
             kind = type(error).__name__
             if kind != self._hindered:
-                log.error("journal: what it holds cannot be put in order now: %s", kind)
+                log.error("journal: retention or a checkpoint cannot be written: %s; trying again", kind)
             self._hindered = kind
         except Exception as error:
-            failed = self._fail(f"keeping the journal in order failed ({type(error).__name__}: {error})")
+            failed = self._fail(f"maintenance of the journal failed ({type(error).__name__}: {error})")
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._resolve, [], [], failed)
 
@@ -267,7 +267,7 @@ class Writer:
         disk = os.statvfs(self._path.parent)
         page = self._connection.pragma("page_size")
         unused = self._connection.pragma("freelist_count") * page
-        free = disk.f_bavail * disk.f_frsize + unused  # what retention freed stays in the file, and is used first
+        free = disk.f_bavail * disk.f_frsize + unused  # pages that retention freed stay in the file and are used first
         if free < self._limits.min_free:
             return f"{free >> 20} MiB are free for the journal, less than journal.min_free"
         size = self._connection.pragma("page_count") * page - unused
@@ -285,7 +285,7 @@ class Writer:
 
 
 def _identities(path: Path) -> list[tuple[int, int] | None]:
-    """Which files the database and its log are; None where there is none."""
+    """Device and inode of the database and of its log; None for a missing file."""
     found: list[tuple[int, int] | None] = []
     for file in (path, path.with_name(path.name + "-wal")):
         try:
