@@ -1,10 +1,10 @@
-"""What a database's accidents cost: PostgreSQL and MariaDB of our own, stopped (SIGSTOP), killed and put to sleep.
+"""Answers while databases fail: PostgreSQL and MariaDB servers are stopped (SIGSTOP), killed, and made slow.
 
     python benchmarks/databases_down.py [--postgresql /usr/lib/postgresql/15/bin]
 
-A gateway asks both and takes events meanwhile. Each phase prints its answers' statuses, the slowest answer and the
-acknowledgements' 99th percentile. Exits 1 if an answer took longer than the deadline and 50 ms, if an event was not
-acknowledged, or if a database that was back was not answered from within half a minute.
+A gateway asks both, and takes events at the same time. Each phase prints the statuses of its answers, the slowest
+answer, and the 99th percentile of the acknowledgements. Exits 1 if an answer took longer than the deadline and 50 ms,
+if an event was not acknowledged, or if a database that runs again did not answer within 30 s.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ directory = "archive"
 
 
 class Server:
-    """A database server of our own, run by a user without privileges."""
+    """A database server that this benchmark starts, run by a user without privileges."""
 
     def __init__(self, command: list[str], user: str, port: int, folder: Path) -> None:
         self.command, self.port = as_user(user, command), port
@@ -71,7 +71,7 @@ class Server:
         self.process = subprocess.Popen(self.command, stdout=self.output, stderr=subprocess.STDOUT, cwd="/")
 
     def signal(self, number: int) -> None:
-        """To the server and all that it has started."""
+        """Send a signal to the server and its child processes."""
         top = psutil.Process(self.process.pid)
         for process in (top, *top.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -81,14 +81,14 @@ class Server:
 
 
 def as_user(user: str, command: list[str]) -> list[str]:
-    """The command as that user, when we are root: neither server runs as root."""
+    """The command, run as that user where this process is root: neither server runs as root."""
     if os.geteuid():
         return command
     return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
 
 
 def make_servers(binaries: Path, folder: Path) -> tuple[dict[str, Server], str]:
-    """Both servers with empty databases, not started yet, and PostgreSQL's superuser."""
+    """Both servers with empty databases, not started, and the name of PostgreSQL's superuser."""
     me = "postgres" if os.geteuid() == 0 else psutil.Process().username()
     ports = {kind: free_port() for kind in FIELDS}
     homes = {"postgres": folder / "pg", "mysql": folder / "my"}
@@ -122,7 +122,7 @@ def make_servers(binaries: Path, folder: Path) -> tuple[dict[str, Server], str]:
 
 
 class Client:
-    """HTTP over a few connections that are kept."""
+    """HTTP over a few connections that are kept open."""
 
     def __init__(self, port: int, token: str) -> None:
         self.port, self.token = port, token

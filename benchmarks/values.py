@@ -1,10 +1,10 @@
-"""GET figures: custom values through the gateway over the bare handlers that one would write, in one run.
+"""Custom values: the rate of GET through the gateway, relative to bare Litestar handlers, in one run.
 
     python benchmarks/values.py [--seconds 10] [--rounds 3] [--connections 64]
 
-One PostgreSQL query answers two fields of one of 1,000 customers; the floor is a Litestar handler that runs the same
-query with asyncpg. With `cache` on, the floor is an empty handler. The server runs on one core and the load on
-another; PostgreSQL (`GATEWAY_TEST_POSTGRESQL`) runs where it likes. Ratios are taken within a round, the median counts.
+One PostgreSQL query answers two fields of one of 1,000 customers. The bare handler runs the same query with asyncpg;
+where the gateway caches, it is an empty handler. The server runs on one core and the load on another; PostgreSQL
+(`GATEWAY_TEST_POSTGRESQL`) is not bound to a core. Ratios are taken within a round; the figure is their median.
 """
 
 from __future__ import annotations
@@ -107,13 +107,13 @@ def wrk(token: str, subject: Subject, connections: int, seconds: float) -> dict[
     )
     figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     if figures["not_2xx"] or figures["failed"]:
-        print(f"  {subject.name}: {figures['not_2xx']} answers were no 2xx, {figures['failed']} failed")
+        print(f"  {subject.name}: {figures['not_2xx']} answers were not 2xx, {figures['failed']} failed")
     busy_us = (cpu_seconds(subject) - before) / figures["requests"] * 1e6
     return {**figures, "rate": figures["requests"] / figures["seconds"], "busy_us": busy_us}
 
 
 def cpu_seconds(subject: Subject) -> float:
-    """Processor time of the server's processes so far: what the machine's other work does not move."""
+    """Processor time of the server's processes so far, which other work on the machine hardly changes."""
     top = psutil.Process(subject.process.pid)
     times = [process.cpu_times() for process in (top, *top.children(recursive=True))]
     return float(sum(one.user + one.system for one in times))
@@ -193,7 +193,7 @@ def run(folder: Path, options: argparse.Namespace) -> None:
     print(f"p50 added, one connection: {added:.3f} ms")
     print(f"p99 at {RATE} requests/s: {tails['gateway']:.2f} ms (bare handler: {tails['asyncpg']:.2f} ms)")
     spent = statistics.median(a / b for a, b in zip(busy["asyncpg"], busy["gateway"], strict=True))
-    print(f"the same in processor time, which other work on the machine moves less: {spent:.2f}")
+    print(f"the same in processor time, which other work on the machine hardly changes: {spent:.2f}")
     print(f"cached, over an empty Litestar handler: {ratio(cached, floors['empty']):.2f}")
 
 
