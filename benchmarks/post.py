@@ -1,14 +1,17 @@
-"""POST figures: the gateway over an empty Litestar handler and over a receiver written by hand, in one run.
+"""The rate of durable POSTs: the gateway beside an earlier commit of it, an empty Litestar handler and a receiver
+written by hand, in one run.
 
-    python benchmarks/post.py [--seconds 10] [--rounds 3] [--connections 64]
+    python benchmarks/post.py [--against REV] [--seconds 10] [--rounds 3]
 
 The server runs on one core and wrk on another. Each round measures every subject once, in turn, so that the machine's
-drift hits all of them; ratios are taken within a round and the median round is printed.
+drift affects all of them; ratios are taken within a round and the median round is printed, with its goal. The commit to
+compare with is installed into an environment of its own, which is kept for the next run.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -20,7 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -77,7 +80,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def gateway(name: str, directory: Path, text: str) -> tuple[Subject, int]:
+def gateway(name: str, directory: Path, text: str, command: Path) -> tuple[Subject, int]:
+    """A gateway that runs, and its admin port."""
     directory.mkdir()
     (directory / "webio.secret").write_text(SECRET)
     port, admin = free_port(), free_port()
@@ -85,7 +89,7 @@ def gateway(name: str, directory: Path, text: str) -> tuple[Subject, int]:
         f"[server]\nport = {port}\n[admin]\nport = {admin}\n"
         f'[organisations.acme]\nsecrets = [{{ file = "webio.secret" }}]\n{text}'
     )
-    return Subject(name, [str(Path(sys.executable).with_name("gateway")), "run"], port, directory), admin
+    return Subject(name, [str(command), "run"], port, directory), admin
 
 
 class Load:
@@ -120,68 +124,115 @@ def behind(admin: int) -> int:
     return max((int(plugin["behind"]) for plugin in plugins), default=0)
 
 
+def installed(revision: str) -> Path:
+    """The command `gateway` of a commit of this repository."""
+    git = ["git", "-C", str(HERE.parent)]
+    commit = subprocess.run([*git, "rev-parse", revision], capture_output=True, text=True, check=True).stdout.strip()
+    folder = Path(tempfile.gettempdir()) / f"gateway-{os.getuid()}-{commit[:12]}"
+    done = folder / "installed"
+    if not done.exists():
+        print(f"installing {commit[:12]} into {folder}", flush=True)
+        (folder / "source").mkdir(parents=True, exist_ok=True)
+        archive = subprocess.run([*git, "archive", commit], capture_output=True, check=True).stdout
+        subprocess.run(["tar", "-x", "-C", str(folder / "source")], input=archive, check=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+        pip = [str(folder / "venv/bin/python"), "-m", "pip", "install", "--quiet", str(folder / "source")]
+        subprocess.run(pip, check=True)
+        done.touch()
+    return folder / "venv/bin/gateway"
+
+
+class Round:
+    """What one round measured: rates a second and 99th percentiles (ms), by subject and connections."""
+
+    def __init__(self) -> None:
+        self.rate: dict[tuple[str, int], float] = {}
+        self.p99: dict[tuple[str, int], float] = {}
+
+
+class Goal(NamedTuple):
+    """A ratio of two subjects: `at_least` for rates, otherwise at most, for 99th percentiles."""
+
+    text: str
+    over: tuple[str, int]
+    under: tuple[str, int]
+    goal: float
+    at_least: bool = True
+
+    def show(self, rounds: list[Round]) -> str:
+        tables = [one.rate if self.at_least else one.p99 for one in rounds]
+        ratio = statistics.median(table[self.over] / table[self.under] for table in tables)
+        met = ratio >= self.goal if self.at_least else ratio <= self.goal
+        sign = ">=" if self.at_least else "<="
+        return f"{self.text}: {ratio:.2f} (goal {sign} {self.goal:g}{'' if met else ', MISSED'})"
+
+
+GOALS = [
+    Goal("durable POST over the earlier commit, 64 connections", ("now", 64), ("then", 64), 1.4),
+    Goal("durable POST over the earlier commit, 16 connections", ("now", 16), ("then", 16), 1.5),
+    Goal("p99 over that of the earlier commit, 64 connections", ("now", 64), ("then", 64), 1.0, at_least=False),
+    Goal("p99 over that of the earlier commit, 16 connections", ("now", 16), ("then", 16), 1.0, at_least=False),
+    Goal("with logging and archive, 64 connections", ("now-plugins", 64), ("then-plugins", 64), 1.3),
+    Goal("durable POST over an empty Litestar handler, 64 connections", ("now", 64), ("empty", 64), 1.3),
+    Goal("durable POST over one written by hand, a commit per request", ("now", 64), ("by-hand", 64), 8),
+]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", metavar="REV", help="a commit to compare with")
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--only", nargs="+", metavar="SUBJECT", help="now, then, now-plugins, then-plugins, ...")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is needed (Debian: apt-get install wrk)")
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        run(Path(folder), options)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, contextlib.ExitStack() as stack:
+        run(Path(folder), options, stack)
 
 
-def run(folder: Path, options: argparse.Namespace) -> None:
+def run(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
+    commands = {"now": Path(sys.executable).with_name("gateway")}
+    if options.against:
+        commands["then"] = installed(options.against)
+    subjects: dict[str, Subject] = {}
+    admins: dict[str, int] = {}
+    for name, command in commands.items():
+        for kind, text in ((name, ""), (f"{name}-plugins", BUNDLED)):
+            if not options.only or kind in options.only:
+                subjects[kind], admins[kind] = gateway(kind, folder / kind, text, command)
     (folder / "floors").mkdir()
-    floors = [sys.executable, str(HERE / "floors.py")]
-    empty_port, hand_port = free_port(), free_port()
-    bare, _ = gateway("gateway", folder / "bare", "")
-    full, admin = gateway("gateway-with-plugins", folder / "full", BUNDLED)
-    empty = Subject("litestar-empty", [*floors, "litestar", str(empty_port)], empty_port, folder / "floors")
-    hand = Subject(
-        "by-hand",
-        [*floors, "fastapi", str(hand_port), str(folder / "floors/events.db"), SECRET],
-        hand_port,
-        folder / "floors",
-    )
-    subjects = [empty, bare, full, hand]
-    token = tokens.mint(load_config(folder / "bare/config.toml").organisations["acme"])
+    for name, arguments in {
+        "empty": ["litestar"],
+        "by-hand": ["fastapi", str(folder / "floors/events.db"), SECRET],
+    }.items():
+        if not options.only or name in options.only:
+            port = free_port()
+            floor = [sys.executable, str(HERE / "floors.py"), arguments[0], str(port), *arguments[1:]]
+            subjects[name] = Subject(name, floor, port, folder / "floors")
+    for subject in subjects.values():
+        stack.callback(subject.stop)
+    token = tokens.mint(load_config(folder / "now/config.toml").organisations["acme"])
     load = Load(token, options.seconds)
-    rates: dict[str, list[float]] = {subject.name: [] for subject in subjects}
-    tails: dict[str, list[float]] = {empty.name: [], bare.name: []}
-    backlogs = []
-    try:
-        for subject in subjects:
-            Load(token, 1).on(subject, options.connections)
-        for number in range(options.rounds):
-            for subject in subjects:
-                rates[subject.name].append(load.on(subject, options.connections)["rate"])
-                if subject is full:
-                    backlogs.append(behind(admin))
-                    while behind(admin):
+    for subject in subjects.values():
+        Load(token, 1).on(subject, 64)
+    rounds: list[Round] = []
+    for number in range(options.rounds):
+        rounds.append(measured := Round())
+        for connections in (64, 16):
+            for name, subject in subjects.items():
+                if connections == 64 or name in commands:
+                    figures = load.on(subject, connections)
+                    measured.rate[name, connections] = figures["rate"]
+                    measured.p99[name, connections] = figures["p99_ms"]
+                if name.endswith("-plugins"):
+                    while behind(admins[name]):
                         time.sleep(0.05)
-            for subject in (empty, bare):
-                tails[subject.name].append(load.on(subject, 16)["p99_ms"])
-            print(
-                f"round {number + 1}:",
-                {name: round(values[-1]) for name, values in rates.items()},
-                {f"p99 {name}": round(values[-1], 2) for name, values in tails.items()},
-                f"backlog {backlogs[-1]}",
-            )
-    finally:
-        for subject in subjects:
-            subject.stop()
-
-    def ratio(over: Subject, under: Subject, of: dict[str, list[float]]) -> float:
-        return statistics.median(a / b for a, b in zip(of[over.name], of[under.name], strict=True))
-
-    print(
-        f"durable POST over empty Litestar handler, {options.connections} connections: {ratio(bare, empty, rates):.2f}"
-    )
-    print(f"the same with logging and archive on: {ratio(full, empty, rates):.2f}; backlog at the end {max(backlogs)}")
-    print(f"durable POST over one written by hand, a commit per request: {ratio(bare, hand, rates):.1f}")
-    print(f"p99 at 16 connections over that of the empty handler: {ratio(bare, empty, tails):.2f}")
+        shown = {f"{name} {count}": f"{rate:.0f}/s" for (name, count), rate in measured.rate.items()}
+        print(f"round {number + 1}:", ", ".join(f"{name} {rate}" for name, rate in shown.items()), flush=True)
+    for goal in GOALS:
+        if {goal.over, goal.under} <= rounds[0].rate.keys():
+            print(goal.show(rounds))
 
 
 if __name__ == "__main__":
