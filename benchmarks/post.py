@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psutil
 
 from gateway.config.load import load_config
 from gateway.http import tokens
@@ -33,6 +34,7 @@ from gateway.http import tokens
 HERE = Path(__file__).parent
 SECRET = "a secret of thirty-two bytes or more"
 SERVER_CORE, LOAD_CORE = "0", "1"
+GATEWAY = Path(sys.executable).with_name("gateway")
 BUNDLED = """
 [plugins.logging]
 output = "events.log"
@@ -67,6 +69,12 @@ class Subject:
                     raise SystemExit(f"{name} does not start; see {self.output.name}") from None
                 time.sleep(0.05)
 
+    def cpu_seconds(self) -> float:
+        """The processor time of its processes so far."""
+        processes = [psutil.Process(self.process.pid)]
+        times = [one.cpu_times() for one in (*processes, *processes[0].children(recursive=True))]
+        return sum(one.user + one.system for one in times)
+
     def stop(self) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)
         try:
@@ -80,7 +88,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def gateway(name: str, directory: Path, text: str, command: Path) -> tuple[Subject, int]:
+def gateway(name: str, directory: Path, text: str, command: Path = GATEWAY) -> tuple[Subject, int]:
     """A gateway that runs, and its admin port."""
     directory.mkdir()
     (directory / "webio.secret").write_text(SECRET)
@@ -104,6 +112,7 @@ class Load:
         self.start += 10_000_000
         url = f"http://127.0.0.1:{subject.port}"
         wrk = ["wrk", "-t1", f"-c{connections}", f"-d{self.seconds}s", "--latency", "-s", str(HERE / "load.lua"), url]
+        before = subject.cpu_seconds()
         done = subprocess.run(
             ["taskset", "-c", LOAD_CORE, *wrk],
             env={**os.environ, "TOKEN": self.token, "START": str(self.start)},
@@ -113,6 +122,7 @@ class Load:
         )
         figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
         figures["rate"] = figures["requests"] / figures["seconds"]
+        figures["cpu_us"] = (subject.cpu_seconds() - before) * 1e6 / figures["requests"]
         if figures["not_2xx"] or figures["failed"]:
             print(f"  {subject.name}: {figures['not_2xx']} answers were no 2xx, {figures['failed']} failed")
         return figures
@@ -143,11 +153,13 @@ def installed(revision: str) -> Path:
 
 
 class Round:
-    """What one round measured: rates a second and 99th percentiles (ms), by subject and connections."""
+    """What one round measured by subject and connections: rates a second, 99th percentiles (ms), and processor time a
+    request (microseconds), which tells more than the rate where other work takes the cores."""
 
     def __init__(self) -> None:
         self.rate: dict[tuple[str, int], float] = {}
         self.p99: dict[tuple[str, int], float] = {}
+        self.cpu: dict[tuple[str, int], float] = {}
 
 
 class Goal(NamedTuple):
@@ -192,7 +204,7 @@ def main() -> None:
 
 
 def run(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
-    commands = {"now": Path(sys.executable).with_name("gateway")}
+    commands = {"now": GATEWAY}
     if options.against:
         commands["then"] = installed(options.against)
     subjects: dict[str, Subject] = {}
@@ -225,11 +237,12 @@ def run(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStack) 
                     figures = load.on(subject, connections)
                     measured.rate[name, connections] = figures["rate"]
                     measured.p99[name, connections] = figures["p99_ms"]
+                    measured.cpu[name, connections] = figures["cpu_us"]
                 if name.endswith("-plugins"):
                     while behind(admins[name]):
                         time.sleep(0.05)
-        shown = {f"{name} {count}": f"{rate:.0f}/s" for (name, count), rate in measured.rate.items()}
-        print(f"round {number + 1}:", ", ".join(f"{name} {rate}" for name, rate in shown.items()), flush=True)
+        shown = [f"{n} {c}: {rate:.0f}/s {measured.cpu[n, c]:.0f} us" for (n, c), rate in measured.rate.items()]
+        print(f"round {number + 1}: {'; '.join(shown)}", flush=True)
     for goal in GOALS:
         if {goal.over, goal.under} <= rounds[0].rate.keys():
             print(goal.show(rounds))

@@ -1,24 +1,25 @@
-"""What is counted, as Prometheus reads it. Labels come from the config and closed sets only.
-
-Counting is on the way of every request, so it is plain arithmetic here; prometheus-client writes the page.
-"""
+"""What is counted, and the page of it in Prometheus' text format. Labels come from the config and closed sets only."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Final
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector
+from typing import Final, Literal, NamedTuple
 
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-Sample = tuple[str, str, str, dict[str, str], float]
-"""Kind (`counter` or `gauge`), name, help, labels, value."""
+_ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+
+
+class Sample(NamedTuple):
+    """One value of a metric. A counter's name ends with `_total`."""
+
+    kind: Literal["counter", "gauge"]
+    name: str
+    help: str
+    labels: Mapping[str, str]
+    value: float
 
 
 class Seconds:
@@ -36,10 +37,9 @@ class Seconds:
 
 
 class Metrics:
-    """One gateway's metrics in a registry of their own."""
+    """The requests of one gateway."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
         self.received: Counter[tuple[str, str, str]] = Counter()
         """Events answered 200, by organisation, hook and kind."""
         self.refused: Counter[tuple[str, str]] = Counter()
@@ -48,55 +48,41 @@ class Metrics:
         """Custom value requests, by organisation and status."""
         self.seconds = {"event": Seconds(), "custom_values": Seconds()}
         """Time to the answer, by kind of request."""
-        self.registry.register(_Collector(self._collect))
 
-    def watch(self, samples: Callable[[], Iterable[Sample]]) -> None:
-        """Add samples that are looked up when the metrics are asked for."""
-        self.registry.register(_Collector(lambda: _families(samples())))
+    def page(self, samples: Iterable[Sample] = ()) -> bytes:
+        """The requests, and the samples of the gateway's other parts, as Prometheus reads them."""
+        described: dict[str, list[str]] = {}
+        for sample in (*self._requests(), *samples):
+            if sample.name not in described:
+                described[sample.name] = [
+                    f"# HELP {sample.name} {sample.help}",
+                    f"# TYPE {sample.name} {sample.kind}",
+                ]
+            described[sample.name].append(_line(sample.name, sample.labels, sample.value))
+        lines = [line for family in described.values() for line in family]
+        return "".join(f"{line}\n" for line in (*lines, *self._histogram("gateway_answer_seconds"))).encode()
 
-    def page(self) -> bytes:
-        """Everything in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def _requests(self) -> Iterator[Sample]:
+        for (organisation, hook, kind), count in self.received.items():
+            labels = {"hook": hook, "kind": kind, "organisation": organisation}
+            yield Sample("counter", "gateway_events_received_total", "Events answered 200", labels, count)
+        for (status, reason), count in self.refused.items():
+            labels = {"reason": reason, "status": status}
+            yield Sample("counter", "gateway_requests_refused_total", "Requests refused", labels, count)
+        for (organisation, status), count in self.values.items():
+            labels = {"organisation": organisation, "status": status}
+            yield Sample("counter", "gateway_custom_value_requests_total", "Custom value requests", labels, count)
 
-    def _collect(self) -> Iterator[Metric]:
-        labels: tuple[str, ...] = ("organisation", "hook", "kind")
-        received = CounterMetricFamily("gateway_events_received", "Events answered 200", labels=labels)
-        for key, count in self.received.items():
-            received.add_metric(key, count)
-        yield received
-        refused = CounterMetricFamily("gateway_requests_refused", "Requests refused", labels=("status", "reason"))
-        for refusal, count in self.refused.items():
-            refused.add_metric(refusal, count)
-        yield refused
-        labels = ("organisation", "status")
-        values = CounterMetricFamily("gateway_custom_value_requests", "Custom value requests", labels=labels)
-        for request, count in self.values.items():
-            values.add_metric(request, count)
-        yield values
-        seconds = HistogramMetricFamily("gateway_answer_seconds", "Time to the answer", labels=("request",))
-        for request_kind, times in self.seconds.items():
-            bounds = [*map(str, BUCKETS), "+Inf"]
-            seconds.add_metric((request_kind,), list(zip(bounds, accumulate(times.counts), strict=True)), times.sum)
-        yield seconds
-
-
-class _Collector(Collector):
-    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
-        self._collect = collect
-
-    def collect(self) -> Iterable[Metric]:
-        return self._collect()
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
+    def _histogram(self, name: str) -> Iterator[str]:
+        yield f"# HELP {name} Time to the answer"
+        yield f"# TYPE {name} histogram"
+        for kind, times in self.seconds.items():
+            for bound, count in zip((*BUCKETS, "+Inf"), accumulate(times.counts), strict=True):
+                yield _line(f"{name}_bucket", {"le": str(bound), "request": kind}, count)
+            yield _line(f"{name}_count", {"request": kind}, sum(times.counts))
+            yield _line(f"{name}_sum", {"request": kind}, times.sum)
 
 
-def _families(samples: Iterable[Sample]) -> Iterable[Metric]:
-    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-    for kind, name, text, labels, value in samples:
-        family = families.get(name)
-        if family is None:
-            make = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
-            family = families[name] = make(name, text, labels=list(labels))
-        family.add_metric(list(labels.values()), value)
-    return families.values()
+def _line(name: str, labels: Mapping[str, str], value: float) -> str:
+    pairs = ",".join(f'{label}="{text.translate(_ESCAPES)}"' for label, text in labels.items())
+    return f"{name}{{{pairs}}} {float(value)}" if pairs else f"{name} {float(value)}"

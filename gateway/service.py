@@ -40,7 +40,6 @@ class Gateway:
         self.receiver = Receiver(config, self.journal, self.values, self.metrics)
         self._lifecycle = Lifecycle(config, plugins)
         self._draining: asyncio.Task[None] | None = None
-        self.metrics.watch(self._samples)
         self.values.keep_record = self.journal.record_value_request
 
     async def start(self, on_failure: Callable[[JournalFailed], None]) -> None:
@@ -83,37 +82,37 @@ class Gateway:
             for name, consumer in self.delivery.consumers.items()
         ]
 
+    def metrics_page(self) -> bytes:
+        """What `/metrics` answers; from memory only."""
+        return self.metrics.page(self._samples())
+
     def _samples(self) -> Iterator[Sample]:
         for name, consumer in self.delivery.consumers.items():
-            labels = {"plugin": name}
-            health = consumer.health
-            yield "counter", "gateway_deliveries", "Events taken by a plugin", labels, health.delivered
-            yield "counter", "gateway_delivery_failures", "Failed calls of a plugin", labels, health.failures
-            yield "counter", "gateway_dead_letters", "Events that became dead letters", labels, health.buried_count
-            yield "gauge", "gateway_plugin_healthy", "1 when the plugin takes events", labels, float(health.healthy)
-            yield "gauge", "gateway_plugin_behind", "Positions behind the newest event", labels, self.delivery.lag(name)
-            yield "gauge", "gateway_plugin_parked", "Events retrying or held", labels, consumer.parked
-        refusing = self.journal.refusal() is not None
-        yield "gauge", "gateway_journal_refusing", "1 when new events cannot be kept", {}, float(refusing)
+            health, labels = consumer.health, {"plugin": name}
+            for metric, text, count in (
+                ("deliveries", "Events taken by a plugin", health.delivered),
+                ("delivery_failures", "Failed calls of a plugin", health.failures),
+                ("dead_letters", "Events that became dead letters", health.buried_count),
+            ):
+                yield Sample("counter", f"gateway_{metric}_total", text, labels, count)
+            for metric, text, value in (
+                ("healthy", "1 when the plugin takes events", health.healthy),
+                ("behind", "Positions behind the newest event", self.delivery.lag(name)),
+                ("parked", "Events retrying or waiting", consumer.parked),
+            ):
+                yield Sample("gauge", f"gateway_plugin_{metric}", text, labels, value)
         for provider in self.values.health():
             labels = {"provider": provider.name}
-            yield "counter", "gateway_provider_asked", "Requests put to a provider", labels, provider.asked
-            yield "counter", "gateway_provider_failed", "Requests a provider failed", labels, provider.failed
-            yield "counter", "gateway_provider_late", "Answers that came too late", labels, provider.late
-            yield (
-                "counter",
-                "gateway_provider_skipped",
-                "Requests not put to a broken provider",
-                labels,
-                provider.skipped,
-            )
-            open_breaker = float(provider.breaker != "closed")
-            yield "gauge", "gateway_provider_broken", "1 while a provider is passed over", labels, open_breaker
-        yield (
-            "counter",
-            "gateway_value_records_lost",
-            "Value requests without a record",
-            {},
-            self.journal.value_records_lost,
-        )
-        yield "gauge", "gateway_journal_position", "Position of the newest event", {}, self.journal.newest
+            for metric, text, count in (
+                ("asked", "Requests put to a provider", provider.asked),
+                ("failed", "Requests a provider failed", provider.failed),
+                ("late", "Answers that came too late", provider.late),
+                ("skipped", "Requests not put to a broken provider", provider.skipped),
+            ):
+                yield Sample("counter", f"gateway_provider_{metric}_total", text, labels, count)
+            broken = provider.breaker != "closed"
+            yield Sample("gauge", "gateway_provider_broken", "1 while a provider is passed over", labels, broken)
+        lost, refusing = self.journal.value_records_lost, self.journal.refusal() is not None
+        yield Sample("counter", "gateway_value_records_lost_total", "Value requests without a record", {}, lost)
+        yield Sample("gauge", "gateway_journal_refusing", "1 when new events cannot be kept", {}, refusing)
+        yield Sample("gauge", "gateway_journal_position", "Position of the newest event", {}, self.journal.newest)

@@ -145,7 +145,7 @@ class InProcess:
 
     def metrics(self) -> dict[str, float]:
         """The page of metrics: each line's name with labels, and its value."""
-        lines = self.gateway.metrics.page().decode().splitlines()
+        lines = self.gateway.metrics_page().decode().splitlines()
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
 

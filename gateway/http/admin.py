@@ -98,7 +98,7 @@ def create_admin(gateway: Gateway) -> Litestar:
 
     @get("/metrics", sync_to_thread=False)
     def metrics() -> Response[bytes]:
-        return Response(gateway.metrics.page(), media_type="text/plain; version=0.0.4")
+        return Response(gateway.metrics_page(), media_type="text/plain; version=0.0.4")
 
     @post("/api/dead/retry", status_code=200)
     async def dead_retry(request: Request[Any, Any, Any], in_order: FromQuery[bool] = False) -> Counted:
