@@ -73,7 +73,7 @@ class Subject:
         """The processor time of its processes so far."""
         processes = [psutil.Process(self.process.pid)]
         times = [one.cpu_times() for one in (*processes, *processes[0].children(recursive=True))]
-        return sum(one.user + one.system for one in times)
+        return float(sum(one.user + one.system for one in times))
 
     def stop(self) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)

@@ -11,14 +11,17 @@ import logging
 from collections import defaultdict
 from email.utils import formatdate
 from typing import Any, Final
+from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.http.problems import PROBLEM, problem
 from gateway.log import RateLimit
 from gateway.metrics import Metrics
+from gateway.serving.exchange import Exchange
 
 log = logging.getLogger("gateway.server")
 
@@ -82,13 +85,11 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         shared, connections = self.server_state, self.connections
         super().connection_made(transport)
-        self._answers = OneWrite(transport)
         self._in_head = True
         self._begun = False
         self._ended = False
         self._unsent = 0
-        self._size = self._hosts = self._received = self._body_size = 0
-        self._coding = b""
+        self._received = self._body_size = 0
         self._wait()
         if len(connections) > shared.limit:
             oldest = next(iter(shared.waiting))
@@ -152,23 +153,16 @@ class Connection(HttpToolsProtocol):
             else:
                 self._without_upgrade(data[upgrade.args[0] :])
             return
-        except httptools.HttpParserCallbackError as error:
-            refused = error.__context__
-            if isinstance(refused, _Refused):
-                status, sentence = refused.args
-                self._refuse(status, sentence)
-            else:
-                self._refuse(400, "a request's head cannot be read")
-            return
         except httptools.HttpParserError as error:
-            self._refuse(400, f"this is not HTTP/1.1: {error}")
+            refused = error.__context__
+            self._refuse(*refused.args if isinstance(refused, _Refused) else (400, f"this is not HTTP/1.1: {error}"))
             return
         if self._in_head:
             if self._begun:
                 self._received += len(data)
                 if self._received > HEAD_BYTES:
                     self._refuse(431, f"a request's head is larger than {HEAD_BYTES} bytes")
-            elif self.cycle is None or self.cycle.response_complete:
+            elif not in_body and (self.cycle is None or self.cycle.response_complete):
                 self._begun = True
                 self._received = len(data)
                 self._wait()
@@ -197,65 +191,87 @@ class Connection(HttpToolsProtocol):
         cycle.keep_alive = False
         return True
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head = True
-        self._size = self._hosts = 0
-        self._coding = b""
-
-    def on_url(self, url: bytes) -> None:
-        self._size += len(url)
-        super().on_url(url)
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._size += len(name) + len(value)
-        if self._size > HEAD_BYTES:
-            raise _Refused(431, f"a request's head is larger than {HEAD_BYTES} bytes")
-        if not self._in_head:  # a trailer: never a header, which would have been checked
-            return
-        super().on_header(name, value)
-        name = self.headers[-1][0]
-        if name == b"host":
-            self._hosts += 1
-        elif name == b"transfer-encoding":
-            self._coding = value.strip().lower()
+        if self._in_head:  # otherwise a trailer, which must not pass for a header
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        version = self.parser.get_http_version()
-        if len(self.headers) > MOST_HEADERS:
-            raise _Refused(431, f"a request has more than {MOST_HEADERS} headers")
-        if version not in ("1.1", "1.0") or (self._hosts != 1 and (self._hosts or version == "1.1")):
-            raise _Refused(400, "a request is not HTTP/1.1 with one Host header")
-        if self._coding and (self._coding != b"chunked" or version == "1.0"):
-            raise _Refused(400, "a request's Transfer-Encoding is not chunked")
-        if self.parser.should_upgrade():
-            return
-        self._in_head = False
-        self._begun = False
+        parser, scope = self.parser, self.scope
+        version = parser.get_http_version()
+        self._check_head(version)
+        if parser.should_upgrade():
+            return  # see `_without_upgrade`
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        self._in_head = self._begun = False
         self._received = self._body_size = 0
         self.server_state.waiting.pop(self, None)
-        super().on_headers_complete()
-        cycle = self.cycle
-        cycle.transport = self._answers  # type: ignore[assignment]
-        if self.server_state.draining:
-            cycle.keep_alive = False
+        before = self.cycle
+        self.cycle = Exchange(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version == "1.1" and parser.should_keep_alive() and not self.server_state.draining,
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:  # pipelined: its turn comes after the answer to the one before it
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _check_head(self, version: str) -> None:
+        size, hosts, coding = len(self.url), 0, b"chunked"
+        for name, value in self.headers:
+            size += len(name) + len(value)
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                coding = value.strip().lower() if version == "1.1" else b""
+            elif name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
+        if size > HEAD_BYTES:
+            raise _Refused(431, f"a request's head is larger than {HEAD_BYTES} bytes")
+        if len(self.headers) > MOST_HEADERS:
+            raise _Refused(431, f"a request has more than {MOST_HEADERS} headers")
+        if not ((hosts == 1 and version in ("1.1", "1.0")) or (version == "1.0" and not hosts)):
+            raise _Refused(400, "a request is not HTTP/1.1 with one Host header")
+        if coding != b"chunked":
+            raise _Refused(400, "a request's Transfer-Encoding is not chunked")
 
     def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
         self._body_size += len(body)
-        super().on_body(body)
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        if self._in_head:  # without its body, since it offers another protocol
+        if self._in_head:  # without its body; see `_without_upgrade`
             return
         self._in_head = True
-        super().on_message_complete()
         if self.cycle.response_complete:
             self._wait()
+        else:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     # What is answered
 
     def on_response_complete(self) -> None:
-        self._answers.flush()
         if self.pipeline and not self.transport.is_closing():
             self.flow.resume_reading()
             cycle, app = self.pipeline.pop()
@@ -301,35 +317,6 @@ class Connection(HttpToolsProtocol):
         self.transport.write(head % (STATUS_LINE[status], PROBLEM, len(body)) + body)
         self.transport.close()
         self._wait()
-
-
-class OneWrite:
-    """The transport as an answer sees it: the head is held back until the body comes, and both go out in one write."""
-
-    __slots__ = ("_head", "_transport", "is_closing")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-        self.is_closing = transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            self._transport.write(self._head + data)
-            self._head = b""
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
-            self._head = data
-        else:
-            self._transport.write(data)
-
-    def flush(self) -> None:
-        if self._head:  # an answer to HEAD has no body
-            self._transport.write(self._head)
-            self._head = b""
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
 
 
 _DETAILS: Final = {
