@@ -375,6 +375,22 @@ FRAMES: dict[str, tuple[bytes, bytes]] = {
     "a folded Content-Length": (b"Content-Length:\r\n %d" % len(EVENT), EVENT),
     "a space before the colon": (b"Content-Length : %d" % len(EVENT), EVENT),
     "chunked, a space before the colon": (b"Transfer-Encoding : chunked", b"0\r\n\r\n" + EVENT),
+    "chunked, chunked": (b"Transfer-Encoding: chunked, chunked", b"0\r\n\r\n" + EVENT),
+    "gzip, chunked": (b"Transfer-Encoding: gzip, chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)),
+    "a chunk line of a megabyte": (
+        b"Transfer-Encoding: chunked",
+        b"%x;a=%b\r\n%b\r\n0\r\n\r\n" % (len(EVENT), b"a" * 2**20, EVENT),
+    ),
+    "a chunk's size with many zeros": (
+        b"Transfer-Encoding: chunked",
+        b"%b%x\r\n%b\r\n0\r\n\r\n" % (b"0" * 2**20, len(EVENT), EVENT),
+    ),
+    "a bare line feed between headers": (b"X-A: b\nContent-Length: %d" % len(EVENT), EVENT),
+    "a bare line feed, then a second head": (
+        b"Content-Length: 0\n\nPOST /webio HTTP/1.1\nContent-Length: %d" % len(EVENT),
+        EVENT,
+    ),
+    "a second Host": (b"Host: other\r\nContent-Length: %d" % len(EVENT), EVENT),
     "xchunked": (b"Transfer-Encoding: xchunked", b"0\r\n\r\n" + EVENT),
     "chunked in quotes": (b'Transfer-Encoding: "chunked"', b"0\r\n\r\n" + EVENT),
     "chunked after a tab": (b"Transfer-Encoding:\tchunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)),
@@ -445,6 +461,51 @@ def test_content_length_with_chunks_ends_the_connection(served: Served) -> None:
     assert answer.closed
 
 
+def test_a_request_without_host(served: Served) -> None:
+    """HTTP/1.1 requires one: 400."""
+    head = served.requests.head(b"Content-Length: %d" % len(EVENT), CLOSE).replace(b"Host: gateway\r\n", b"")
+    with served.keeps(0):
+        answer = served.talk(head + EVENT, wait=5)
+    assert answer.statuses == [400]
+    assert answer.closed
+
+
+def test_a_trailer_is_not_a_header(served: Served) -> None:
+    """A token behind the body does not count: 401."""
+    head = served.requests.head(b"Transfer-Encoding: chunked", CLOSE, token=False)
+    trailer = b"x-webio-token: " + served.requests.token
+    with served.keeps(0):
+        answer = served.talk(head + b"%x\r\n%b\r\n0\r\n%b\r\n\r\n" % (len(EVENT), EVENT, trailer), wait=5)
+    assert answer.statuses == [401]
+
+
+def test_an_offer_of_http_2_is_not_taken(served: Served) -> None:
+    """The way Java's client sends a POST: one event, and the connection stays open for the next."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk"
+    with served.keeps(2):
+        answer = served.talk(served.requests.post(EVENT, offer), 0.05, served.requests.post(EVENT, CLOSE), wait=5)
+    assert answer.statuses == [200, 200]
+
+
+def test_a_client_that_only_listens_is_answered(served: Served) -> None:
+    """A client may close its sending side after its request; one that does so within the body gets 400."""
+    whole = served.requests.post(EVENT)
+    for data, status in ((whole, b"200"), (whole[:-1], b"400")):
+        with socket.create_connection(("127.0.0.1", served.requests.port)) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(5)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 " + status)
+
+
+def test_noise_after_a_request_is_refused_after_its_answer(served: Served) -> None:
+    """The event is answered 200, and the connection is closed."""
+    with served.keeps(1):
+        answer = served.talk(served.requests.post(EVENT) + b"\0\0\0\r\n\r\n", wait=5)
+    assert answer.statuses == [200]
+    assert answer.closed
+
+
 def test_pipelining_keeps_its_order(served: Served) -> None:
     """Ten requests in one packet: ten answers in order, ten events; a bad one among them is one 400."""
     bodies = [b'{"type":"payment","n":%d}' % n for n in range(9)]
@@ -494,7 +555,9 @@ def test_header_bombs(served: Served, name: str, status: int) -> None:
 
 
 def test_slow_headers_end(served: Served) -> None:
-    """A client that does not finish its headers, or sends none at all, is hung up on after five seconds."""
+    """A client that does not finish its head gets 408 after five seconds, and one that sends nothing is hung up on; the
+    log names the former."""
+    before = len(served.gateway.output)
     ends: list[Raw] = []
 
     def wait(*parts: Part) -> None:
@@ -509,6 +572,7 @@ def test_slow_headers_end(served: Served) -> None:
         thread.join()
     assert sorted(end.statuses for end in ends) == [[], [408], [408], [408]]
     assert all(end.closed and 4 < end.seconds < 8 for end in ends), ends
+    served.gateway.wait_for_line("408 from 127.0.0.1: a request's head did not arrive within 5 s", after=before)
 
 
 def test_a_thousand_idle_connections(served: Served) -> None:

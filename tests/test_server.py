@@ -10,7 +10,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from raw_http import CLOSE, EVENT, Raw, Requests, talk
+from raw_http import CLOSE, EVENT, Requests, talk
 from running import GATEWAY, RunningGateway, eventually, on_a_terminal, run_cli, running, write_config, write_plugin
 
 from gateway.config.load import load_config
@@ -58,6 +57,13 @@ def keeps(gateway: RunningGateway) -> str:
 def worker_of(gateway: RunningGateway) -> psutil.Process:
     [worker] = psutil.Process(gateway.process.pid).children()
     return worker
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    data = b""
+    while received := connection.recv(65536):
+        data += received
+    return data
 
 
 def is_free(port: int) -> bool:
@@ -205,31 +211,24 @@ def test_a_signal_answers_what_is_on_its_way(start_gateway: StartGateway) -> Non
     gateway exits 0 well within 10 s."""
     gateway = start_gateway("[plugins.slow]\n", plugins={"slow": SLOW_PROVIDER})
     requests = Requests(gateway)
-    answers: dict[str, Raw] = {}
-
-    def ask(name: str, data: bytes) -> None:
-        answers[name] = talk(requests.port, data, wait=8)
-
     value = requests.head(CLOSE, method=b"GET", path=b"/webio?customerUID=1&param1=balance")
-    threads = [
-        threading.Thread(target=ask, args=("value", value)),
-        threading.Thread(target=ask, args=("stalled", requests.head(b"Content-Length: 100") + b"{")),
-    ]
-    with httpx.Client(headers={"x-webio-token": requests.token.decode()}) as kept_alive:
+    with (
+        httpx.Client(headers={"x-webio-token": requests.token.decode()}) as kept_alive,
+        socket.create_connection(("127.0.0.1", requests.port)) as stalled,
+        socket.create_connection(("127.0.0.1", requests.port)) as asking,
+    ):
         assert kept_alive.post(gateway.url, content=EVENT).status_code == 200
-        for thread in threads:
-            thread.start()
+        stalled.sendall(requests.head(b"Content-Length: 100") + b"{")
+        asking.sendall(value)
         gateway.wait_for_line("asked")
         began = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.wait(10) == 0
         print(f"ended after {time.monotonic() - began:.2f} s")
-        assert time.monotonic() - began < 5
-    for thread in threads:
-        thread.join()
-    assert answers["value"].statuses == [200]
-    assert answers["value"].body == b'{"balance":"120.50"}'
-    assert answers["stalled"].statuses == [408]
+        answer = read_to_end(asking)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b'{"balance":"120.50"}')
+        assert read_to_end(stalled).startswith(b"HTTP/1.1 408 ")
     assert is_free(requests.port)
     assert is_free(gateway.config.admin.port)
 
@@ -412,12 +411,20 @@ def test_tls(start_gateway: StartGateway, certificate: Path) -> None:
     [
         ("no certificate", "server.tls.certificate", "{folder}/certificate.pem does not exist"),
         ("no key", "server.tls.key", "{folder}/key.pem does not exist"),
-        ("another's key", "server.tls", "{folder}/certificate.pem and {folder}/key.pem are no pair that can be used: "),
-        ("no PEM", "server.tls", "{folder}/certificate.pem and {folder}/key.pem are no pair that can be used: "),
+        (
+            "another's key",
+            "server.tls",
+            "cannot serve with the certificate {folder}/certificate.pem and the key {folder}/key.pem: ",
+        ),
+        (
+            "no PEM",
+            "server.tls",
+            "cannot serve with the certificate {folder}/certificate.pem and the key {folder}/key.pem: ",
+        ),
         (
             "a key with a pass phrase",
             "server.tls.key",
-            "{folder}/key.pem is encrypted with a pass phrase; an unencrypted key (with mode 0600) is needed",
+            "expected an unencrypted key (with mode 0600); {folder}/key.pem is encrypted with a pass phrase",
         ),
     ],
 )
