@@ -544,6 +544,7 @@ def test_its_answers_name_no_version(served: RunningGateway) -> None:
     assert b"server:" not in answer.headers
     assert talk(port, b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n").statuses == [421]
     assert talk(port, b"\x16\x03\x01 nonsense\r\n\r\n", wait=5).statuses == [400]
+    served.wait_for_line("400 from", after=len(before))
     said = served.output[len(before) :]
     assert [line.partition(": ")[2] for line in said] == [
         "421 GET from 127.0.0.1: admin listener: use the address of this listener, or localhost\n",

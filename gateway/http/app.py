@@ -25,8 +25,8 @@ _PRIVATE = re.compile(r"\d{5,}|[^/]{33,}")
 class WebhookApp(Litestar):
     """Litestar, with a lane past its router: a request at exactly a webhook's path goes straight to the receiver.
 
-    Measured on uvicorn without sockets: 86 us of the loop's time for an event in the lane, 120 us through the router and
-    Litestar's wrappers, which is 40 % more. Litestar serves all other paths."""
+    Measured on uvicorn without sockets: 86 us of the loop's time for an event in the lane, 120 us (40 % more) through
+    the router and its wrappers. Litestar serves all other paths."""
 
     receiver: Receiver
 
