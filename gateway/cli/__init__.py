@@ -1,4 +1,4 @@
-"""The command line, `gateway`: a module per command, each imported when it is called."""
+"""The command line `gateway`: a module per command, imported when the command is called."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from gateway.cli.options import config_option
 SECTIONS: Final = {
     "Set up and run": {
         "init": "Write config.toml, a secret and a sample database; never overwrite.",
-        "check": "Find every fault of the configuration before it matters.",
+        "check": "Find every fault of the configuration.",
         "run": "Serve until SIGTERM or Ctrl-C.",
         "plugins": "List what is installed and what is enabled.",
-        "token": "Make a token, or say why one is refused.",
+        "token": "Make a token, or tell why one is refused.",
     },
     "Try it out": {
         "send": "Send the gateway a realistic event.",
-        "ask": "Ask for custom values as Webio's bot does.",
+        "ask": "Ask for custom values, as Webio's bot does.",
     },
-    "Look and repair": {
+    "Inspect and repair": {
         "events": "List, show and export what was received.",
-        "values": "List what custom value requests were given.",
+        "values": "List custom value requests and how they were answered.",
         "dead": "List dead letters; retry or discard them.",
-        "replay": "Deliver a range of events again to one plugin.",
+        "replay": "Deliver a range of events to one plugin again.",
     },
 }
 
 
 class Commands(click.Group):
-    """Knows its commands by name, so that `--help` imports none of them."""
+    """Lists the commands by name, so that `--help` imports none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for section in SECTIONS.values() for name in section]
@@ -74,7 +74,7 @@ class Commands(click.Group):
                 raise
             raise failure or unexpected(error) from error
         finally:
-            sys.stdout.flush()  # here a reader that has left is still noticed quietly
+            sys.stdout.flush()  # a closed pipe raises BrokenPipeError here, which click handles without a message
 
 
 @click.group(
@@ -86,7 +86,7 @@ class Commands(click.Group):
 @config_option
 @click.option("--debug", is_flag=True, envvar="GATEWAY_DEBUG", help="Show the traceback of an unexpected error.")
 def cli(debug: bool, **_: object) -> None:
-    """Receive everything Webio sends, keep it safe, hand it to plugins, and answer Webio's bots.
+    """Receive what Webio sends, keep it on disk, deliver it to plugins, and answer Webio's bots.
 
     \b
     A first try:

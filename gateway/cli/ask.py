@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 @click.command("ask")
 @click.argument("fields", nargs=-1, metavar="[FIELD]...")
 @click.option(
-    "--customer", metavar="UID", help="Webio's customerUID. Leave it out as in a conversation that began inbound."
+    "--customer", metavar="UID", help="Webio's customerUID. It is absent in conversations that began inbound."
 )
-@click.option(
-    "--address", metavar="ADDRESS", help="The contact's address (outboundChannelAddress), such as a phone number."
-)
-@click.option("--explain", is_flag=True, help="Show who answered each field, how it went, and how long it took.")
-@click.option("--direct", is_flag=True, help="Ask the providers of the config themselves: no gateway needs to run.")
+@click.option("--address", metavar="ADDRESS", help="The contact's outboundChannelAddress, such as a phone number.")
+@click.option("--explain", is_flag=True, help="Show each field's provider, outcome and time.")
+@click.option("--direct", is_flag=True, help="Ask the providers of the config, without a running gateway.")
 @organisation_option
 @url_option
 @config_option
@@ -46,9 +44,9 @@ def command(
 
     Without FIELD it only tests the connection. Exits 1 if the answer is not 200: the bot would take its Failure Step.
 
-    --explain asks over the admin listener, because no answer to Webio tells so much; where no gateway runs, directly.
-    --direct starts the plugins that answer custom values, for this one question. `gateway values` lists neither: they
-    are no request of Webio's. Asking without them is one like any other.
+    --explain asks over the admin listener, because an answer to Webio has no details; without a running gateway it asks
+    the providers directly. --direct starts the plugins that answer custom values for this one question. `gateway
+    values` does not list these two, because they are not requests of Webio.
 
     \b
     Examples:
@@ -63,11 +61,11 @@ def command(
     from gateway.values.question import Question
 
     if url is not None and (explain or direct):
-        raise click.UsageError("--url asks as Webio does; neither --explain nor --direct goes with it")
+        raise click.UsageError("--url asks as Webio does; it cannot be used with --explain or --direct")
     config = load_config(config_path, secrets=not (explain or direct))
     question = Question(the_organisation(config, organisation), customer, address, fields)
     if explain and not direct and not journal_lock(config).is_held():
-        click.echo("no gateway runs with this config: its providers are asked directly", err=True)
+        click.echo("no gateway runs with this config; asking its providers directly", err=True)
         direct = True
     if direct:
         answer = ask_providers(config, question)
@@ -95,8 +93,9 @@ def _document(answer: Explanation, explain: bool) -> dict[str, object]:
 
 def _show(answer: Explanation, explain: bool) -> None:
     if explain:
+        details = ((name, d.outcome, d.provider or "-", f"{d.ms:.1f}") for name, d in answer.fields.items())
         columns = ("field", "outcome", "provider", "ms", "value")
-        print_table(columns, ((*cells, _value(answer, cells[0])) for cells in _details(answer)))
+        print_table(columns, ((*cells, _value(answer, cells[0])) for cells in details))
     else:
         width = max(map(len, answer.values), default=0)
         for field in answer.values:
@@ -106,12 +105,6 @@ def _show(answer: Explanation, explain: bool) -> None:
         click.echo(f"{answer.status}  {printable(reason)}", err=True)
     elif not answer.values:
         click.echo("the gateway answers; no field was asked for", err=True)
-
-
-def _details(answer: Explanation) -> list[tuple[str, str, str, str]]:
-    return [
-        (name, detail.outcome, detail.provider or "-", f"{detail.ms:.1f}") for name, detail in answer.fields.items()
-    ]
 
 
 def _value(answer: Explanation, field: str) -> str:

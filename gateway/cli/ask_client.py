@@ -23,7 +23,7 @@ def ask_as_webio(config: Config, question: Question, url: str | None) -> Explana
         with Client(config, question.organisation, url=url) as client:
             status, document = client.ask(question.fields, question.customer_uid, question.address)
     except Unreachable as error:
-        raise Failure(f"{error}; does `gateway run` run?") from None
+        raise Failure(f"{error}; is the gateway running?") from None
     if status == 200:
         return Explanation(status=status, values=document, fields={})
     return Explanation(status=status, values={}, fields={}, problem=document)

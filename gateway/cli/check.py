@@ -12,21 +12,22 @@ import click
 from gateway.cli.failures import BAD_CONFIG
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json, print_table
+from gateway.text import counted
 
 if TYPE_CHECKING:
     from gateway.config.convert import Problem
 
 
 @click.command("check")
-@click.option("--offline", is_flag=True, help="Look at the config only, not at databases, folders and ports.")
+@click.option("--offline", is_flag=True, help="Check the config only, not databases, folders and ports.")
 @config_option
 @json_option
 def command(offline: bool, config_path: Path, as_json: bool) -> None:
-    """Find every fault of the configuration at once. Changes nothing.
+    """Find every fault of the configuration at once, without changing anything.
 
-    Three levels: the fields of the config file; the wiring (plugins, their settings and hooks); and the environment
-    (databases reached, queries prepared, folders writable, ports free or the running gateway's own). --offline
-    leaves out the third. Exits 0, or 78 when there is a fault; warnings alone are no fault.
+    Three levels: the fields of the config file; what they name (plugins, hooks, providers); and the environment
+    (databases answer, queries are valid, folders are writable, ports are free or the running gateway's). --offline
+    leaves out the third. Exits 78 when there is an error, else 0, also with warnings.
 
     \b
     Examples:
@@ -38,15 +39,14 @@ def command(offline: bool, config_path: Path, as_json: bool) -> None:
     if as_json:
         print_json({"ok": not errors, "errors": errors, "warnings": warnings})
     else:
-        rows = [("error", problem) for problem in errors] + [("warning", problem) for problem in warnings]
-        cells = [(kind, problem.path, problem.message) for kind, problem in rows]
-        print_table(("", "where", "what"), cells, wrapped=2)
-        click.echo(f"{config_path}: {_counted(len(errors), 'error')}, {_counted(len(warnings), 'warning')}")
+        rows = [(kind, p.path, p.message) for kind, found in (("error", errors), ("warning", warnings)) for p in found]
+        print_table(("", "where", "what"), rows, wrapped=2)
+        click.echo(f"{config_path}: {counted(len(errors), 'error')}, {counted(len(warnings), 'warning')}")
     sys.exit(BAD_CONFIG if errors else 0)
 
 
 def examine(config_path: Path, offline: bool) -> tuple[list[Problem], list[Problem]]:
-    """The errors and the warnings of every level. What could only follow from a fault already found is not told."""
+    """The errors and the warnings of every level, without those that only follow from another fault."""
     from gateway.config.convert import ConfigError
     from gateway.preflight import wire
 
@@ -63,10 +63,6 @@ def examine(config_path: Path, offline: bool) -> tuple[list[Problem], list[Probl
             (warnings if only_warning else errors).append(problem)
     if values is not None:
         if not errors:
-            asyncio.run(values.start())  # after the plugins' own look: some know their fields then
+            asyncio.run(values.start())  # after the plugins' checks, in which some learn their fields
         warnings += values.warnings()
     return errors, warnings
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"

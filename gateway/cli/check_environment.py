@@ -1,4 +1,4 @@
-"""What of the machine a configuration needs: files, folders, ports, and what plugins find when they look."""
+"""Checks what a configuration needs of the machine: files, folders and ports, and each plugin's own `check()`."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _NETWORK_FILE_SYSTEMS: Final = re.compile(
 
 
 class Finding(NamedTuple):
-    """A fault, or only a warning, at the level of the environment."""
+    """A fault of the environment, or a warning."""
 
     problem: Problem
     warning: bool = False
 
 
 def examine(config: Config, plugins: list[Plugin], unsound: Collection[str] = ()) -> Iterator[Finding]:
-    """Everything found wrong; changes nothing. Of the tables that are `unsound` the config knows only defaults."""
+    """Every fault found, without changing anything. `unsound` tables have a fault, and only defaults in the config."""
     yield from _secret_files(config)
     if "journal" not in unsound:
         yield from _journal(config)
@@ -79,7 +79,7 @@ def _private(path: str, file: Path) -> Iterator[Finding]:
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
     except (OSError, ValueError):
-        return  # what cannot be read at all was found before
+        return  # an earlier level has reported that it cannot be read
     if mode & 0o077:
         yield _warning(path, f"{file} can be read by others (mode {mode:04o}); `chmod 600` it")
 
@@ -105,15 +105,15 @@ def _journal(config: Config) -> Iterator[Finding]:
             yield _error(path, str(error))
     kind = _file_system(folder)
     if kind is not None and _NETWORK_FILE_SYSTEMS.fullmatch(kind):
-        yield _error(path, f"{folder} is on a network file system ({kind}), which cannot keep a journal safe")
+        yield _error(path, f"{folder} is on a network file system ({kind}), where a journal can lose events")
     free = shutil.disk_usage(folder).free
     used = journal.stat().st_size if journal.exists() else 0
     if free < config.journal.min_free:
         what = f"{_mib(free)} free at {folder} is less than the {_mib(config.journal.min_free)} of min_free"
-        yield _error("journal.min_free", f"{what}: new events would be answered 503")
+        yield _error("journal.min_free", f"{what}: new events would get 503")
     elif free + used < config.journal.max_size:
         what = f"the journal may grow to {_mib(config.journal.max_size)}, but its disk has only {_mib(free)} free"
-        yield _warning("journal.max_size", f"{what}; new events are answered 503 from min_free on")
+        yield _warning("journal.max_size", f"{what}; new events get 503 below min_free")
 
 
 def _mib(size: int) -> str:
@@ -121,7 +121,7 @@ def _mib(size: int) -> str:
 
 
 def _file_system(folder: Path) -> str | None:
-    """The type of the file system that holds a folder; None where the machine does not tell."""
+    """The type of a folder's file system; None where the machine does not tell it."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -140,8 +140,8 @@ def _tls(config: Config) -> Iterator[Finding]:
     tls = config.server.tls
     if tls is None:
         if not is_loopback(config.server.host) and not config.server.trusted_proxies:
-            message = "is not loopback and there is no TLS: tokens and customers' data would travel in clear text"
-            yield _warning("server.host", f"{message}; set [server.tls], or name your proxy in trusted_proxies")
+            message = "is not loopback, and there is no TLS: tokens and customers' data are sent unencrypted"
+            yield _warning("server.host", f"{message}; set [server.tls], or add your proxy to trusted_proxies")
         return
     yield from map(Finding, tls_faults(tls))
     yield from _private("server.tls.key", tls.key)
@@ -158,12 +158,12 @@ def _listeners(config: Config, unsound: Collection[str]) -> Iterator[Finding]:
         try:
             _try_to_bind(host, port)
         except socket.gaierror:
-            yield _error(f"{table}.host", f"{host} is no name or address that this machine knows")
+            yield _error(f"{table}.host", f"{host} is not an address or a known host name")
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 ours = None if lock is None else own_port(lock, port)
                 if ours is None:
-                    what = f"{port} is in use, and whether by the gateway that runs cannot be seen from here"
+                    what = f"{port} is in use; this user cannot see whether by the running gateway"
                     yield _warning(f"{table}.port", what)
                 elif not ours:
                     yield _error(f"{table}.port", f"{port} is in use by another program")
@@ -181,7 +181,7 @@ def _try_to_bind(host: str, port: int) -> None:
 
 
 async def _plugins(plugins: list[Plugin]) -> list[Finding]:
-    """What the plugins' own `check()` finds; all of them look at the same time."""
+    """What the plugins' `check()` find. They run at the same time."""
     found = await asyncio.gather(*(_plugin(plugin) for plugin in plugins if "check" in plugin.hooks))
     return [finding for findings in found for finding in findings]
 
@@ -195,7 +195,7 @@ async def _plugin(plugin: Plugin) -> list[Finding]:
         sentence = text.partition(": ")[2]
         return [_error(path, sentence if " " in sentence else text)]
     except (CallTimeout, Stuck) as fault:
-        return [_error(path, f"its check gave {fault}")]
+        return [_error(path, f"its check failed: {fault}")]
     finally:
         plugin.threads.close()
     sentences: Iterable[str] = [said] if isinstance(said, str) else said or ()

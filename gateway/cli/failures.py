@@ -1,4 +1,4 @@
-"""What went wrong, as one sentence and an exit code. A user never sees a traceback."""
+"""Errors of commands: one sentence and an exit code. A user sees no traceback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BAD_CONFIG: Final = 78
 
 
 class Failure(click.ClickException):
-    """A command failed for a reason that the operator is told."""
+    """The command failed; the message is a sentence for the operator."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(self.message, file=file, err=True)
@@ -28,26 +28,23 @@ class BadConfiguration(Failure):
 
 
 def expected(error: Exception) -> Failure | None:
-    """What an error that commands may raise means to their user; None for one that nobody expects."""
+    """The failure for an error that commands raise on purpose; None for any other error."""
     if isinstance(error, ConfigError):
         return BadConfiguration(str(error))
-    if isinstance(error, JournalError):
-        return Failure(str(error))
-    return None
+    return Failure(str(error)) if isinstance(error, JournalError) else None
 
 
 def unexpected(error: Exception) -> Failure:
-    text = " ".join(str(error).split())
-    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    what = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
     return Failure(f"unexpected error: {what}\n`gateway --debug ...` shows where it happened.")
 
 
 def hint_of_networks(server: ServerSettings) -> None:
-    """The gateway refused this machine's own address: say where that is set."""
+    """Print which address `allowed_networks` lacks when the gateway refuses this machine."""
     from gateway.simulate import local_address
 
     try:
         network = str(ip_network(local_address(server.host).strip("[]")))
-    except ValueError:  # a name
+    except ValueError:  # a host name
         network = "127.0.0.1/32"
     click.echo(f'allowed_networks in [server] lacks this machine; add "{network}" to it and restart', err=True)

@@ -16,10 +16,10 @@ from gateway.cli.sample import init
 @click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False))
 @config_option
 def command(directory: Path | None, config_path: Path) -> None:
-    """Write what is needed to run: config.toml, a fresh secret and a small sample database.
+    """Write the files of a first run: config.toml, a new secret and a small sample database.
 
-    They go into DIRECTORY, or beside the config file. What is there already stays as it is; without the `-c` option and
-    DIRECTORY everything goes into the current folder.
+    They are written into DIRECTORY, or beside the config file of `-c`, or into the current folder. Files that exist
+    stay as they are.
 
     \b
     Examples:

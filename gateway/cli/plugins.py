@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A plugin instance of the config, or an installed plugin that the config does not use."""
+    """A plugin of the config, or an installed plugin that the config does not use."""
 
     name: str
     plugin: str
@@ -37,9 +37,9 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
 def command(config_path: Path, as_json: bool) -> None:
     """List what is installed and what is enabled.
 
-    First the plugins of the config in the order of their calls, then what else is installed. A table [plugins.NAME] in
-    the config turns a plugin on. Of the settings those with a * must be given. A plugin in the state `error` cannot
-    start; the reason stands below.
+    The plugins of the config come first, in the order of their calls, then the other installed ones. A table
+    [plugins.NAME] in the config enables a plugin. Settings with a * are required. A plugin in the state `error` cannot
+    start; the reasons are below the table.
 
     \b
     Examples:
@@ -81,7 +81,7 @@ def _rows(config_path: Path) -> Iterator[Row]:
 
 
 def _configured(config_path: Path) -> tuple[tuple[PluginTable, ...], dict[str, str]]:
-    """The plugins of the config, which need not be there unless it was asked for; and what keeps some from starting."""
+    """The plugins of the config and, by name, why some cannot start. The default config file may be missing."""
     from gateway.config.convert import dotted
     from gateway.config.load import load_config
     from gateway.plugin_host.load import load_sound
@@ -122,7 +122,7 @@ def _row(name: str, plugin: str, entry: EntryPoint | None, enabled: bool, kind: 
 
 
 def _settings(config: Any) -> dict[str, Any]:
-    """Each key of a plugin's `Config`, and whether it must be given."""
+    """Each key of a plugin's `Config`, and whether it is required."""
     if config is None:
         return {}
     return {field.encode_name: {"required": field.required} for field in msgspec.structs.fields(config)}

@@ -1,4 +1,4 @@
-"""Whose a port is: the running gateway's own, or somebody else's. Linux tells, of processes of the same user."""
+"""Whether the running gateway listens on a port. Linux tells this about processes of the same user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LISTENING: Final = "0A"
 
 
 def own_port(lock: JournalLock, port: int) -> bool | None:
-    """Whether all that listens on a port is the gateway that holds the lock; None where that cannot be known."""
+    """Whether only the gateway that holds the lock listens on a port; None where that cannot be found out."""
     holder = lock.holder()
     if holder is None or holder.name != GATEWAY:
         return False
@@ -22,14 +22,14 @@ def own_port(lock: JournalLock, port: int) -> bool | None:
         sockets = {f"socket:[{inode}]" for inode in _listening(port)}
     except OSError:
         return None
-    if str(lock.path.resolve()) not in files or not sockets:  # a process of another container, or a socket of one
+    if str(lock.path.resolve()) not in files or not sockets:  # in another container
         return None
     ours = sockets & files
     return None if ours and ours != sockets else bool(ours)
 
 
 def _open_files(process: str) -> Iterator[str]:
-    """What a process and its children, the workers, have open."""
+    """The files and sockets that a process and its children (the worker) have open."""
     children = Path("/proc", process, "task", process, "children").read_text(encoding="ascii").split()
     for member in (process, *children):
         for descriptor in Path("/proc", member, "fd").iterdir():
@@ -38,7 +38,7 @@ def _open_files(process: str) -> Iterator[str]:
 
 
 def _listening(port: int) -> Iterator[str]:
-    """The sockets that listen on a port, by inode."""
+    """The inodes of the sockets that listen on a port."""
     for table in Path("/proc/net").glob("tcp*"):
         for line in table.read_text(encoding="ascii").splitlines()[1:]:
             fields = line.split()

@@ -1,4 +1,4 @@
-"""What `gateway init` writes: the example configuration, a secret, and a small database to ask."""
+"""The files that `gateway init` writes: the example configuration, a secret, and a small database for custom values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECRET: Final = Path("var/webio.secret")
 CUSTOMERS: Final = Path("var/customers.db")
 _SECRET_BYTES = 48
 
-# The first is the customer of Webio's own example request; two of them share a phone number.
+# The first is the customer of Webio's example request. Two of them have the same phone number.
 _CUSTOMERS = [
     ("123456", "44777777777", "ID-4711", "Siobhan Walsh", "120.50", "2026-09-01"),
     ("123457", "447700900101", "ID-4712", "Tom Ivers", "0.00", None),
@@ -34,19 +34,19 @@ CREATE INDEX customers_phone ON customers (phone);
 
 
 class Made(NamedTuple):
-    """A file that `init` looked after: `new` is false where it was there already."""
+    """A file of `init`; `new` is false where it existed already."""
 
     path: Path
     new: bool
 
 
 def init(config: Path) -> list[Made]:
-    """Write `config` and what it refers to, where it is not there yet. `OSError` where that cannot be."""
+    """Write `config` and the files that it names, unless they exist. `OSError` where one cannot be written."""
     config.parent.mkdir(parents=True, exist_ok=True)
     made = [_write(config, example(), 0o644)]
     text = config.read_bytes()
     for path, content in ((SECRET, _secret), (CUSTOMERS, _customers)):
-        if path.as_posix().encode() in text:  # a config that names others needs none of ours
+        if path.as_posix().encode() in text:  # not the files of a config that names others
             target = config.parent / path
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             made.append(_write(target, content(), 0o600))
@@ -54,14 +54,14 @@ def init(config: Path) -> list[Made]:
 
 
 def example() -> bytes:
-    """The complete, commented `config.toml`: inside the package in the wheel, beside the package in the repository."""
+    """The commented `config.toml`: inside the package in the wheel, beside the package in the repository."""
     package = Path(__file__).parent.parent
     inside = package / "config.toml"
     return (inside if inside.exists() else package.with_name("config.toml")).read_bytes()
 
 
 def _write(path: Path, content: bytes, mode: int) -> Made:
-    """Write a new file, or leave the one that is there alone."""
+    """Write a new file; an existing file stays."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Outgoing(NamedTuple):
-    """A body to send; `hook` is what it is, `path_hook` the hook to name in the path."""
+    """A body to send. `hook` is its hook, if known; `path_hook` is the hook to name in the path, if any."""
 
     hook: str
     body: bytes
@@ -37,7 +37,7 @@ class Outgoing(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What became of it; `status` is None where there was no answer."""
+    """The answer to an event; `status` is None where there was none."""
 
     hook: str
     status: int | None
@@ -46,17 +46,17 @@ class Sent(NamedTuple):
 
 @click.command("send")
 @click.argument("hook", required=False, metavar="[HOOK]")
-@click.option("--all", "every", is_flag=True, help="One event of each of the eight hooks, in one conversation.")
+@click.option("--all", "every", is_flag=True, help="Send an event of each of the eight hooks, in one conversation.")
 @click.option(
     "--field",
     "fields",
     multiple=True,
     metavar="NAME=VALUE",
     callback=named_values,
-    help="Set a field of the body to a text; NAME:=VALUE to a JSON value. Repeatable.",
+    help="Set a field of the body to a string; NAME:=VALUE to a JSON value. Repeatable.",
 )
-@click.option("--file", type=click.File("rb"), help="Send this body as it is (- is standard input).")
-@click.option("--count", type=click.IntRange(min=1), default=1, metavar="N", help="How many times.  [default: 1]")
+@click.option("--file", type=click.File("rb"), help="Send the content of a file as it is (- is standard input).")
+@click.option("--count", type=click.IntRange(min=1), default=1, metavar="N", help="Send N times.  [default: 1]")
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
@@ -74,7 +74,7 @@ class Sent(NamedTuple):
     "--path/--by-type",
     "by_path",
     default=None,
-    help="Name the hook in the path, or leave it to the body's type.  [default: by type; with --file and HOOK: path]",
+    help="Name the hook in the path, or only by the body's type.  [default: by type; with --file and HOOK: path]",
 )
 @organisation_option
 @url_option
@@ -94,12 +94,12 @@ def command(
     config_path: Path,
     as_json: bool,
 ) -> None:
-    """Send the gateway what Webio would send: a realistic event of HOOK, with a good token.
+    """Send the gateway a realistic event of HOOK, as Webio does, with a valid token.
 
     HOOK is one of inbound-message, message-send, delivery-report, payment, set-status, conversation-closed,
-    move-to-queue, conversation-assignment, in any spelling (inboundMessage, inbound_message). Every event is a new one,
-    in a conversation of its own unless --field conversationId=... says otherwise; --file sends the same bytes each
-    time. A line per event tells the gateway's answer. Exits 1 if any was not 200.
+    move-to-queue, conversation-assignment, in any spelling (inboundMessage, inbound_message). Every event is new and
+    has its own conversation, unless you set --field conversationId=...; --file sends the same bytes each time. Prints a
+    line per answer. Exits 1 unless every answer is 200.
 
     \b
     Examples:
@@ -114,7 +114,7 @@ def command(
     if (hook is None and not every and file is None) or (every and (hook is not None or file is not None)):
         raise click.UsageError("name a HOOK, or give --all, or --file with or without a HOOK")
     if file is not None and fields:
-        raise click.UsageError("--file sends the body as it is, so --field cannot change it")
+        raise click.UsageError("--field cannot change the body of --file, which is sent as it is")
     if hook is not None:
         hook = hook_named(hook)
     config = load_config(config_path)
@@ -130,7 +130,7 @@ def command(
             unanswered += sent.status is None
             refused += sent.status == 403
     if unanswered == total:
-        click.echo("no answer at all; does `gateway run` run?", err=True)
+        click.echo("no answer; is the gateway running?", err=True)
     elif refused and url is None:
         hint_of_networks(config.server)
     elif total > 1 and sys.stderr.isatty():
@@ -153,7 +153,7 @@ def _file(content: bytes, hook: str | None, by_path: bool | None, count: int) ->
 
 
 def _send(client: Client, outgoing: Iterable[Outgoing], concurrency: int, rate: float | None) -> Iterator[Sent]:
-    """Send, and give the answers as they come."""
+    """Send at most `concurrency` at a time and `rate` per second; yields each answer when it arrives."""
     pending: set[Future[Sent]] = set()
     due = time.monotonic()
     with ThreadPoolExecutor(concurrency) as pool:
@@ -188,16 +188,10 @@ def _show(sent: Sent, as_json: bool) -> None:
     document = sent.document
     hook = str(document.get("hook") or sent.hook)
     if sent.status == 200:
-        notes = [
-            note
-            for note, given in (
-                ("duplicate", document.get("duplicate")),
-                ("unreadable", document.get("readable") is False),
-            )
-            if given
-        ]
-        text = "  ".join([f"{hook:<23}", str(document.get("id", "")), *notes])
+        flags = {"duplicate": document.get("duplicate"), "unreadable": document.get("readable") is False}
+        words = [str(document.get("id", "")), *(flag for flag, applies in flags.items() if applies)]
     else:
-        text = "  ".join(filter(None, [f"{hook:<23}", str(document.get("detail") or document.get("title") or "")]))
+        words = [str(document.get("detail") or document.get("title") or "")]
+    text = "  ".join([f"{hook:<23}", *words])
     status = coloured(str(sent.status or "---"), "green" if sent.status == 200 else "red")
     click.echo(f"{status}  {printable(text).rstrip()}")

@@ -1,4 +1,4 @@
-"""Tables on a terminal that is too narrow for them: two lines a row instead of cells that nobody can read."""
+"""Tables with two lines per row, for terminals that are too narrow for one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 WHOLE: Final = frozenset({"id"})
-"""Columns that are never folded or shortened: what stands there is copied."""
+"""Columns that are never folded or shortened, because users copy their cells."""
 _READABLE: Final = 20
 _LEAST: Final = 6
 _GAP: Final = 2
@@ -20,7 +20,7 @@ _FRAMED_GAP: Final = 3
 
 
 def fits(width: int, columns: Sequence[str], rows: Sequence[Sequence[Text]], unwrapped: int) -> bool:
-    """Whether a table can be read with a line per row, of which the columns after the `unwrapped` may fold."""
+    """Whether a table fits with a line per row. Only the columns after the first `unwrapped` ones may fold."""
     widths = _widths(columns, rows)
     needed = [
         wide if index < unwrapped or name in WHOLE else min(wide, _READABLE)
@@ -30,7 +30,7 @@ def fits(width: int, columns: Sequence[str], rows: Sequence[Sequence[Text]], unw
 
 
 def print_stacked(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Text]], unwrapped: int) -> None:
-    """Each row's `unwrapped` cells on a line, shortened where need be, and the others indented below them, folded."""
+    """Print each row's `unwrapped` cells on a line, shortened to fit, and the others below, indented and folded."""
     widths = _widths(columns, rows)
     above, below = slice(None, unwrapped), slice(unwrapped, None)
     first = _shrunk(columns[above], widths[above], console.width)
@@ -52,7 +52,7 @@ def _cell_width(cell: str | Text) -> int:
 
 
 def _shrunk(columns: Sequence[str], widths: Sequence[int], room: int) -> list[int]:
-    """The widths that are left where there is not room for all: the widest give way first."""
+    """The widths reduced to the room there is, the widest first."""
     shrunk = list(widths)
     room -= _GAP * (len(shrunk) - 1)
     giving = [index for index, name in enumerate(columns) if name not in WHOLE]

@@ -19,13 +19,13 @@ from gateway.cli.options import (
 )
 from gateway.cli.output import print_json
 
-_LONGEST = 1_000_000  # bytes of standard input; no token is nearly so long
+_LONGEST = 1_000_000  # bytes of standard input
 
 
 @click.group("token")
 @config_option
 def command(**_: object) -> None:
-    """Make a token as Webio does, or say why one is refused.
+    """Make a token as Webio does, or tell why one is refused.
 
     \b
     Examples:
@@ -44,14 +44,14 @@ def command(**_: object) -> None:
     multiple=True,
     metavar="NAME=VALUE",
     callback=named_values,
-    help="A further claim, a text; NAME:=VALUE for a JSON value. Repeatable.",
+    help="A further claim: a string; NAME:=VALUE for a JSON value. Repeatable.",
 )
 def mint_token(
     config_path: Path, organisation: str | None, expires_in: float | None, claims: list[tuple[str, Any]]
 ) -> None:
     """Print a token signed with the organisation's first secret, and nothing else.
 
-    It has the claims that the config requires. Keep it like a password: whoever has it can send events.
+    It has the claims that the config requires. Keep it like a password: it allows to send events.
 
     \b
     Examples:
@@ -70,15 +70,15 @@ def mint_token(
         raise Failure(str(error)) from None
 
 
-@command.command("verify", short_help="Say whose a token is, or why it is refused.")
+@command.command("verify", short_help="Tell whose a token is, or why it is refused.")
 @click.argument("token", required=False)
 @config_option
 @json_option
 def verify_token(token: str | None, config_path: Path, as_json: bool) -> None:
-    """Say whose TOKEN it is, or why the gateway refuses it.
+    """Tell which organisation TOKEN belongs to, or why the gateway refuses it.
 
-    Without TOKEN, or with `-`, it is read from standard input: so it need not stand in the list of processes or the
-    shell's history. Exits 1 if the token is refused.
+    Without TOKEN, or with `-`, it is read from standard input, so that it is not in the list of processes and not in
+    the shell's history. Exits 1 if the token is refused.
 
     \b
     Examples:

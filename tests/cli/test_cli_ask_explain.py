@@ -142,7 +142,7 @@ def test_explain_asks_directly_where_no_gateway_runs_and_says_so(stopped: Path) 
     result = ask(stopped, "hours", "--explain", "--json")
 
     assert json.loads(result.stdout)["fields"]["hours"]["provider"] == "static_values"
-    assert result.stderr == "no gateway runs with this config: its providers are asked directly\n"
+    assert result.stderr == "no gateway runs with this config; asking its providers directly\n"
     assert ask(stopped, "hours", "--explain", "--direct").stderr == ""
 
 
@@ -215,7 +215,7 @@ def test_another_url_can_only_be_asked_as_webio_does(stopped: Path, option: str)
     result = ask(stopped, "hours", option, "--url", "https://hooks.example.com/webio")
 
     assert result.exit_code == 2
-    assert "--url asks as Webio does; neither --explain nor --direct goes with it" in result.stderr
+    assert "--url asks as Webio does; it cannot be used with --explain or --direct" in result.stderr
 
 
 def test_only_a_request_as_webios_is_in_the_record(gateway: RunningGateway) -> None:

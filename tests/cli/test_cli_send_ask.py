@@ -167,7 +167,7 @@ def test_send_without_a_gateway_is_a_line_that_says_so(tmp_path: Path) -> None:
     assert result.exit_code == 1
     answer = json.loads(result.stdout)
     assert (answer["status"], answer["hook"]) == (None, "payment")
-    assert result.stderr == "no answer at all; does `gateway run` run?\n"
+    assert result.stderr == "no answer; is the gateway running?\n"
     assert answer["detail"].startswith("no answer from http://127.0.0.1:")
     assert answer["detail"].endswith(": Connection refused")
 
@@ -260,7 +260,7 @@ def test_ask_without_a_gateway_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["ask", "ID", "-c", str(write_config(tmp_path))])
 
     assert result.exit_code == 1
-    assert result.stderr.endswith(": Connection refused; does `gateway run` run?\n")
+    assert result.stderr.endswith(": Connection refused; is the gateway running?\n")
 
 
 def test_a_machine_that_is_not_allowed_is_told_where_that_is_set(tmp_path: Path) -> None:
