@@ -78,7 +78,7 @@ def put(
 
 
 async def fill(journal: SqliteJournal, count: int, **fields: str) -> list[str]:
-    """Put so many new events into the journal; their ids."""
+    """Append `count` new events; their ids."""
     return [receipt.id for receipt in await asyncio.gather(*(put(journal, message(**fields)) for _ in range(count)))]
 
 
@@ -195,7 +195,7 @@ class _FaultyFile(apsw.VFSFile):
         self._offset = offset
 
     def xSync(self, flags: int) -> None:
-        # a log that begins anew is synced once for its header alone: that is not a commit
+        # a log that restarts is synced once for its header alone: that is not a commit
         self._files.reach("sync" if self._offset else "sync header", self._name)
         self._files.syncs[self._name] = self._files.syncs.get(self._name, 0) + 1
         super().xSync(flags)

@@ -57,7 +57,7 @@ async def test_the_same_body_within_the_window_is_a_duplicate(engine: Engine) ->
 
 
 async def test_the_same_body_outside_the_window_is_a_new_event(engine: Engine) -> None:
-    """The window begins anew with the new event, and neither of them is a conflict: they do not differ."""
+    """The window starts again with the new event, and neither of them is a conflict: they do not differ."""
     engine.configure(dedupe_window="24h")
     journal, raw, receipts = await engine.open(), message(), []
     for pause in (0, DAY + 1, DAY - 1, 2, DAY + 1):

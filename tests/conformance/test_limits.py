@@ -146,7 +146,7 @@ async def test_a_full_disk_refuses_everything_and_loses_nothing(engine: Engine) 
 
 
 async def test_a_failed_journal_takes_nothing_and_says_so_once(engine: Engine) -> None:
-    """Whoever owns the process is told; the next start has what was acknowledged."""
+    """The owner of the process is told; the next start has what was acknowledged."""
     journal, told = await engine.open(), list[JournalFailed]()
     journal.on_failure = told.append
     owner = await take(journal)

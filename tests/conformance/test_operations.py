@@ -125,7 +125,7 @@ async def with_dead(engine: Engine, conversations: str) -> Owner:
 
 
 async def test_retried_dead_letters_are_due_without_an_order(engine: Engine) -> None:
-    """With their attempts counted anew; those that do not match stay dead."""
+    """With no attempts counted; those that do not match stay dead."""
     owner = await with_dead(engine, "aab")
     journal = owner.journal
     assert await journal.count_dead(Filter()) == 3
@@ -228,7 +228,7 @@ async def test_replays_have_numbers_of_their_own(engine: Engine) -> None:
 
 
 async def test_a_retired_plugin_keeps_its_place_for_the_retention(engine: Engine) -> None:
-    """It may come back meanwhile; afterwards everything of it goes, and it begins anew."""
+    """It may come back meanwhile; afterwards everything of it goes, and it is a new cursor."""
     engine.configure(retention="1h")
     journal = await engine.open()
     gone = await take(journal, "gone", from_start=False)

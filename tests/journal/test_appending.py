@@ -110,7 +110,7 @@ async def test_large_events_do_not_all_wait_for_one_large_commit(tmp_path: Path)
     assert await scenario() >= 4
 
 
-async def test_a_lone_append_waits_for_nobody(tmp_path: Path) -> None:
+async def test_a_lone_append_waits_for_no_other(tmp_path: Path) -> None:
     """One after the other, each append gets a commit of its own at once: no timer gathers a group."""
     files = FaultyFiles()
     config = config_of(tmp_path)

@@ -36,7 +36,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_sync_that_fails_stops_the_journal(tmp_path: Path) -> None:
-    """All who wait are told, whoever owns the process is told, and nothing is taken any more."""
+    """All callers that wait are told, the owner of the process is told, and nothing is taken any more."""
     files = FaultyFiles()
     config = config_of(tmp_path)
 
@@ -83,7 +83,7 @@ async def test_an_event_whose_commit_failed_and_that_comes_again_is_there_once(t
 
 @pytest.mark.parametrize("operation", ["sync", "write"])
 async def test_a_checkpoint_that_fails_stops_the_journal(tmp_path: Path, operation: str) -> None:
-    """A disk that does not take what was moved into the database is no disk to go on with."""
+    """A disk that refuses what a checkpoint writes cannot be relied on any more."""
     files = FaultyFiles()
     config = config_of(tmp_path)
 
@@ -131,7 +131,7 @@ async def test_files_that_are_taken_away_stop_the_journal(tmp_path: Path, file: 
 
 @pytest.mark.parametrize("fault", [ValueError("no number"), KeyError("x"), RuntimeError("odd")], ids=repr)
 async def test_an_operation_that_raises_is_taken_back_and_harms_nothing_else(tmp_path: Path, fault: Exception) -> None:
-    """Events and operations of the same commit are kept; whoever asked gets what it raised."""
+    """Events and operations of the same commit are kept; its caller gets what it raised."""
     files = FaultyFiles()
     config = config_of(tmp_path)
 

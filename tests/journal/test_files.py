@@ -1,4 +1,4 @@
-"""The journal's files: who may read them, who holds them, and what is no journal."""
+"""The journal's files: their permissions, the lock, and files that are not a journal."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     assert config.journal.path.read_bytes() == before
 
 
-async def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
+async def test_another_database_is_left_alone(tmp_path: Path) -> None:
     """A path that names the company's own data by mistake must not become a journal."""
     config = config_of(tmp_path, path="customers.db")
     theirs = apsw.Connection(str(config.journal.path))
@@ -135,7 +135,7 @@ async def test_a_journal_of_another_version_is_left_alone(tmp_path: Path) -> Non
 
 
 async def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
-    """What a crash before the first write leaves is no obstacle."""
+    """A crash before the first write leaves one."""
     config = config_of(tmp_path)
     config.journal.path.parent.mkdir()
     config.journal.path.touch()
@@ -219,7 +219,7 @@ def test_a_lock_lasts_as_long_as_any_process_that_inherited_it(tmp_path: Path) -
     JournalLock(path).take().release()
 
 
-def test_looking_whether_a_journal_is_held_takes_it_from_nobody(tmp_path: Path) -> None:
+def test_looking_whether_a_journal_is_held_does_not_take_it(tmp_path: Path) -> None:
     """Commands look at the lock all the time; a gateway that starts just then starts all the same."""
     path = tmp_path / "journal.db"
     JournalLock(path).take().release()

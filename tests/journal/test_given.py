@@ -82,7 +82,7 @@ async def test_records_older_than_their_retention_go(tmp_path: Path) -> None:
 
 
 def test_what_a_bot_was_told_can_be_traced(start_gateway: Callable[..., RunningGateway]) -> None:
-    """`gateway values` tells who asked for which field, by which provider and with what outcome; never the value."""
+    """`gateway values` lists each request with its fields, their providers and outcomes; never the value."""
     gateway = start_gateway(
         '[values]\naudit = true\n[plugins.static_values]\n[plugins.static_values.values]\nhours = "9 to 5"\n'
     )

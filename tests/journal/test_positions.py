@@ -77,7 +77,7 @@ async def test_what_no_longer_fits_into_memory_is_read_from_disk(
 async def test_one_body_larger_than_the_memory_is_read_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bound on memory is no bound on events."""
+    """A bound on memory does not limit the size of an event."""
     monkeypatch.setattr(sqlite, "TAIL_BYTES", 1000)
     config = config_of(tmp_path)
 

@@ -107,7 +107,7 @@ async def test_a_limit_gives_the_oldest_or_the_newest_oldest_first(config: Confi
 async def test_pages_lose_nothing_and_repeat_nothing(
     config: Config, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    """However long a listing is, it comes in pages that nobody sees."""
+    """A listing of any length is read in pages, which its caller does not notice."""
     monkeypatch.setattr(reader, "PAGE", page)
     ids = await journal_with_ten(config)
     with reading(config) as journal:
@@ -183,7 +183,7 @@ async def test_each_event_says_how_far_each_plugin_is_with_it(config: Config) ->
 @pytest.mark.parametrize("state", ["dead", "retrying", "waiting", "delivered"])
 @pytest.mark.parametrize("plugin", ["archive", "late"])
 async def test_a_state_of_one_plugin_finds_what_its_deliveries_say(config: Config, plugin: str, state: str) -> None:
-    """The filter and the listing are of one mind."""
+    """The filter agrees with what the listing shows."""
     ids = await journal_with_states(config)
     states = ARCHIVE if plugin == "archive" else LATE
     expected = [event_id for event_id, found in zip(ids, states, strict=True) if found == state]

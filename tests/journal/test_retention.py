@@ -50,7 +50,7 @@ async def test_more_dead_letters_than_a_step_do_not_stop_retention(tmp_path: Pat
 
 
 async def test_without_any_plugin_events_go_when_they_are_old(tmp_path: Path) -> None:
-    """A gateway that only keeps is no exception."""
+    """Also where the gateway only keeps events."""
     clock, config = Clock(), config_of(tmp_path, **ONE_HOUR)
 
     async def scenario() -> int:

@@ -88,7 +88,7 @@ class Disk:
 async def test_below_min_free_events_are_refused_until_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The low-water mark keeps room for delivery and repair; nobody has to restart anything afterwards."""
+    """The low-water mark keeps room for delivery and repair; no restart is needed afterwards."""
     disk = Disk(monkeypatch, 2**30)
     config = config_of(tmp_path, min_free="256 MiB")
 
@@ -209,7 +209,7 @@ async def test_a_journal_on_a_full_disk_can_be_closed(tmp_path: Path) -> None:
     assert await scenario() == ids_in(config)
 
 
-async def test_a_database_locked_by_somebody_else_refuses_events_until_it_is_free(
+async def test_a_database_locked_by_another_process_refuses_events_until_it_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An operator's `sqlite3` with an open transaction: refused, and afterwards kept again."""

@@ -1,4 +1,4 @@
-"""The write-ahead log stays short, and those who read for long cost those who write little."""
+"""The write-ahead log stays short, and long reads cost writes little."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def size_of(config: Config) -> int:
 
 
 async def test_the_log_is_moved_into_the_database_while_events_come(tmp_path: Path) -> None:
-    """It begins anew each time, so that it stays at a few hundred KiB however much comes."""
+    """It restarts each time, so that it stays at a few hundred KiB however much comes."""
     config = config_of(tmp_path)
 
     async def scenario() -> int:
@@ -44,7 +44,7 @@ async def test_the_log_is_moved_into_the_database_while_events_come(tmp_path: Pa
 
 
 async def test_when_nothing_comes_all_of_it_is_moved(tmp_path: Path) -> None:
-    """Then the database alone has everything, and whoever opens it has nothing to recover."""
+    """Then the database alone has everything, and an open has nothing to recover."""
     config = config_of(tmp_path)
 
     async def scenario() -> list[tuple[int]]:
@@ -69,7 +69,7 @@ async def test_when_nothing_comes_all_of_it_is_moved(tmp_path: Path) -> None:
 
 
 async def test_many_readers_do_not_make_the_log_grow_for_ever(tmp_path: Path) -> None:
-    """Some reader is always there: the log waits a moment for them and begins anew."""
+    """There is always some reader: the checkpoint waits a moment for it and the log restarts."""
     config = config_of(tmp_path)
 
     async def scenario() -> int:
@@ -100,7 +100,7 @@ async def test_many_readers_do_not_make_the_log_grow_for_ever(tmp_path: Path) ->
 
 
 async def test_one_reader_that_never_ends_costs_little_and_leaves_no_long_log(tmp_path: Path) -> None:
-    """An open transaction of somebody else holds the log: commits go on with a sync each and hardly one more, and
+    """An open transaction of another process holds the log: commits go on with a sync each and hardly one more, and
     afterwards the file is short again."""
     files = FaultyFiles()
     config = config_of(tmp_path)

@@ -52,7 +52,7 @@ class Promised(msgspec.Struct):
     record: RecordedDisk
     events: list[Promise] = []
     expired: list[tuple[int, int]] = []
-    """From that moment on the first so many events may be gone."""
+    """A moment, and the number of events, from the first on, that may be gone from then on."""
     cursors: list[tuple[int, int]] = []
     dead: list[tuple[int, int]] = []
 
@@ -193,7 +193,7 @@ def work(config: Config, seed: str, phases: int, normal: bool = False) -> Promis
 
 
 def examine(promised: Promised, images: int, verdict: Verdict) -> None:
-    """Build so many crash images of a record, and judge each of them."""
+    """Build this number of crash images of a record, and judge each of them."""
     chance = random.Random(f"images of {promised.seed}")
     record = list(promised.record.record)
     acknowledged = [promise.moment for promise in promised.events]
@@ -219,7 +219,7 @@ def examine(promised: Promised, images: int, verdict: Verdict) -> None:
 def lose_power(
     directory: Path, seed: str, verdict: Verdict, images: int, phases: int = 60, *, normal: bool = False
 ) -> None:
-    """One journal at work, and so many ends of it."""
+    """One journal at work, and this number of ends of it."""
     directory.mkdir(parents=True)
     config = load_config(write_config(directory, '\n[journal]\nretention = "1h"\nmin_free = "0 B"\n'))
     examine(work(config, seed, phases, normal), images, verdict)

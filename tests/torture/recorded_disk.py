@@ -2,7 +2,7 @@
 
 What a file's last completed sync covers is there. Of what came after it each sector (512 bytes) may be there or not,
 whatever was written earlier or later: lost, reordered, torn between two versions, or damaged where it was written.
-The shared memory index is no part of it: SQLite makes it anew.
+The shared memory index is left out: SQLite builds it again.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _RecordedFile(apsw.VFSFile):
 
 
 class Fates:
-    """How likely a sector that was not synced is there, is lost, or is damaged; drawn anew for every image, so that
+    """How likely a sector that was not synced is there, is lost, or is damaged; drawn again for every image, so that
     some images have lost nearly all of it and others nearly nothing."""
 
     def __init__(self, chance: random.Random) -> None:

@@ -241,7 +241,7 @@ def test_a_gateway_on_a_full_disk_can_be_stopped_and_says_why_it_does_not_start(
     assert "Traceback" not in gateway.words()
 
 
-def test_a_full_disk_of_the_archive_delays_nobody_else(
+def test_a_full_disk_of_the_archive_delays_nothing_else(
     tmp_path: Path, small_disk: MakeDisk, victim: Callable[..., Victim]
 ) -> None:
     """Events are acknowledged all the while; the archive is named as the one in trouble, and has each of them once
