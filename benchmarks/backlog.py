@@ -1,6 +1,6 @@
 """The journal when much is in it: `python benchmarks/backlog.py [--events 10000000] [--backlog 1000000] [--rounds 3]`.
 
-Prints the rate of acknowledgements with so many events in the journal over that with none (goal: at least 0.9), the
+Prints the rate of acknowledgements with `--events` in the journal over that with none (goal: at least 0.9), the
 rate at which the archive works off a backlog and the memory that takes, and the delay from receipt to a plugin at
 1,000 events a second (goal: p99 under 50 ms). Needs about 1 KB of disk per event.
 """
@@ -64,7 +64,7 @@ class Plugin:
 
 
 def fill(config: Config, count: int) -> None:
-    """So many delivered or undelivered events, received evenly over the last ten days, straight into the file."""
+    """Write `count` events, received evenly over the last ten days, straight into the file."""
 
     async def make() -> None:
         journal = SqliteJournal(config)

@@ -77,7 +77,7 @@ def test_two_distributions_with_one_name(faults: Any, site: Path) -> None:
     assert message in {f"the name 'twice' is claimed by {both}; uninstall one of them" for both in owners}
 
 
-def test_a_clash_that_nobody_uses_is_no_fault(load: Load, site: Path) -> None:
+def test_a_clash_of_names_that_the_config_does_not_use_is_ignored(load: Load, site: Path) -> None:
     """Two distributions of one name that the config does not name do no harm, nor does a broken one."""
     for number in (1, 2):
         folder = site / f"clash{number}-1.dist-info"
@@ -126,7 +126,7 @@ def test_every_fault_is_told_at_once(faults: Any) -> None:
 def test_a_plugin_is_a_class(faults: Any, source: str) -> None:
     """Nothing else."""
     assert faults("[plugins.odd]\n", odd=source) == [
-        ("plugins.odd", "plugin_odd:Plugin from plugin-odd 1.0 is no class")
+        ("plugins.odd", "plugin_odd:Plugin from plugin-odd 1.0 is not a class")
     ]
 
 
@@ -282,7 +282,7 @@ def test_a_plugin_without_settings(load: Load, faults: Any) -> None:
     ],
 )
 def test_an_init_that_raises(faults: Any, body: str, cause: str) -> None:
-    """One sentence, also for what is no `Exception`."""
+    """One sentence, also for a `BaseException`."""
     source = f"class Plugin:\n    def __init__(self, config): {body}\n"
     assert faults("[plugins.sad]\n", sad=source) == [("plugins.sad", f"plugin_sad:Plugin from plugin-sad 1.0: {cause}")]
 

@@ -1,1 +1,1 @@
-"""Events from the journal to plugins."""
+"""Delivery: events from the journal to plugins."""

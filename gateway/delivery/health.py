@@ -1,4 +1,4 @@
-"""How one plugin's delivery is doing, for the health page, the metrics and the log (at a bounded rate)."""
+"""The health of one plugin's delivery, for the health page, the metrics and, at a limited rate, the log."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ log = logging.getLogger("gateway.delivery")
 QUIET: Final = 10.0
 """Seconds between log lines about one plugin's failures."""
 DEAD_LINES: Final = 10
-"""So many dead letters of one plugin are named in the log in that time."""
+"""Dead letters of one plugin that are named in the log in that time, at most."""
 UNHEALTHY: Final = 3
-"""So many failures in a row make a plugin unhealthy."""
+"""Failures in a row that make a plugin unhealthy."""
 DOWN: Final = 20
-"""So many, and it is taken to be down as a whole."""
+"""Failures in a row after which a plugin counts as down, and is asked only now and then."""
 
 
 class Health:
@@ -31,11 +31,11 @@ class Health:
         self.buried_count = 0
         self.error: str | None = None
         self.blocked: str | None = None
-        """Why the plugin takes nothing at all now (its checkpoint fails, its threads are stuck), or None."""
+        """Why the plugin takes nothing now (its checkpoint fails, its threads are stuck), or None."""
         self.broken: str | None = None
-        """What went wrong in the gateway itself, so that the plugin gets nothing until a restart; or None."""
+        """An error of the gateway itself that ended this plugin's delivery until a restart, or None."""
         self._in_a_row = 0
-        self._next_line = 0.0
+        self._last_line = -QUIET
         self._unlogged = 0
         self._dead = RateLimit(
             log, DEAD_LINES, QUIET, lambda count: f"plugin {plugin}: {counted(count, 'more dead letter')}"
@@ -52,16 +52,15 @@ class Health:
 
     @property
     def down(self) -> bool:
-        """Whether nothing has worked for so long that the plugin is best asked now and then only."""
         return self._in_a_row >= DOWN
 
     def succeeded(self, count: int) -> None:
-        """So many events were taken."""
+        """The plugin took `count` events."""
         self.delivered += count
         self._in_a_row = 0
 
     def rejected(self) -> None:
-        """The plugin said that it will never take an event; it works."""
+        """The plugin rejected an event, so it works."""
         self.failures += 1
         self._in_a_row = 0
 
@@ -72,9 +71,11 @@ class Health:
         self.error = error
         self._unlogged += 1
         now = asyncio.get_running_loop().time()
-        if now >= self._next_line:
-            log.warning("plugin %s failed %d times since the last line: %s", self.plugin, self._unlogged, error)
-            self._next_line, self._unlogged = now + QUIET, 0
+        if (seconds := now - self._last_line) >= QUIET:
+            times = "once" if self._unlogged == 1 else f"{self._unlogged} times"
+            seconds = QUIET if self._unlogged == 1 else seconds
+            log.warning("plugin %s failed %s in the last %.0f s: %s", self.plugin, times, seconds, error)
+            self._last_line, self._unlogged = now, 0
 
     def buried(self, event_id: str, attempts: int) -> None:
         """An event became a dead letter."""

@@ -1,1 +1,1 @@
-"""Entry points -> classes -> plugins whose hooks are bound once and called under a guard."""
+"""Plugins: loading, binding, starting and calling them."""

@@ -1,4 +1,4 @@
-"""Binding the hooks of a plugin's instance once, so that each is called without a look-up."""
+"""Binds the hooks of a plugin's instance once, so that a call needs no look-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting plugins in config order and shutting them down in reverse, also after a start that failed halfway."""
+"""Starts plugins in config order, and shuts them down in reverse, also after a start that failed halfway."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StartFailed(Exception):
 
 
 class Lifecycle:
-    """Which plugins are started."""
+    """The plugins that have started."""
 
     def __init__(self, config: Config, plugins: Sequence[Plugin]) -> None:
         self._config = config
@@ -30,7 +30,7 @@ class Lifecycle:
         self._started: list[Plugin] = []
 
     async def start(self) -> None:
-        """Start all; `StartFailed` after those already started are shut down again."""
+        """Start all. Where one fails, those that have started are shut down again; then `StartFailed`."""
         for plugin in self._plugins:
             if (impl := plugin.hooks.get("startup")) is not None:
                 context = Context(
@@ -47,7 +47,7 @@ class Lifecycle:
             self._started.append(plugin)
 
     async def stop(self, seconds: float) -> None:
-        """Shut down in reverse, all within so many seconds; what one raises is logged and the next still runs."""
+        """Shut down in reverse, all within `seconds`. What a plugin raises is logged, and the next one still runs."""
         deadline = time.monotonic() + seconds
         while self._started:
             plugin = self._started.pop()

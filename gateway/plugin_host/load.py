@@ -1,7 +1,7 @@
-"""Entry points -> classes -> typed settings -> plugins with their hooks bound once.
+"""Loads plugins: entry point, class, typed settings, instance, bound hooks.
 
-Our own loop over the entry-point group: only names that the config uses are imported, one broken distribution does
-not hide the others, and two distributions with one name are an error that names both.
+Only entry points that the config uses are imported. A broken distribution does not hide the others, and two
+distributions with one name are an error that names both.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Plugin:
         return self._general if event.payload is None else self._own.get(event.hook, self._general)
 
     def conversation_of(self, event: Event) -> str | None:
-        """What an event must be in order within, as `organisation/conversation`; None where there is no order."""
+        """The conversation that keeps an event in order, as `organisation/conversation`, or None."""
         if event.conversation_id is None or not self.delivery.ordered:
             return None
         return f"{event.organisation}/{event.conversation_id}"
@@ -108,8 +108,8 @@ def load_plugins(config: Config) -> list[Plugin]:
 def load_sound(
     config: Config, organisations: Collection[str] | None, *, secrets: bool = True
 ) -> tuple[list[Plugin], list[Problem]]:
-    """Those of the enabled plugins that can be loaded, and every fault of the others. Where `organisations` is None,
-    which there are is not known. Without `secrets`, those stay unread."""
+    """Those of the enabled plugins that can be loaded, and every fault of the others. `organisations` is None where the
+    config has faults in their tables. Without `secrets`, secrets stay unread."""
     loader = _Loader(config, organisations, secrets)
     tables = [table for table in config.plugins if table.settings.enabled]
     return [plugin for table in tables if (plugin := loader.load(table)) is not None], loader.problems
@@ -151,7 +151,7 @@ class _Loader:
         return None
 
     def _claim(self, settings: msgspec.Struct, path: str) -> None:
-        """What two plugins must not share, they do not."""
+        """Refuse a path that another plugin has, too, where it must be exclusive."""
         for field in msgspec.structs.fields(settings):
             value = getattr(settings, field.name)
             if field.type in (ExclusivePath, ExclusivePath | None) and value is not None:
@@ -165,8 +165,8 @@ class _Loader:
 
 
 def class_of(name: str, available: dict[str, list[EntryPoint]]) -> type:
-    """A plugin's class, and its hooks looked at as far as that goes without an instance; `LookupError` with a sentence
-    where it can be no plugin."""
+    """A plugin's class, after a check of its hooks as far as that goes without an instance; `LookupError` with a
+    sentence for the operator."""
     entry = _entry(name, available)
     kind = _import(entry)
     try:
@@ -179,7 +179,7 @@ def class_of(name: str, available: dict[str, list[EntryPoint]]) -> type:
 
 
 def taking_events(config: Config) -> list[str]:
-    """The enabled plugins that events are delivered to; also those of which that cannot be known, for some fault."""
+    """The enabled plugins that events are delivered to, and those that cannot be looked at because of a fault."""
     available = installed()
 
     def takes(plugin: str) -> bool:
@@ -216,7 +216,7 @@ def _import(entry: EntryPoint) -> type:
             raise
         raise LookupError(f"{origin(entry)} cannot be imported: {describe(error, None)}") from error
     if not inspect.isclass(kind):
-        raise LookupError(f"{origin(entry)} is no class")
+        raise LookupError(f"{origin(entry)} is not a class")
     config = getattr(kind, "Config", None)
     if config is not None:
         if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):

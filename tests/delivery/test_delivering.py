@@ -437,7 +437,7 @@ async def test_a_plugin_that_is_down_is_asked_now_and_then_only(tmp_path: Path) 
 
 
 async def test_what_could_not_be_read_can_be_replayed_when_it_can(tmp_path: Path) -> None:
-    """An event of a type that nobody knew is typed, and goes to its own hook, once the config names that type."""
+    """An event of an unknown type is typed, and goes to its own hook, once the config names that type."""
 
     class Payments(Takes):
         @hookimpl

@@ -1,4 +1,4 @@
-"""Rounds of killing and of stopping under load, as long as asked for."""
+"""Rounds of killing and of stopping under load."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALL, WORKER, SUPERVISOR = "all", "worker", "supervisor"
 
 
 class Outcome(msgspec.Struct):
-    """What became of it; `broken` counts connections, `exits` and `seconds` are those of each stop."""
+    """What was found. `broken` counts connections; `exits` and `seconds` have an entry for each stop."""
 
     findings: Findings
     answers: dict[int, int]
@@ -50,10 +50,10 @@ def kill_rounds(
     pause: float = 0.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """`kill -9` after a random time, so many times, under 16 senders, then a quiet end and the verdict.
+    """`kill -9` after random times, `rounds` times, under 16 senders; then a graceful end and the verdict.
 
-    Some die before they are ready, some while an operator replays. `kinds` are whom it hits: all processes, the worker
-    or the supervisor only."""
+    Some gateways die before they are ready, some during a replay. `kinds` are the processes to kill: all, the worker
+    only, or the supervisor only."""
     chance = random.Random(seed)
     victim = Victim(directory, SETTINGS, {"recorder": RECORDER})
     deaths = dict.fromkeys(kinds, 0)
@@ -90,7 +90,7 @@ def kill_rounds(
 
 
 def _let_it_live(victim: Victim, chance: random.Random, operators: list[subprocess.Popen[bytes]]) -> None:
-    """Some time from its start on, now and then so short that it is not ready yet; but never never ready."""
+    """Wait for some time after its start; in one of five rounds it may not be ready yet."""
     if chance.random() < 0.2:
         time.sleep(chance.uniform(0.05, 0.8))
         return
@@ -137,7 +137,7 @@ def stop_rounds(
     pause: float = 0.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """SIGTERM at a random moment under 16 senders, so many times, and the verdict."""
+    """SIGTERM at random moments, `rounds` times, under 16 senders; then the verdict."""
     chance = random.Random(seed)
     victim = Victim(directory, SETTINGS, {"recorder": RECORDER})
     exits, seconds = [], []

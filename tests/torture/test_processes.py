@@ -84,7 +84,7 @@ def test_without_its_supervisor_the_worker_is_gone_at_once(victim: Callable[...,
 @pytest.mark.parametrize("end", ENDS)
 def test_an_event_that_takes_the_process_down_becomes_a_dead_letter(victim: Callable[..., Victim], end: str) -> None:
     """It dies four times: once unsuspecting, three times recorded. Then that one event is a dead letter that names
-    the plugin, its conversation goes on, and everybody else has had everything."""
+    the plugin, its conversation goes on, and all other plugins have had everything."""
     define, how = ENDS[end]
     gateway = victim(deadly=DEADLY.format(define=define, end=how, deadly="('n100',)"), recorder=RECORDER)
     gateway.start()

@@ -1,5 +1,4 @@
-"""What has to hold at the end of every torture, found out from the outside: the command line, the archive's files,
-a plugin's own notes, and SQLite."""
+"""The checks after every torture, from outside: the command line, the archive's files, a plugin's own file, SQLite."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from victim import Victim
 
 
 class Findings(msgspec.Struct):
-    """How many there were, and what was wrong; all lists are to be empty."""
+    """How many events there were, and what was wrong with them; every list must be empty."""
 
     acknowledged: int
     kept: int
@@ -83,7 +82,7 @@ def judge(victim: Victim, acknowledged: Iterable[Acknowledged], *, ordered: bool
 
 
 def _archived(victim: Victim) -> list[dict[str, Any]]:
-    """Every line of the archive, day by day; one that is no JSON object fails here."""
+    """Every line of the archive, day by day; a line that is not a JSON object fails here."""
     events = []
     for path in sorted((victim.directory / "archive").glob("*/*/*.jsonl")):
         text = path.read_text()

@@ -100,7 +100,7 @@ class Victim:
         self.wait_ready()
 
     def ready(self) -> tuple[int, dict[str, Any]]:
-        """What `/health/ready` says; status 0 where nobody answers."""
+        """The answer of `/health/ready`; status 0 where there is none."""
         url = f"http://127.0.0.1:{self.config.admin.port}/health/ready"
         try:
             with urllib.request.urlopen(url, timeout=5) as response:
@@ -180,7 +180,7 @@ class Victim:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def operate(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Begin another `gateway` command, and do not wait; what becomes of it is nobody's business."""
+        """Start another `gateway` command, and neither wait for it nor check how it ends."""
         return subprocess.Popen(
             [GATEWAY, *arguments, "-c", str(self.config_path)],
             stdin=subprocess.DEVNULL,
@@ -206,7 +206,7 @@ class Victim:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of this machine."""
+    """Whether a port of this machine is free."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError:
