@@ -1,4 +1,4 @@
-"""Who may use the admin listener."""
+"""Access to the admin listener."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 def guard(config: Config) -> Guard:
-    """A password where one is set; without one, nothing for a web page that a browser on this machine has open."""
+    """Requires the password if one is set. Without one, refuses what a web page on this machine could send."""
     password = config.admin.password
 
     def check(connection: Connection, _: BaseRouteHandler) -> None:
@@ -56,7 +56,7 @@ def _media_type(headers: Headers) -> str:
 
 
 def _password(authorization: str) -> bytes:
-    """What basic authentication gives as the password; the user's name does not matter."""
+    """The password of basic authentication; the user name is not compared."""
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() != "basic":
         return b""

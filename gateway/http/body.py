@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Final
 
 LOOKS: Final = 8
-"""So many looks within the time a body may take: it is over its time by an eighth at most."""
+"""Sweeps within the time that a body may take: a body is refused at most an eighth of that time too late."""
 
 
 class TooLarge(Exception):
@@ -22,9 +22,9 @@ class Gone(Exception):
 
 
 class BodyReader:
-    """Reads bodies of at most `limit` bytes within `timeout` seconds, whatever their length was said to be.
+    """Reads bodies of at most `limit` bytes within `timeout` seconds, whatever their Content-Length says.
 
-    One sweep looks after all bodies that are on their way: a timer for each would cost more than reading it.
+    One timer serves all bodies that are on their way: a timer for each would cost more than reading the body.
     """
 
     def __init__(self, limit: int, timeout: float) -> None:

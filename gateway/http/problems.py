@@ -21,14 +21,14 @@ def problem(status: int, detail: str) -> bytes:
 
 
 UNAUTHORIZED: Final = problem(401, "The x-webio-token header is missing or not valid.")
-"""The one answer to every refused token, whatever was wrong with it."""
+"""The answer to every refused token, whatever the reason."""
 
 _NO_STORE: Final = (b"cache-control", b"no-store")
 CLOSE: Final = ((b"connection", b"close"),)
 
 
 async def answer(send: Any, status: int, media_type: bytes, body: bytes, headers: Headers = ()) -> None:
-    """Send one complete answer. Nothing of it may be kept by a cache on the way."""
+    """Send a complete answer, which no cache may keep."""
     own = [(b"content-type", media_type), _NO_STORE, (b"content-length", b"%d" % len(body)), *headers]
     await send({"type": "http.response.start", "status": status, "headers": own})
     await send({"type": "http.response.body", "body": body})

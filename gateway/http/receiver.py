@@ -27,12 +27,12 @@ log = logging.getLogger("gateway.receiver")
 CUSTOM_VALUES: Final = "custom-values"
 RETRY_AFTER: Final = (b"retry-after", b"5")
 LAST_BODIES: Final = 1.0
-"""Seconds that bodies have when the gateway is about to stop."""
+"""Seconds that a body has to arrive in when the gateway drains."""
 _PORT: Final = re.compile(r"\[(.*)\](?::\d+)?|([\d.]+):\d+")
 
 
 class Place(NamedTuple):
-    """What a path takes: the hook it names, if any, and the methods."""
+    """What a path accepts: the hook that it names, or None, and the methods."""
 
     hook: str | None
     methods: tuple[str, ...]
@@ -48,7 +48,7 @@ def places(base: str) -> dict[str, Place]:
 
 
 class Receiver:
-    """Answers everything at the paths of `places`."""
+    """Answers every request at the paths of `places`."""
 
     def __init__(self, config: Config, journal: Intake, values: CustomValues, metrics: Metrics) -> None:
         server = config.server
@@ -62,7 +62,7 @@ class Receiver:
         self._values = values
         self._metrics = metrics
         self._refusals: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(log))
-        """By reason: a flood of one kind hides none of another."""
+        """By reason, so that many refusals of one kind do not hide those of another."""
         self._failures = RateLimit(log)
         self._post_seconds = metrics.seconds["event"]
         self._get_seconds = metrics.seconds["custom_values"]
@@ -132,7 +132,7 @@ class Receiver:
         self._bodies.drain(LAST_BODIES)
 
     def note(self, scope: Any, status: int, reason: str, sentence: str) -> None:
-        """Count a refusal and tell the operator of it. `reason` is one of a closed set."""
+        """Count a refusal and log it. `reason` is one of a closed set."""
         self._metrics.refused[str(status), reason] += 1
         self._complain(scope, status, reason, sentence)
 

@@ -16,7 +16,8 @@ import uvicorn
 
 from gateway.config.tables import TlsSettings
 from gateway.metrics import Metrics
-from gateway.serving.protocol import LAST_HEADS, SWEEP_SECONDS, Connection, Connections
+from gateway.serving.connections import LAST_HEADS, SWEEP_SECONDS, Connections
+from gateway.serving.protocol import Connection
 
 log = logging.getLogger("gateway.server")
 
