@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lines wheel bench torture fuzz mutants clean
+.PHONY: help run test check format lines oldest wheel bench torture fuzz mutants clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -24,6 +24,9 @@ check: $(VENV)/.installed-dev  ## format, lint, types and tests: what must hold 
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(PYTEST)
+
+oldest: $(VENV)-oldest/.installed  ## run the tests, but for tests/torture, with the oldest versions that pyproject.toml allows
+	$(VENV)-oldest/bin/python -m pytest -n auto --dist worksteal --ignore tests/torture
 
 format: $(VENV)/.installed-dev  ## bring the code into its format
 	$(BIN)/ruff format
@@ -55,7 +58,7 @@ mutants: $(VENV)/.installed-dev  ## change the code in 300 places, one at a time
 	$(BIN)/python benchmarks/mutants.py --count 300 --seed 1
 
 clean:  ## remove the virtual environment and what was built; var/ stays
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest dist .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name it: make PYTHON=/path/to/python3.12 run" >&2; exit 1; }
@@ -71,3 +74,12 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first that knows dependency groups
 	@$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@ $(VENV)/.installed
+
+$(VENV)-oldest/.installed: pyproject.toml
+	@echo "Installing into $(VENV)-oldest the oldest allowed versions ..."
+	@rm -rf $(VENV)-oldest
+	@$(PYTHON) -m venv $(VENV)-oldest
+	@$(VENV)-oldest/bin/python -m pip install --quiet uv
+	@$(VENV)-oldest/bin/uv pip install --quiet --python $(VENV)-oldest --resolution lowest-direct --editable '.[postgresql,mysql]'
+	@$(VENV)-oldest/bin/uv pip install --quiet --python $(VENV)-oldest --group test  # these at their newest
+	@touch $@
