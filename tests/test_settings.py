@@ -450,7 +450,8 @@ def test_a_plugins_table_becomes_its_config() -> None:
     assert problems == []
     assert isinstance(found, PluginConfig)
     assert (found.directory, found.second) == (FOLDER / "a", Path("/b"))
-    assert (found.every, found.limit, found.ratio, found.compress, found.style) == (300, 10, 1.0, True, "console")
+    found_values: object = (found.every, found.limit, found.ratio, found.compress, found.style)
+    assert found_values == (300, 10, 1.0, True, "console")
     assert found.shade is not None
     assert [shade.name for shade in (found.shade, *found.shades)] == ["dark", "dark", "light"]
     assert (found.names, found.pair, found.tags, found.either) == (("a", "b"), (2, "b"), {"x"}, "text")

@@ -40,7 +40,7 @@ def token(secret: bytes, payload: Part | None = None, header: Part | None = None
 
 def bad_tokens(secret: bytes) -> list[tuple[str, bytes]]:
     """(what is wrong, the token's bytes)"""
-    groups = (_algorithms, _secrets, _signatures, _parameters, _spellings, _segments)
+    groups: tuple[Any, ...] = (_algorithms, _secrets, _signatures, _parameters, _spellings, _segments)
     groups += (_keys, _encodings, _nesting, _numbers, _times, _no_objects, _sizes, _other_things)
     found = [(f"{group.__name__[1:]}: {name}", value) for group in groups for name, value in group(secret).items()]
     assert len({name for name, _ in found}) == len(found)
@@ -96,10 +96,22 @@ def _algorithms(secret: bytes) -> dict[str, bytes]:
         found[f"{none}, without signature"] = unsigned + b"."
         found[f"{none}, signed"] = _with_alg(secret, none)
         found[f"{none}, with any signature"] = unsigned + b".AAAA"
-    others = ("hs256", "Hs256", "HS256 ", " HS256", "HS256\0", "HS-256", "HS1", "", "RS256", "ES256", "PS256")
+    others: tuple[str, ...] = (
+        "hs256",
+        "Hs256",
+        "HS256 ",
+        " HS256",
+        "HS256\0",
+        "HS-256",
+        "HS1",
+        "",
+        "RS256",
+        "ES256",
+        "PS256",
+    )
     others += ("EdDSA", "RS1", "dir", "A128KW", "A256GCM", "none,HS256", "HS256,none", "X" * 1500, "HＳ256")
     found |= {f"alg {alg[:12]!r}": _with_alg(secret, alg) for alg in others}
-    odd = (None, True, 256, 2.56, ["HS256"], ["none"], {"HS256": True}, [], {})
+    odd: tuple[Any, ...] = (None, True, 256, 2.56, ["HS256"], ["none"], {"HS256": True}, [], {})
     found |= {f"alg {json.dumps(alg)}": _with_alg(secret, alg) for alg in odd}
     found["no alg"] = token(secret, header={"typ": "JWT"})
     found["empty header"] = token(secret, header={})
@@ -160,7 +172,8 @@ def _parameters(secret: bytes) -> dict[str, bytes]:
     found = {}
     for kid in ("../../../../dev/null", "/dev/null", "x' UNION SELECT 'key';--", "key|id", "http://127.0.0.1:9/k", ""):
         found[f"kid {kid!r}, empty key"] = token(b"", header={"alg": "HS256", "kid": kid})
-    found |= {f"kid {json.dumps(kid)}": token(secret, header={"alg": "HS256", "kid": kid}) for kid in (1, None, [], {})}
+    others: tuple[Any, ...] = (1, None, [], {})
+    found |= {f"kid {json.dumps(kid)}": token(secret, header={"alg": "HS256", "kid": kid}) for kid in others}
     attackers = b"attacker's key, long enough for HS256"
     jwk = {"kty": "oct", "k": b64(attackers).decode()}
     parameters: dict[str, Any] = {
@@ -179,7 +192,8 @@ def _parameters(secret: bytes) -> dict[str, bytes]:
         header = {"alg": "HS256", name: value}
         found[f"{name}, signed with the attacker's key"] = token(attackers, header=header)
         found[f"{name}, well signed"] = token(secret, header=header)
-    for crit in ([], None, "b64", ["b64"], ["alg"], [1], {}, True):
+    crits: tuple[Any, ...] = ([], None, "b64", ["b64"], ["alg"], [1], {}, True)
+    for crit in crits:
         found[f"crit {json.dumps(crit)}"] = token(secret, header={"alg": "HS256", "crit": crit})
     found["crit b64, b64 true"] = token(secret, header={"alg": "HS256", "crit": ["b64"], "b64": True})
     found["typ 1"] = token(secret, header={"alg": "HS256", "typ": 1})
@@ -375,7 +389,18 @@ def _times(secret: bytes) -> dict[str, bytes]:
 
 
 def _no_objects(secret: bytes) -> dict[str, bytes]:
-    texts = (b"[]", b'[{"alg":"HS256"}]', b'"HS256"', b"null", b"true", b"1", b"{", b"}", b'{"a"}', b"{'a':1}")
+    texts: tuple[bytes, ...] = (
+        b"[]",
+        b'[{"alg":"HS256"}]',
+        b'"HS256"',
+        b"null",
+        b"true",
+        b"1",
+        b"{",
+        b"}",
+        b'{"a"}',
+        b"{'a':1}",
+    )
     texts += (b'{"a":1,}', b'{"a":1}{"a":1}', b"{a:1}", b"alg: HS256", b" ", b"\n", b"\0", b"<x/>", b"\x80\x04N.")
     found = {f"header {text.decode('latin-1')!r}": token(secret, header=text) for text in texts}
     found |= {f"payload {text.decode('latin-1')!r}": token(secret, text) for text in texts}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +194,26 @@ def test_a_plugin_that_does_not_start_is_a_sentence(tmp_path: Path) -> None:
     assert "sad" in result.stderr
     assert "the queue is gone" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--no-copy"]])
+def test_a_journal_of_an_older_version_is_upgraded_after_a_copy(tmp_path: Path, options: list[str]) -> None:
+    """`gateway check` warns of it before; --no-copy leaves the copy out."""
+    config = write_config(tmp_path)
+    journal = tmp_path / "var" / "journal.db"
+    journal.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(journal)) as database:
+        database.executescript((Path(__file__).parents[1] / "journal" / "layout_1.sql").read_text())
+    checked = run_cli(["check", "-c", config])
+    gateway = subprocess.Popen([GATEWAY, "run", "-c", str(config), *options], stdout=subprocess.PIPE, text=True)
+    try:
+        assert gateway.stdout is not None
+        assert gateway.stdout.readline().startswith("gateway: webhooks at ")
+    finally:
+        gateway.terminate()
+        assert gateway.wait(20) == 0
+        gateway.communicate()
+
+    assert checked.returncode == 0
+    assert "`gateway run` brings it to layout 2" in " ".join(checked.stdout.split())
+    assert journal.with_name("journal.db.before-2").exists() is not bool(options)
