@@ -1,7 +1,7 @@
 """Realistic Webio requests: for `gateway send`, `gateway ask`, tests and benchmarks.
 
-The first three hooks have the bodies that Webio documents. For the others no body is public: theirs are the common
-family of fields and a plausible guess at the rest. Phone numbers are from the range that is kept free for fiction.
+The first three hooks have the bodies that Webio documents. The bodies of the others are not public: they have the
+common fields and a guess at the rest. Phone numbers are from the range that is reserved for fiction.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ _MESSAGES = ("inbound-message", "message-send", "delivery-report")
 
 
 class Unreachable(Exception):
-    """The gateway gave no answer; a sentence for the operator."""
+    """The gateway did not answer; the message is a sentence for the operator."""
 
 
 class _Numbers:
-    """Numbers that no other call of any process has had: microseconds since 1970, each later than the last."""
+    """Unique increasing numbers: the microseconds since 1970, plus 1 where that number was taken."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -68,7 +68,7 @@ _numbers = _Numbers()
 
 
 def body(hook: str, *, conversation_id: str | None = None, customer_uid: str = "123456") -> dict[str, Any]:
-    """A body of this hook, made now and unlike any other; without `conversation_id` in a conversation of its own."""
+    """A new body of this hook; without `conversation_id` it has its own conversation."""
     number = _numbers.next()
     fields = {"type": _TYPES[hook], "conversationId": conversation_id or str(number)}
     if hook in _MESSAGES:
@@ -89,13 +89,13 @@ def body(hook: str, *, conversation_id: str | None = None, customer_uid: str = "
 
 
 def conversation(*, customer_uid: str = "123456") -> list[tuple[str, dict[str, Any]]]:
-    """One event of each hook, all of one conversation."""
+    """An event of each hook, in one conversation: pairs of hook and body."""
     conversation_id = str(_numbers.next())
     return [(hook, body(hook, conversation_id=conversation_id, customer_uid=customer_uid)) for hook in HOOKS]
 
 
 def encode(fields: dict[str, Any]) -> bytes:
-    """A body as it goes over the wire."""
+    """A body as JSON in UTF-8."""
     return json.dumps(fields, ensure_ascii=False).encode()
 
 
@@ -108,15 +108,15 @@ def query(
 
 
 class HttpAnswer(NamedTuple):
-    """What the gateway answered; `document` is `{}` where that was no JSON object."""
+    """The gateway's answer; `document` is `{}` where the body is not a JSON object."""
 
     status: int
     document: dict[str, Any]
 
 
 class Client:
-    """Sends what Webio would send, with a token signed with the organisation's first secret. Safe to share between
-    threads. `url` is the callback URL; default: the configured public listener on this machine."""
+    """Sends requests as Webio does, with a token signed with the organisation's first secret. Thread-safe. `url` is the
+    callback URL; default: the configured public listener on this machine."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Client:
         )
 
     def post(self, content: bytes, hook: str | None = None) -> HttpAnswer:
-        """Send a body; `hook` puts the hook's name into the path."""
+        """Send a body; `hook` is added to the path."""
         url = self.url if hook is None else f"{self.url}/{hook}"
         return self._send(self._http.build_request("POST", url, content=content, headers=_JSON))
 
@@ -179,7 +179,7 @@ _JSON = {"content-type": "application/json"}
 
 
 def token(organisation: OrganisationSettings) -> str:
-    """A token as Webio would send it, good for a day."""
+    """A token as Webio sends it, valid for a day."""
     return mint(organisation, expires_in=_TOKEN_LIFE)
 
 
@@ -190,7 +190,7 @@ def url_of(server: ServerSettings) -> str:
 
 
 def local_address(host: str) -> str:
-    """A listener's host as one connects to it from this machine, ready for a URL."""
+    """A listener's host for a URL that connects to it from this machine."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -201,7 +201,7 @@ def local_address(host: str) -> str:
 
 
 def _trust(server: ServerSettings) -> ssl.SSLContext | bool:
-    """On this machine, exactly the configured certificate is trusted, whatever name is in it."""
+    """Trust exactly the configured certificate, with any name in it."""
     if server.tls is None:
         return False
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,8 +1,7 @@
-"""`x-webio-token` -> organisation.
+"""Verifies `x-webio-token` and finds the organisation that it belongs to.
 
-PyJWT has the last word on every signature; what stands around it only refuses more. The reason of a refusal is for
-the operator's log and never for the caller, and holds nothing that was found in the token but well-known algorithm
-names and times.
+PyJWT verifies every signature; the checks around it only refuse more tokens. The reason of a refusal is for the
+operator's log, never for the caller. Of the token's content it repeats only the names of known algorithms and times.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ Code = Literal["missing", "repeated", "malformed", "algorithm", "signature", "cl
 
 _ALPHABET = re.compile(rb"[A-Za-z0-9_.-]*")
 _ALGORITHM_NAMES = frozenset(jwt.algorithms.requires_cryptography) | {"none", "HS256", "HS384", "HS512"}
-# Header parameters that bring a key along or change what is signed: never needed with a configured secret.
+# Header parameters that contain a key or change what is signed. A token of a configured secret needs none of them.
 _REFUSED_PARAMETERS = ("b64", "crit", "enc", "jku", "jwk", "x5c", "x5t", "x5t#S256", "x5u", "zip")
 _jws = jwt.PyJWS(["HS256", "HS384", "HS512"], {"verify_signature": True, "enforce_minimum_key_length": True})
 
@@ -44,8 +43,8 @@ class Accepted(NamedTuple):
 
 
 class TokenRefused(Exception):
-    """`code` is one of a closed set (for a metric), `reason` a sentence for the operator, `fingerprint` that of the
-    token, or None where there is not exactly one. None of them is for the caller."""
+    """`code` is for a metric, `reason` a sentence for the operator. `fingerprint` is None unless the request has one
+    token. The caller gets none of them."""
 
     def __init__(self, code: Code, reason: str, fingerprint: str | None = None) -> None:
         super().__init__(reason)
@@ -59,7 +58,7 @@ class _RepeatedKey(ValueError):
 
 
 class TokenChecker:
-    """Knows the organisations and the tokens that were good lately. For one thread."""
+    """Verifies tokens, and caches the `cache_size` valid ones used last. Not thread-safe."""
 
     def __init__(
         self,
@@ -74,7 +73,7 @@ class TokenChecker:
         self._cache: OrderedDict[bytes, tuple[str, float, float]] = OrderedDict()
 
     def check(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """The organisation of a request with these (lower-case) headers; `TokenRefused` for all else."""
+        """The organisation of a request with these headers (lower-case names). `TokenRefused` without a valid token."""
         token: bytes | None = None
         for name, value in headers:
             if name == HEADER:
@@ -93,7 +92,7 @@ class TokenChecker:
         return self._remember(key, token)
 
     def verify(self, token: bytes) -> Accepted:
-        """Verify one token from the beginning, past the cache."""
+        """Verify a token without the cache."""
         return self._verify(token)[0]
 
     def _remember(self, key: bytes, token: bytes) -> str:
@@ -105,7 +104,7 @@ class TokenChecker:
         return accepted.organisation
 
     def _verify(self, token: bytes) -> tuple[Accepted, float, float]:
-        """The token's organisation and claims, and from when until when (exclusive) it is good."""
+        """The token's organisation and claims, and the times between which it is valid (the second is exclusive)."""
         try:
             name, claims = self._authenticate(token)
             earliest, latest = _check_times(claims, self._organisations[name], self._clock())
@@ -115,7 +114,7 @@ class TokenChecker:
         return Accepted(name, claims), earliest, latest
 
     def _authenticate(self, token: bytes) -> tuple[str, dict[str, Any]]:
-        """Whose token it is: the secret that verifies it decides, and where that is shared, the required claims."""
+        """The organisation whose secret verifies the token and, of several with that secret, whose claims match."""
         algorithm, signature = _read_envelope(token)
         signers = list(self._signers(algorithm, token.rpartition(b".")[0], signature))
         if not signers:
@@ -143,7 +142,7 @@ class TokenChecker:
 
 
 def fingerprint(token: bytes) -> str:
-    """12 hex digits that tell one token from another in a log, and tell nothing of it."""
+    """12 hex digits that identify a token in a log without revealing it."""
     return sha256(token).hexdigest()[:12]
 
 
@@ -154,8 +153,8 @@ def mint(
     expires_in: float | None = None,
     now: float | None = None,
 ) -> str:
-    """A token signed with the organisation's first secret and algorithm: `iat`, its required claims, `claims` over
-    these, and `exp` after `expires_in` seconds. `ValueError` where no such token can be made."""
+    """A token signed with the organisation's first secret and algorithm. It has `iat`, the required claims, `claims`
+    (which replace these), and `exp` after `expires_in` seconds. `ValueError` where such a token cannot be made."""
     issued = math.floor(time.time() if now is None else now)
     payload = {"iat": issued, **organisation.claims, **(claims or {})}
     if expires_in is not None:
@@ -171,7 +170,7 @@ def mint(
 
 
 def _read_envelope(token: bytes) -> tuple[str, bytes]:
-    """The algorithm that the token names, and its signature, after everything that needs no secret is checked."""
+    """The token's algorithm and signature, after the checks that need no secret."""
     if len(token) > MAX_BYTES:
         raise _malformed(f"it is longer than {MAX_BYTES} bytes")
     if not _ALPHABET.fullmatch(token):
@@ -201,7 +200,7 @@ def _read_claims(token: bytes, algorithm: str, secret: bytes) -> dict[str, Any]:
 
 
 def _decode_segment(segment: bytes) -> bytes:
-    """Base64url in its one canonical form, so that no two spellings are the same token."""
+    """Decode base64url in its canonical form only, so that a token has one spelling."""
     try:
         data = urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
     except binascii.Error:
@@ -212,7 +211,7 @@ def _decode_segment(segment: bytes) -> bytes:
 
 
 def _read_object(data: bytes, part: str) -> dict[str, Any]:
-    """A JSON object that every reader reads alike: UTF-8, finite numbers, no repeated keys, no deep nesting."""
+    """A JSON object that all parsers read alike: UTF-8, finite numbers, no repeated keys, no deep nesting."""
     try:
         msgspec.json.decode(data)
         value = json.loads(data, object_pairs_hook=_unique)
