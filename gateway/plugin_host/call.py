@@ -69,12 +69,12 @@ class Impl:
 
 
 class Threads:
-    """A plugin's own bounded pool of daemon threads. One whose call was given up is replaced, up to `spare` times."""
+    """A plugin's own bounded pool of daemon threads. A thread whose call was given up is replaced, at most `size`
+    times."""
 
-    def __init__(self, name: str, size: int, spare: int | None = None) -> None:
+    def __init__(self, name: str, size: int) -> None:
         self._name = name
         self._size = size
-        self._spare = size if spare is None else spare
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
@@ -106,7 +106,7 @@ class Threads:
             self._work.put(None)
 
     def _capacity(self) -> int:
-        return min(self._size, self._size + self._spare - self._stuck)
+        return min(self._size, 2 * self._size - self._stuck)
 
     def _grow(self) -> None:
         if self._idle < 0 and self._threads - self._stuck < self._capacity():
