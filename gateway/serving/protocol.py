@@ -15,8 +15,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.http.problems import PROBLEM, problem
-from gateway.serving.connections import HEAD_SECONDS, Connections
-from gateway.serving.exchange import Exchange
+from gateway.serving.connections import HEAD_SECONDS, Connections, Exchange
 
 HEAD_BYTES: Final = 32 * 1024
 MOST_HEADERS: Final = 100

@@ -10,7 +10,7 @@ import pytest
 from journal_kit import FaultyFiles, config_of, fill, ids_in, message, opened, put, until
 
 from gateway.config.tables import Config
-from gateway.journal.sqlite import write_ahead_log as wal
+from gateway.journal.sqlite import connection as wal
 from gateway.journal.sqlite import writer
 
 

@@ -25,8 +25,8 @@ from gateway import simulate
 from gateway.config.load import load_config
 from gateway.config.tables import Config
 from gateway.journal.interface import DEAD, JournalError, Parked, Receipt, Settlement, Standing, Track
+from gateway.journal.sqlite import connection as wal
 from gateway.journal.sqlite import journal as sqlite
-from gateway.journal.sqlite import write_ahead_log as wal
 from gateway.journal.sqlite import writer
 from gateway.journal.sqlite.connection import open_writer
 from gateway.journal.sqlite.journal import SqliteJournal

@@ -33,10 +33,9 @@ from gateway.journal.interface import (
     Track,
 )
 from gateway.journal.search import ValueRecord
-from gateway.journal.sqlite import cursors, operations, value_records
+from gateway.journal.sqlite import cursors, operations
 from gateway.journal.sqlite.connection import open_reader_connection, open_writer
-from gateway.journal.sqlite.filters import page_from, where
-from gateway.journal.sqlite.rows import COLUMNS, restore
+from gateway.journal.sqlite.queries import COLUMNS, keep_record, page_from, restore, where
 from gateway.journal.sqlite.writer import Limits, Operate, Writer
 
 T = TypeVar("T")
@@ -124,7 +123,7 @@ class SqliteJournal:
         future.add_done_callback(self._recorded)
         self._records += 1
         if self._writer.failed is None and self._records <= RECORDS:
-            self._writer.put(Operate(lambda connection: value_records.keep(connection, record), future))
+            self._writer.put(Operate(lambda connection: keep_record(connection, record), future))
         else:
             future.set_exception(JournalFull("too many records wait"))
 

@@ -11,7 +11,7 @@ import msgspec
 from gateway.journal.interface import DEAD, DISCARDED, Filter, Replay
 from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.cursors import REPLAY, replay_of
-from gateway.journal.sqlite.filters import where
+from gateway.journal.sqlite.queries import where
 
 _DUE = "state = 'retrying', attempts = 0, next_at = 0"
 

@@ -13,10 +13,18 @@ from gateway.events import one_line
 from gateway.journal.append import moment
 from gateway.journal.interface import DEAD, DISCARDED, Filter, JournalError
 from gateway.journal.search import DeadRow, EventRow, ValueRecord, ValueRecordFilter
-from gateway.journal.sqlite import operations, value_records
+from gateway.journal.sqlite import operations
 from gateway.journal.sqlite.connection import open_reader_connection, rows, why
-from gateway.journal.sqlite.filters import EVERYTHING, page_from, span, where
-from gateway.journal.sqlite.rows import COLUMNS
+from gateway.journal.sqlite.queries import (
+    COLUMNS,
+    EVERYTHING,
+    RECORD_COLUMNS,
+    page_from,
+    restore_record,
+    span,
+    where,
+    where_record,
+)
 
 PAGE: Final = 500
 
@@ -92,13 +100,13 @@ class SqliteSearch:
     def value_records(
         self, which: ValueRecordFilter, limit: int | None = None, newest: bool = False
     ) -> Iterator[ValueRecord]:
-        condition, values = value_records.where(which)
+        condition, values = where_record(which)
         first = 1
         if newest and limit is not None:
             first = self._first_of_newest("number", f"value_records WHERE {condition}", values, limit)
-        sql = f"SELECT {value_records.COLUMNS} FROM value_records WHERE number > ? AND {condition} ORDER BY number"
+        sql = f"SELECT {RECORD_COLUMNS} FROM value_records WHERE number > ? AND {condition} ORDER BY number"
         for page in self._pages(sql, lambda row: (row[0], *values), (first - 1,), limit):
-            yield from map(value_records.restore, page)
+            yield from map(restore_record, page)
 
     def _first_of_newest(self, key: str, source: str, values: tuple[Any, ...], limit: int) -> int:
         newest = f"SELECT {key} FROM {source} ORDER BY {key} DESC LIMIT ?"

@@ -1,4 +1,5 @@
-"""Retention: deletes old events that every plugin has had and that are not parked, oldest first, in small steps."""
+"""Retention: deletes old events that every plugin has had and that are not parked, oldest first, and old records of
+custom value requests, in small steps."""
 
 from __future__ import annotations
 
@@ -44,3 +45,11 @@ def prune(connection: apsw.Connection, now: int, retention: int, start: int) -> 
         (DISCARDED, start, last),
     )
     return last, more
+
+
+def expire_records(connection: apsw.Connection, before: int) -> bool:
+    """Delete at most `STEP` records of custom value requests older than `before` (microseconds since 1970); returns
+    whether there may be more."""
+    oldest = "SELECT number FROM value_records WHERE at < ? ORDER BY at LIMIT ?"
+    connection.execute(f"DELETE FROM value_records WHERE number IN ({oldest})", (before, STEP))
+    return connection.changes() == STEP

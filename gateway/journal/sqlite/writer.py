@@ -19,10 +19,9 @@ import apsw
 from gateway.config.tables import Config
 from gateway.journal.append import Append
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
-from gateway.journal.sqlite import value_records
+from gateway.journal.sqlite.connection import WriteAheadLog
 from gateway.journal.sqlite.insert import insert
-from gateway.journal.sqlite.retention import prune
-from gateway.journal.sqlite.write_ahead_log import WriteAheadLog
+from gateway.journal.sqlite.retention import expire_records, prune
 
 log = logging.getLogger("gateway.journal")
 
@@ -279,7 +278,7 @@ class Writer:
         now = int(self._clock() * 1_000_000)
         with self._connection:
             self._pruned_to, more = prune(self._connection, now, self._limits.retention, self._pruned_to)
-            more_records = value_records.expire(self._connection, now - self._limits.value_record_retention)
+            more_records = expire_records(self._connection, now - self._limits.value_record_retention)
         if more or more_records:
             self._next_look = 0.0
 

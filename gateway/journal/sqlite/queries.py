@@ -1,4 +1,4 @@
-"""An operator's filter as SQL. Values are bound, not written into the statement."""
+"""Filters as SQL, and rows as typed events and records. Values are bound, not written into the statement."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from datetime import datetime
 from typing import Any, Final
 
 import apsw
+import msgspec
 
-from gateway.journal.append import first_id
+from gateway.decoding import Decoder
+from gateway.events import UNKNOWN, Event
+from gateway.journal.append import first_id, moment
 from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter
+from gateway.journal.search import ValueRecord, ValueRecordFilter
 
 _PARKED: Final = (
     "seq IN (SELECT p.seq FROM parked p JOIN cursors c ON c.plugin = p.plugin AND c.removed_at IS NULL"
@@ -26,6 +30,8 @@ _STATES: Final = {
     "delivered": f"(EXISTS ({_OPEN}) AND NOT EXISTS ({_OPEN} AND ({_UNTAKEN} OR EXISTS (SELECT 1 FROM parked p"
     " WHERE p.plugin = c.plugin AND p.seq = events.seq))))",
 }
+COLUMNS: Final = "seq, id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw"
+RECORD_COLUMNS: Final = "number, at, organisation, customer_uid, address, fields, status"
 EVERYTHING: Final = 2**63 - 1
 
 
@@ -83,3 +89,62 @@ def where(which: Filter) -> tuple[str, tuple[Any, ...]]:
     elif which.state == "delivered":
         add(_STATES["delivered"], plugin, plugin)
     return " AND ".join(parts), tuple(values)
+
+
+def restore(decoder: Decoder, row: tuple[Any, ...]) -> Event:
+    """An event from a row of `COLUMNS`; what could not be read when it came is tried again."""
+    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw = row
+    try:
+        decoded = decoder.decode(organisation, raw, None if hook == UNKNOWN else hook)
+        hook, payload, readable = decoded.hook, decoded.payload, decoded.readable
+    except ValueError:
+        payload, readable = None, False
+    return Event(
+        id=event_id,
+        received_at=moment(received_at),
+        organisation=organisation,
+        hook=hook,
+        payload=payload,
+        raw=raw,
+        readable=bool(readable),
+        conflict=bool(conflict),
+        conversation_id=conversation_id,
+        customer_uid=customer_uid,
+    )
+
+
+def keep_record(connection: apsw.Connection, record: ValueRecord) -> None:
+    """Keep one record."""
+    fields = msgspec.json.encode(record.fields).decode()
+    connection.execute(
+        f"INSERT INTO value_records ({RECORD_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?)",
+        (micros(record.at), record.organisation, record.customer_uid, record.address, fields, record.status),
+    )
+
+
+def restore_record(row: tuple[Any, ...]) -> ValueRecord:
+    """A record from a row of `RECORD_COLUMNS`."""
+    _, at, organisation, customer_uid, address, fields, status = row
+    return ValueRecord(
+        at=moment(at),
+        organisation=organisation,
+        customer_uid=customer_uid,
+        address=address,
+        fields=msgspec.json.decode(fields),
+        status=status,
+    )
+
+
+def where_record(which: ValueRecordFilter) -> tuple[str, tuple[Any, ...]]:
+    """A condition on `value_records`, and its values."""
+    fields = msgspec.json.encode(which.fields).decode() if which.fields else None
+    conditions = {
+        "organisation = ?": which.organisation,
+        "customer_uid = ?": which.customer_uid,
+        "EXISTS (SELECT 1 FROM json_each(fields) WHERE key IN (SELECT value FROM json_each(?)))": fields,
+        "status = ?": which.status,
+        "at >= ?": which.since and micros(which.since),
+        "at < ?": which.until and micros(which.until),
+    }
+    given = {condition: value for condition, value in conditions.items() if value is not None}
+    return " AND ".join(("1", *given)), tuple(given.values())
