@@ -53,7 +53,7 @@ LIBRARIES = {
     "uvicorn": ("gateway.serving",),
     "httptools": ("gateway.serving",),
     "apsw": ("gateway.journal",),
-    "sqlite3": ("gateway.cli.sample",),
+    "sqlite3": ("gateway.cli.init",),
     "jwt": ("gateway.http.tokens",),
     "click": ("gateway.cli",),
     "rich": ("gateway.cli",),
@@ -209,7 +209,7 @@ def test_only_the_journal_knows_its_engine() -> None:
     and where `init` makes its sample database."""
     for name, path in GATEWAY.items():
         text = path.read_text(encoding="utf-8").lower()
-        if name.startswith("gateway.journal.sqlite") or name == "gateway.cli.sample":
+        if name.startswith("gateway.journal.sqlite") or name == "gateway.cli.init":
             continue
         allowed = r"from gateway\.journal\.sqlite\.\w+ import .*|sqlitejournal" if name == "gateway.journal" else r"$^"
         named = [line for line in re.sub(allowed, "", text).splitlines() if "sqlite" in line or "apsw" in line]

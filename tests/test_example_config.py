@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import tomli
 
-from gateway.cli.sample import example, init
+from gateway.cli.init import example, init
 from gateway.config.load import load_config
 from gateway.config.tables import (
     AdminSettings,

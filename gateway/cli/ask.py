@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
 
 import click
+import msgspec
 
-from gateway.cli.failures import hint_of_networks
+from gateway.cli.failures import Failure, hint_of_networks
 from gateway.cli.options import config_option, json_option, organisation_option, the_organisation, url_option
 from gateway.cli.output import print_json, print_table
 from gateway.text import printable
+from gateway.values.answer import Answer, Explanation
+from gateway.values.question import Question
 
 if TYPE_CHECKING:
-    from gateway.values.answer import Explanation
+    from gateway.config.tables import Config
+
+_STOP_SECONDS: Final = 5.0
 
 
 @click.command("ask")
@@ -55,10 +62,8 @@ def command(
       gateway ask balance --customer 123456 --explain
       gateway ask balance --customer 123456 --direct --json
     """
-    from gateway.cli.ask_client import ask_as_webio, ask_over_admin, ask_providers
     from gateway.config.load import load_config
     from gateway.journal import journal_lock
-    from gateway.values.question import Question
 
     if url is not None and (explain or direct):
         raise click.UsageError("--url asks as Webio does; it cannot be used with --explain or --direct")
@@ -68,11 +73,11 @@ def command(
         click.echo("no gateway runs with this config; asking its providers directly", err=True)
         direct = True
     if direct:
-        answer = ask_providers(config, question)
+        answer = _ask_providers(config, question)
     elif explain:
-        answer = ask_over_admin(config, question)
+        answer = _ask_over_admin(config, question)
     else:
-        answer = ask_as_webio(config, question, url)
+        answer = _ask_as_webio(config, question, url)
     if as_json:
         print_json(_document(answer, explain))
     else:
@@ -112,3 +117,59 @@ def _value(answer: Explanation, field: str) -> str:
         return "-"
     value = answer.values[field]
     return "null" if value is None else str(value)
+
+
+def _ask_as_webio(config: Config, question: Question, url: str | None) -> Explanation:
+    """Over HTTP with a token, from the running gateway. The answer tells nothing about single fields."""
+    from gateway.simulate import Client, Unreachable
+
+    try:
+        with Client(config, question.organisation, url=url) as client:
+            status, document = client.ask(question.fields, question.customer_uid, question.address)
+    except Unreachable as error:
+        raise Failure(f"{error}; is the gateway running?") from None
+    if status == 200:
+        return Explanation(status=status, values=document, fields={})
+    return Explanation(status=status, values={}, fields={}, problem=document)
+
+
+def _ask_over_admin(config: Config, question: Question) -> Explanation:
+    """Over the admin listener of the running gateway."""
+    from gateway.cli.admin_client import request
+
+    parameters = urlencode({"organisation": question.organisation, **_parameters(question)})
+    return msgspec.convert(request(config, "GET", f"/api/values?{parameters}"), Explanation)
+
+
+def _ask_providers(config: Config, question: Question) -> Explanation:
+    """From the providers themselves, started in this process for this one question."""
+    from gateway.plugin_host.lifecycle import StartFailed
+
+    try:
+        return Explanation.of(asyncio.run(_answer_directly(config, question)))
+    except StartFailed as error:
+        raise Failure(str(error)) from None
+
+
+async def _answer_directly(config: Config, question: Question) -> Answer:
+    """`ConfigError` or `StartFailed` where there is no answer. Nothing is cached or recorded."""
+    from gateway.plugin_host.lifecycle import Lifecycle
+    from gateway.plugin_host.load import load_plugins
+    from gateway.values.service import CustomValues
+
+    plugins = [plugin for plugin in load_plugins(config) if "custom_values" in plugin.hooks]
+    values = CustomValues(config, plugins)
+    lifecycle = Lifecycle(config, plugins)
+    await lifecycle.start()
+    try:
+        await values.start()
+        return await values.answer(question.organisation, urlencode(_parameters(question)).encode())
+    finally:
+        await values.close()
+        await lifecycle.stop(_STOP_SECONDS)
+
+
+def _parameters(question: Question) -> dict[str, str]:
+    from gateway.simulate import query
+
+    return query(question.fields, question.customer_uid, question.address)

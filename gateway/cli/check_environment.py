@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import re
@@ -15,17 +16,18 @@ from typing import Any, Final, NamedTuple
 
 import tomli
 
-from gateway.cli.ports import own_port
 from gateway.config.convert import Problem, dotted
 from gateway.config.rules import is_loopback
 from gateway.config.tables import Config
 from gateway.config.tls import tls_faults
 from gateway.journal import check_journal, journal_lock
 from gateway.journal.interface import JournalError
+from gateway.journal.lock import GATEWAY, JournalLock
 from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck, describe
 from gateway.plugin_host.load import Plugin
 
 _CHECK_TIMEOUT: Final = 15.0
+_LISTENING: Final = "0A"  # the state in /proc/net/tcp
 _NETWORK_FILE_SYSTEMS: Final = re.compile(
     r"(fuse\.)?(9p|afs|beegfs|ceph|cifs|glusterfs|lustre|ncpfs|nfs4?|rclone|s3fs|smb3|smbfs|sshfs)"
 )
@@ -161,7 +163,7 @@ def _listeners(config: Config, unsound: Collection[str]) -> Iterator[Finding]:
             yield _error(f"{table}.host", f"{host} is not an address or a known host name")
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                ours = None if lock is None else own_port(lock, port)
+                ours = None if lock is None else _own_port(lock, port)
                 if ours is None:
                     what = f"{port} is in use; this user cannot see whether by the running gateway"
                     yield _warning(f"{table}.port", what)
@@ -178,6 +180,41 @@ def _try_to_bind(host: str, port: int) -> None:
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
+
+
+def _own_port(lock: JournalLock, port: int) -> bool | None:
+    """Whether only the gateway that holds the lock listens on a port; None where that cannot be found out. Linux tells
+    it about processes of the same user."""
+    holder = lock.holder()
+    if holder is None or holder.name != GATEWAY:
+        return False
+    try:
+        files = set(_open_files(holder.process))
+        sockets = {f"socket:[{inode}]" for inode in _listening(port)}
+    except OSError:
+        return None
+    if str(lock.path.resolve()) not in files or not sockets:  # in another container
+        return None
+    ours = sockets & files
+    return None if ours and ours != sockets else bool(ours)
+
+
+def _open_files(process: str) -> Iterator[str]:
+    """The files and sockets that a process and its children (the worker) have open."""
+    children = Path("/proc", process, "task", process, "children").read_text(encoding="ascii").split()
+    for member in (process, *children):
+        for descriptor in Path("/proc", member, "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                yield str(descriptor.readlink())
+
+
+def _listening(port: int) -> Iterator[str]:
+    """The inodes of the sockets that listen on a port."""
+    for table in Path("/proc/net").glob("tcp*"):
+        for line in table.read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                yield fields[9]
 
 
 async def _plugins(plugins: list[Plugin]) -> list[Finding]:

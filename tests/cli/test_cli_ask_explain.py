@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from running import RunningGateway, eventually, on_a_terminal, run_cli, running, write_config, write_plugin
 
 from gateway.cli import cli
-from gateway.cli.sample import _customers
+from gateway.cli.init import _customers
 from gateway.journal import open_reader
 from gateway.journal.search import ValueRecordFilter
 

@@ -18,7 +18,7 @@ from machine import free_ports
 from running import RunningGateway, run_cli, write_config, write_plugin
 
 from gateway.cli import check_environment, cli
-from gateway.cli.sample import _customers, init
+from gateway.cli.init import _customers, init
 from gateway.journal.lock import GATEWAY, Holder, JournalLock
 
 CHECKED = """

@@ -19,7 +19,7 @@ from machine import free_ports
 from running import GATEWAY, RunningGateway
 
 from gateway.cli import cli
-from gateway.cli.sample import init
+from gateway.cli.init import init
 from gateway.journal import open_reader
 from gateway.journal.interface import Filter
 from gateway.simulate import body, encode

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import cli
-from gateway.cli.sample import example
+from gateway.cli.init import example
 from gateway.config.load import load_config
 
 EXAMPLE = Path(__file__).parents[2] / "config.toml"

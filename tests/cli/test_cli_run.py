@@ -17,7 +17,7 @@ import pytest
 from machine import free_ports
 from running import GATEWAY, RunningGateway, eventually, run_cli, write_config, write_plugin
 
-from gateway.cli.sample import init
+from gateway.cli.init import init
 from gateway.events import HOOKS
 
 StartGateway = Callable[..., RunningGateway]

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from running import RunningGateway, running, write_config
 
 from gateway.cli import cli
-from gateway.cli.sample import _customers
+from gateway.cli.init import _customers
 from gateway.events import HOOKS
 from gateway.journal import open_reader
 from gateway.journal.interface import Filter

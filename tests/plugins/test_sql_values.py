@@ -19,7 +19,7 @@ from gateway_sql_values.engine import Database as SqlDatabase
 from gateway_sql_values.engine import Prepared
 from gateway_sql_values.failures import DatabaseFailed
 
-from gateway.cli.sample import init
+from gateway.cli.init import init
 from gateway.config.convert import ConfigError
 from gateway.plugin_host.load import load_plugins
 
