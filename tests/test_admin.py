@@ -6,13 +6,13 @@ import asyncio
 import importlib
 import re
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from asgi import InProcess, in_process, run
+from asgi import InProcess, in_process
 from prometheus_client.parser import text_string_to_metric_families
 from raw_http import EVENT, Requests, talk
 from running import RunningGateway, running, write_plugin
@@ -34,19 +34,6 @@ HOST = (b"host", b"127.0.0.1")
 JSON = (b"content-type", b"application/json")
 
 
-def scenario(directory: Path, text: str = "") -> Callable[[Callable[[InProcess], Awaitable[None]]], None]:
-    """Run an async function with a gateway in this process."""
-
-    def decorate(function: Callable[[InProcess], Awaitable[None]]) -> None:
-        async def inner() -> None:
-            async with in_process(directory, text) as gateway:
-                await function(gateway)
-
-        run(inner())
-
-    return decorate
-
-
 @pytest.fixture
 def picky(site: Path) -> Iterator[list[bool]]:
     """A plugin of this name that rejects every event, until the one entry of the list is False."""
@@ -66,31 +53,25 @@ def dead(gateway: InProcess) -> int:
 # Health
 
 
-def test_live(tmp_path: Path) -> None:
+async def test_live(tmp_path: Path) -> None:
     """The process answers; nothing else is looked at. Monitors may ask with HEAD."""
-
-    @scenario(tmp_path, '[journal]\nmin_free = "1000 TiB"\n')
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, '[journal]\nmin_free = "1000 TiB"\n') as gateway:
         answer = await gateway.manage("GET", "/health/live")
         assert (answer.status, answer.document) == (200, {"live": True})
         assert (await gateway.manage("HEAD", "/health/live")).status == 200
         assert (await gateway.manage("HEAD", "/health/ready")).status == 503
 
 
-def test_the_address_that_is_printed_leads_somewhere(tmp_path: Path) -> None:
+async def test_the_address_that_is_printed_leads_somewhere(tmp_path: Path) -> None:
     """To the health of it all."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         answer = await gateway.manage("GET", "/")
         assert (answer.status, answer.headers["location"]) == (302, "/health/ready")
 
 
-def test_ready_writes_and_reads(tmp_path: Path, picky: list[bool]) -> None:
+async def test_ready_writes_and_reads(tmp_path: Path, picky: list[bool]) -> None:
     """200 after a real commit, with how each plugin and provider is doing."""
-
-    @scenario(tmp_path, "[plugins.picky]\n")
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         probed = 0
         probe = gateway.gateway.journal.probe
 
@@ -110,11 +91,9 @@ def test_ready_writes_and_reads(tmp_path: Path, picky: list[bool]) -> None:
         assert probed == 2
 
 
-def test_not_ready_when_nothing_can_be_kept(tmp_path: Path) -> None:
+async def test_not_ready_when_nothing_can_be_kept(tmp_path: Path) -> None:
     """503 with the reason, at once after the start."""
-
-    @scenario(tmp_path, '[journal]\nmin_free = "1000 TiB"\n')
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, '[journal]\nmin_free = "1000 TiB"\n') as gateway:
         answer = await gateway.manage("GET", "/health/ready")
         assert (answer.status, answer.document["ready"]) == (503, False)
         assert re.fullmatch(r"\d+ MiB are free .*, less than journal.min_free", reason(answer))
@@ -124,7 +103,7 @@ def reason(answer: Any) -> str:
     return str(answer.document["journal"])
 
 
-def test_not_ready_when_the_journal_fails_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_not_ready_when_the_journal_fails_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 with the reason, and in time."""
     from gateway.http import admin
 
@@ -136,8 +115,7 @@ def test_not_ready_when_the_journal_fails_or_hangs(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(admin, "PROBE_SECONDS", 0.05)
 
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         gateway.gateway.journal.probe = fails  # type: ignore[method-assign]
         answer = await gateway.manage("GET", "/health/ready")
         assert (answer.status, reason(answer)) == (503, "the journal does not read back what was written")
@@ -146,7 +124,7 @@ def test_not_ready_when_the_journal_fails_or_hangs(tmp_path: Path, monkeypatch: 
         assert (answer.status, reason(answer)) == (503, "the journal did not write and read within 0.05 s")
 
 
-def test_a_sick_plugin_is_named_and_is_no_reason_to_refuse_events(tmp_path: Path, site: Path) -> None:
+async def test_a_sick_plugin_is_named_and_is_no_reason_to_refuse_events(tmp_path: Path, site: Path) -> None:
     """Still 200: Webio's events are kept. What the plugin raised is there without numbers of customers."""
     source = """
         from gateway import hookimpl
@@ -158,8 +136,9 @@ def test_a_sick_plugin_is_named_and_is_no_reason_to_refuse_events(tmp_path: Path
     """
     write_plugin(site, "sick", source)
 
-    @scenario(tmp_path, '[plugins.sick]\nbackoff = "1ms"\nbackoff_max = "1ms"\nmax_attempts = 1000\n')
-    async def _(gateway: InProcess) -> None:
+    async with in_process(
+        tmp_path, '[plugins.sick]\nbackoff = "1ms"\nbackoff_max = "1ms"\nmax_attempts = 1000\n'
+    ) as gateway:
         await gateway.post(EVENT)
 
         async def sick() -> bool:
@@ -176,11 +155,9 @@ def test_a_sick_plugin_is_named_and_is_no_reason_to_refuse_events(tmp_path: Path
 # Metrics
 
 
-def test_metrics_are_prometheus_text(tmp_path: Path) -> None:
+async def test_metrics_are_prometheus_text(tmp_path: Path) -> None:
     """Prometheus' own parser reads the page, and the numbers are right."""
-
-    @scenario(tmp_path, '[plugins.archive]\ndirectory = "archive"\n')
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, '[plugins.archive]\ndirectory = "archive"\n') as gateway:
         dated = b'{"type":"payment","dateCreated":"2021-01-28 12:21:28.373"}'
         for body in (dated, dated, EVENT, b"{}", b'{"type":"inboundMessage"}', b"[]"):
             await gateway.post(body)
@@ -238,56 +215,47 @@ def basic(text: bytes, scheme: bytes = b"Basic") -> tuple[bytes, bytes]:
     return b"authorization", scheme + b" " + b64encode(text)
 
 
-def test_a_password(tmp_path: Path) -> None:
+async def test_a_password(tmp_path: Path) -> None:
     """Where one is set, everything but health needs it, by basic authentication, whatever the user's name."""
     (tmp_path / "password").write_text("correct: horse\n")
 
-    async def scenario() -> None:
-        async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
-            for path in ("/health/live", "/health/ready"):
-                assert (await gateway.manage("GET", path)).status == 200
-            good = [basic(user + b":correct: horse") for user in (b"gateway", b"", b"x")]
-            good.append(basic(b"x:correct: horse", scheme=b"basic"))
-            for header in good:
-                assert (await gateway.manage("GET", "/metrics", headers=[HOST, header])).status == 200
-            bad = [basic(text) for text in (b"gateway:", b"correct: horse", b"a:correct: hors", b"a:correct: horse\n")]
-            bad += [(b"authorization", value) for value in (b"Basic %%%", b"Basic", b"Bearer correct: horse", b"\xff")]
-            for header in (*bad, HOST):
-                answer = await gateway.manage("GET", "/metrics", headers=[header])
-                detail = "a password is needed" if header is HOST else "the password is wrong"
-                assert (answer.status, answer.problem) == (401, detail)
-                assert answer.headers["www-authenticate"] == 'Basic realm="gateway"'
-            for path in ("/api/dead/retry", "/api/dead/discard", "/api/replay"):
-                assert (await gateway.manage("POST", path, {})).status == 401
-            assert (await gateway.manage("GET", "/api/replay/1")).status == 401
-
-    run(scenario())
+    async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
+        for path in ("/health/live", "/health/ready"):
+            assert (await gateway.manage("GET", path)).status == 200
+        good = [basic(user + b":correct: horse") for user in (b"gateway", b"", b"x")]
+        good.append(basic(b"x:correct: horse", scheme=b"basic"))
+        for header in good:
+            assert (await gateway.manage("GET", "/metrics", headers=[HOST, header])).status == 200
+        bad = [basic(text) for text in (b"gateway:", b"correct: horse", b"a:correct: hors", b"a:correct: horse\n")]
+        bad += [(b"authorization", value) for value in (b"Basic %%%", b"Basic", b"Bearer correct: horse", b"\xff")]
+        for header in (*bad, HOST):
+            answer = await gateway.manage("GET", "/metrics", headers=[header])
+            detail = "a password is needed" if header is HOST else "the password is wrong"
+            assert (answer.status, answer.problem) == (401, detail)
+            assert answer.headers["www-authenticate"] == 'Basic realm="gateway"'
+        for path in ("/api/dead/retry", "/api/dead/discard", "/api/replay"):
+            assert (await gateway.manage("POST", path, {})).status == 401
+        assert (await gateway.manage("GET", "/api/replay/1")).status == 401
 
 
-def test_without_the_password_readiness_has_no_details(tmp_path: Path) -> None:
+async def test_without_the_password_readiness_has_no_details(tmp_path: Path) -> None:
     """A load balancer needs to know whether, not why."""
     (tmp_path / "password").write_text("correct horse")
 
-    async def scenario() -> None:
-        async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
-            assert (await gateway.manage("GET", "/health/ready")).document == {"ready": True}
-            whole = await gateway.manage("GET", "/health/ready", headers=[HOST, basic(b"x:correct horse")])
-            assert whole.document.keys() == {"ready", "journal", "plugins", "providers"}
-
-    run(scenario())
+    async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
+        assert (await gateway.manage("GET", "/health/ready")).document == {"ready": True}
+        whole = await gateway.manage("GET", "/health/ready", headers=[HOST, basic(b"x:correct horse")])
+        assert whole.document.keys() == {"ready", "journal", "plugins", "providers"}
 
 
-def test_who_is_turned_away_leaves_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_who_is_turned_away_leaves_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And is counted: a password can be guessed."""
     (tmp_path / "password").write_text("correct horse")
 
-    async def scenario() -> None:
-        async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
-            for _ in range(2):
-                await gateway.manage("GET", "/metrics", headers=[HOST, basic(b"x:guessed it")])
-            assert gateway.metrics()['gateway_requests_refused_total{reason="admin",status="401"}'] == 2
-
-    run(scenario())
+    async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
+        for _ in range(2):
+            await gateway.manage("GET", "/metrics", headers=[HOST, basic(b"x:guessed it")])
+        assert gateway.metrics()['gateway_requests_refused_total{reason="admin",status="401"}'] == 2
     assert caplog.messages == ["401 GET from 127.0.0.1: admin listener: the password is wrong"] * 2
 
 
@@ -311,11 +279,9 @@ def test_who_is_turned_away_leaves_a_line(tmp_path: Path, caplog: pytest.LogCapt
         (b"::1", 421),
     ],
 )
-def test_a_name_is_no_way_in(tmp_path: Path, host: bytes | None, status: int) -> None:
+async def test_a_name_is_no_way_in(tmp_path: Path, host: bytes | None, status: int) -> None:
     """Without a password, a web page must not reach the listener by a name that it has made to mean this machine."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         headers = [] if host is None else [(b"host", host)]
         answers = [await gateway.manage("GET", path, headers=headers) for path in ("/metrics", "/health/ready")]
         answers.append(await gateway.manage("POST", "/api/dead/discard", {}, headers=headers))
@@ -324,16 +290,13 @@ def test_a_name_is_no_way_in(tmp_path: Path, host: bytes | None, status: int) ->
             assert answers[0].problem == "use the address of this listener, or localhost"
 
 
-def test_with_a_password_any_name_will_do(tmp_path: Path) -> None:
+async def test_with_a_password_any_name_will_do(tmp_path: Path) -> None:
     """A browser gives no other site's page the password."""
     (tmp_path / "password").write_text("correct horse")
 
-    async def scenario() -> None:
-        async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
-            headers = [(b"host", b"gateway.example"), basic(b"x:correct horse")]
-            assert (await gateway.manage("GET", "/metrics", headers=headers)).status == 200
-
-    run(scenario())
+    async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
+        headers = [(b"host", b"gateway.example"), basic(b"x:correct horse")]
+        assert (await gateway.manage("GET", "/metrics", headers=headers)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -347,11 +310,9 @@ def test_with_a_password_any_name_will_do(tmp_path: Path) -> None:
         (b"", 415),
     ],
 )
-def test_commands_are_json(tmp_path: Path, content_type: bytes, status: int) -> None:
+async def test_commands_are_json(tmp_path: Path, content_type: bytes, status: int) -> None:
     """What a form of another site can send is no command."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         answer = await gateway.manage("POST", "/api/dead/discard", b"{}", [HOST, (b"content-type", content_type)])
         assert answer.status == status
         if status == 415:
@@ -377,11 +338,9 @@ def test_commands_are_json(tmp_path: Path, content_type: bytes, status: int) -> 
         (b'{"ids":[' + b'"a",' * 10_000 + b'"a"]}', "at most 10000 ids in one filter"),
     ],
 )
-def test_a_filter_that_is_none(tmp_path: Path, picky: list[bool], body: bytes, detail: str) -> None:
+async def test_a_filter_that_is_none(tmp_path: Path, picky: list[bool], body: bytes, detail: str) -> None:
     """400 that says what is wrong, and nothing is done: a misspelt filter must not mean everything."""
-
-    @scenario(tmp_path, "[plugins.picky]\n")
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         await gateway.post(EVENT)
         await until(lambda: dead(gateway) == 1)
         for path in ("/api/dead/retry", "/api/dead/discard", "/api/replay"):
@@ -391,11 +350,9 @@ def test_a_filter_that_is_none(tmp_path: Path, picky: list[bool], body: bytes, d
         assert dead(gateway) == 1
 
 
-def test_dead_letters_are_retried(tmp_path: Path, picky: list[bool]) -> None:
+async def test_dead_letters_are_retried(tmp_path: Path, picky: list[bool]) -> None:
     """Those that the filter means are delivered again; the answer says how many that were."""
-
-    @scenario(tmp_path, "[plugins.picky]\n")
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         for _ in range(3):
             await gateway.post(EVENT)
         ids = [row.id for row in gateway.events()]
@@ -410,16 +367,13 @@ def test_dead_letters_are_retried(tmp_path: Path, picky: list[bool]) -> None:
         assert (await gateway.manage("POST", "/api/dead/retry", {})).document == {"matched": 0, "done": 0}
 
 
-def test_dead_letters_of_plugins_that_are_off_stay(tmp_path: Path, picky: list[bool]) -> None:
+async def test_dead_letters_of_plugins_that_are_off_stay(tmp_path: Path, picky: list[bool]) -> None:
     """Nobody delivers them here; the answer says how many that are."""
-
-    @scenario(tmp_path, "[plugins.picky]\n")
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         await gateway.post(EVENT)
         await until(lambda: dead(gateway) == 1)
 
-    @scenario(tmp_path, "[plugins.other]\nuse = 'picky'\n")
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, "[plugins.other]\nuse = 'picky'\n") as gateway:
         await gateway.post(EVENT.replace(b"1", b"2"))
         await until(lambda: gateway.events()[-1].deliveries == {"other": "dead"})
         answer = await gateway.manage("POST", "/api/dead/retry", {"plugin": "picky"})
@@ -431,11 +385,9 @@ def test_dead_letters_of_plugins_that_are_off_stay(tmp_path: Path, picky: list[b
         assert (await gateway.manage("POST", "/api/dead/retry", {})).document == {"matched": 1, "done": 0, "left": 1}
 
 
-def test_dead_letters_are_discarded(tmp_path: Path, picky: list[bool]) -> None:
+async def test_dead_letters_are_discarded(tmp_path: Path, picky: list[bool]) -> None:
     """They are dead letters no more; the events stay."""
-
-    @scenario(tmp_path, "[plugins.picky]\n")
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         await gateway.post(EVENT)
         await gateway.post(b'{"type":"setStatus"}')
         await until(lambda: dead(gateway) == 2)
@@ -447,11 +399,9 @@ def test_dead_letters_are_discarded(tmp_path: Path, picky: list[bool]) -> None:
         ]
 
 
-def test_a_replay(tmp_path: Path, picky: list[bool]) -> None:
+async def test_a_replay(tmp_path: Path, picky: list[bool]) -> None:
     """Taken up with a number, under which its progress is found until it is over."""
-
-    @scenario(tmp_path, "[plugins.picky]\n")
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         picky[0] = False
         for _ in range(3):
             await gateway.post(EVENT)
@@ -466,11 +416,9 @@ def test_a_replay(tmp_path: Path, picky: list[bool]) -> None:
         assert gateway.metrics()['gateway_deliveries_total{plugin="picky"}'] == 7
 
 
-def test_a_replay_to_nobody(tmp_path: Path, picky: list[bool]) -> None:
+async def test_a_replay_to_nobody(tmp_path: Path, picky: list[bool]) -> None:
     """409 that says who takes events here."""
-
-    @scenario(tmp_path, "[plugins.picky]\n")
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         for document, name in (({"plugin": "picki"}, "picki"), ({}, "None")):
             answer = await gateway.manage("POST", "/api/replay", document)
             assert answer.status == 409
@@ -478,21 +426,17 @@ def test_a_replay_to_nobody(tmp_path: Path, picky: list[bool]) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "7", "9999999999999999999999", "-1", "x"])
-def test_a_replay_that_there_is_not(tmp_path: Path, number: str) -> None:
+async def test_a_replay_that_there_is_not(tmp_path: Path, number: str) -> None:
     """404."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         answer = await gateway.manage("GET", f"/api/replay/{number}")
         assert answer.status == 404
         assert answer.problem
 
 
-def test_what_there_is_not(tmp_path: Path) -> None:
+async def test_what_there_is_not(tmp_path: Path) -> None:
     """404 and 405 as problem documents, none of Litestar's own pages, and not the public listener's."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         for path in ("/schema", "/docs", "/webio", "/webio/payment", "/health", "/api", "/nope"):
             assert (await gateway.manage("GET", path)).problem == "Not Found"
         answer = await gateway.manage("POST", "/metrics", {})
@@ -500,11 +444,10 @@ def test_what_there_is_not(tmp_path: Path) -> None:
         assert "GET" in answer.headers["allow"]
 
 
-def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """503 without a word of it; the log has its kind."""
+    async with in_process(tmp_path) as gateway:
 
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
         def fails() -> None:
             raise RuntimeError("a secret")
 

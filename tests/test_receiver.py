@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asgi import GONE, InProcess, chunks, in_process, run
+from asgi import GONE, chunks, in_process
 from click.testing import CliRunner
 from running import write_plugin
 
@@ -49,24 +49,9 @@ NO_EVENTS: dict[str, bytes] = {
 }
 
 
-def scenario(directory: Path, text: str = "") -> Any:
-    """Run an async function with a gateway in this process."""
-
-    def decorate(function: Any) -> None:
-        async def inner() -> None:
-            async with in_process(directory, text) as gateway:
-                await function(gateway)
-
-        run(inner())
-
-    return decorate
-
-
-def test_the_type_in_the_body_names_the_hook(tmp_path: Path) -> None:
+async def test_the_type_in_the_body_names_the_hook(tmp_path: Path) -> None:
     """POST to the base path: hook from `type`; the answer has these four fields and no other."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         for hook in HOOKS:
             answer = await gateway.post(simulate.encode(simulate.body(hook)))
             assert answer.status == 200
@@ -79,11 +64,9 @@ def test_the_type_in_the_body_names_the_hook(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_the_path_names_the_hook(tmp_path: Path, hook: str) -> None:
+async def test_the_path_names_the_hook(tmp_path: Path, hook: str) -> None:
     """POST to a hook's own path: the path decides, whatever `type` says, and without any."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         fields = simulate.body(hook)
         for kind in ("somethingElse", "inboundMessage", 7, None):
             answer = await gateway.post(simulate.encode({**fields, "type": kind, "n": str(kind)}), hook)
@@ -94,11 +77,9 @@ def test_the_path_names_the_hook(tmp_path: Path, hook: str) -> None:
         assert {row.hook for row in gateway.events()} == {hook}
 
 
-def test_the_answer_comes_after_the_commit(tmp_path: Path) -> None:
+async def test_the_answer_comes_after_the_commit(tmp_path: Path) -> None:
     """Whoever has a 200 finds the event in the journal file, under the id of the answer, as received."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         body = b'{"type": "payment",\n "amount": 12.50, "n": 123456789012345678901234567890}'
         answer = await gateway.post(body)
         [row] = gateway.events()
@@ -110,22 +91,18 @@ def test_the_answer_comes_after_the_commit(tmp_path: Path) -> None:
     "content_type",
     ["application/json", "application/json; charset=utf-8", "text/plain", "text/xml", "application/octet-stream", ""],
 )
-def test_any_content_type_will_do(tmp_path: Path, content_type: str) -> None:
+async def test_any_content_type_will_do(tmp_path: Path, content_type: str) -> None:
     """What the body is called does not matter, what it is does; nor does it matter when nothing is said."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         headers = [(b"content-type", content_type.encode())] if content_type else []
         answer = await gateway.request("POST", "/webio", b'{"type":"payment"}', headers=headers)
         assert (answer.status, answer.document["hook"]) == (200, "payment")
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_a_body_may_come_in_pieces(tmp_path: Path, size: int) -> None:
+async def test_a_body_may_come_in_pieces(tmp_path: Path, size: int) -> None:
     """However a body is cut on its way, it is one event with all of its bytes."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         body = simulate.encode({**simulate.body("inbound-message"), "body": "déjà vu " * 20})
         answer = await gateway.post(chunks(body, size))
         assert (answer.status, answer.document["readable"]) == (200, True)
@@ -133,21 +110,17 @@ def test_a_body_may_come_in_pieces(tmp_path: Path, size: int) -> None:
         assert bytes(row.body) == body
 
 
-def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+async def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
     """A UTF-8 BOM before the object is accepted."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         answer = await gateway.post(b"\xef\xbb\xbf" + simulate.encode(simulate.body("payment")))
         assert (answer.status, answer.document["hook"], answer.document["readable"]) == (200, "payment", True)
 
 
 @pytest.mark.parametrize("hook", [None, "payment"])
-def test_what_is_no_json_object_is_no_event(tmp_path: Path, hook: str | None) -> None:
+async def test_what_is_no_json_object_is_no_event(tmp_path: Path, hook: str | None) -> None:
     """400 with a problem document, the same with a hook in the path; nothing is kept, nothing of it is echoed."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         for name, body in NO_EVENTS.items():
             answer = await gateway.post(body, hook)
             assert answer.status == 400, name
@@ -157,13 +130,11 @@ def test_what_is_no_json_object_is_no_event(tmp_path: Path, hook: str | None) ->
         assert gateway.metrics()['gateway_requests_refused_total{reason="json",status="400"}'] == len(NO_EVENTS)
 
 
-def test_a_body_that_breaks_off_is_no_event(tmp_path: Path) -> None:
+async def test_a_body_that_breaks_off_is_no_event(tmp_path: Path) -> None:
     """The client hangs up, or its chunks cannot be read: 400, for whoever may still read it, and nothing is kept."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
-        for parts in ([GONE], [b'{"type":"payment"}', GONE]):
-            answer = await gateway.post(parts)
+    async with in_process(tmp_path) as gateway:
+        for beginning in ([], [b'{"type":"payment"}']):
+            answer = await gateway.post([*beginning, GONE])
             assert answer.status == 400
             assert answer.problem == "The body broke off, or its chunks cannot be read."
             assert answer.headers["connection"] == "close"
@@ -171,11 +142,9 @@ def test_a_body_that_breaks_off_is_no_event(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "webioNews", "pay", "custom-values", None, 5, ["payment"], {"payment": 1}, True])
-def test_an_unknown_type_is_kept(tmp_path: Path, kind: Any) -> None:
+async def test_an_unknown_type_is_kept(tmp_path: Path, kind: Any) -> None:
     """An authentic object of a type nobody knows, or of none, is an event: 200, hook `unknown`."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         answer = await gateway.post(simulate.encode({"type": kind, "n": 1}))
         assert answer.status == 200
         assert (answer.document["hook"], answer.document["readable"]) == ("unknown", True)
@@ -184,11 +153,9 @@ def test_an_unknown_type_is_kept(tmp_path: Path, kind: Any) -> None:
         assert len(gateway.events()) == 2
 
 
-def test_an_object_that_does_not_fit_its_hook_is_kept(tmp_path: Path) -> None:
+async def test_an_object_that_does_not_fit_its_hook_is_kept(tmp_path: Path) -> None:
     """200 with `readable: false`, the body as received."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         body = b'{"type":"inboundMessage","conversationId":{"not":"a text"}}'
         answer = await gateway.post(body)
         assert answer.status == 200
@@ -199,21 +166,17 @@ def test_an_object_that_does_not_fit_its_hook_is_kept(tmp_path: Path) -> None:
         assert gateway.metrics()[key] == 1
 
 
-def test_a_further_spelling_from_the_config(tmp_path: Path) -> None:
+async def test_a_further_spelling_from_the_config(tmp_path: Path) -> None:
     """`[hooks.payment] types` adds to what `type` may be; case, spaces, `-` and `_` never matter."""
-
-    @scenario(tmp_path, '[hooks.payment]\ntypes = ["webioPayReceived"]\n')
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, '[hooks.payment]\ntypes = ["webioPayReceived"]\n') as gateway:
         for spelling in ("webioPayReceived", "WEBIO pay_received", "Payment", "pay-ment"):
             answer = await gateway.post(simulate.encode({"type": spelling}))
             assert (answer.status, answer.document["hook"]) == (200, "payment")
 
 
-def test_the_same_bytes_twice_are_one_event(tmp_path: Path) -> None:
+async def test_the_same_bytes_twice_are_one_event(tmp_path: Path) -> None:
     """With `dateCreated`: the first one's id and `duplicate: true`, however often; in the journal it is once."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         body = simulate.encode(simulate.body("inbound-message"))
         first = (await gateway.post(body)).document
         for _ in range(3):
@@ -226,7 +189,7 @@ def test_the_same_bytes_twice_are_one_event(tmp_path: Path) -> None:
         assert (counted[received % "new"], counted[received % "duplicate"]) == (1, 3)
 
 
-def test_a_duplicate_is_not_delivered_again(tmp_path: Path, site: Path) -> None:
+async def test_a_duplicate_is_not_delivered_again(tmp_path: Path, site: Path) -> None:
     """The plugins see the first one, and then the next other event."""
     source = """
         import asyncio
@@ -241,29 +204,24 @@ def test_a_duplicate_is_not_delivered_again(tmp_path: Path, site: Path) -> None:
     """
     write_plugin(site, "seeing", source)
 
-    @scenario(tmp_path, "[plugins.seeing]\n")
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, "[plugins.seeing]\n") as gateway:
         seen = importlib.import_module("plugin_seeing").seen
         body = simulate.encode(simulate.body("payment"))
         ids = [(await gateway.post(content)).document["id"] for content in (body, body, b"{}")]
         assert [await seen.get(), await seen.get()] == [ids[0], ids[2]]
 
 
-def test_a_duplicate_is_one_of_the_same_hook_only(tmp_path: Path) -> None:
+async def test_a_duplicate_is_one_of_the_same_hook_only(tmp_path: Path) -> None:
     """The same bytes at another hook's path are another event; by path or by type, one hook is one hook."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         body = simulate.encode(simulate.body("payment"))
         ids = [(await gateway.post(body, hook)).document["id"] for hook in (None, "payment", "set-status")]
         assert ids[0] == ids[1] != ids[2]
 
 
-def test_without_a_date_nothing_is_a_duplicate(tmp_path: Path) -> None:
+async def test_without_a_date_nothing_is_a_duplicate(tmp_path: Path) -> None:
     """Unsure means keep: no `dateCreated`, or an empty one, and every body is an event of its own."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         fields = simulate.body("payment")
         for date in (None, ""):
             body = simulate.encode({**fields, "dateCreated": date})
@@ -277,11 +235,9 @@ def test_without_a_date_nothing_is_a_duplicate(tmp_path: Path) -> None:
     "date",
     ["yesterday", 20210128, 1611836535397, "28/01/2021 12:22", "Thu, 28 Jan 2021 12:22:15 GMT", "20210128T122215"],
 )
-def test_a_date_in_any_form_makes_a_repeated_body_the_same_event(tmp_path: Path, date: str | int) -> None:
+async def test_a_date_in_any_form_makes_a_repeated_body_the_same_event(tmp_path: Path, date: str | int) -> None:
     """How Webio writes dates is not documented for most hooks: that there is one is enough to tell a repeat."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         body = simulate.encode({**simulate.body("payment"), "dateCreated": date})
         first, second = [(await gateway.post(body)).document for _ in range(2)]
         assert second == {**first, "duplicate": True}
@@ -293,12 +249,13 @@ def test_a_date_in_any_form_makes_a_repeated_body_the_same_event(tmp_path: Path,
 OTHER = '[organisations.other]\nsecrets = [{ env = "OTHER_SECRET" }]\n'
 
 
-def test_a_duplicate_is_one_of_the_same_organisation_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_duplicate_is_one_of_the_same_organisation_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The token decides whose event it is; one organisation's body is never another's duplicate."""
     monkeypatch.setenv("OTHER_SECRET", "another secret of thirty-two bytes or more")
 
-    @scenario(tmp_path, OTHER)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, OTHER) as gateway:
         body = simulate.encode(simulate.body("payment"))
         first = (await gateway.post(body)).document
         other = (await gateway.post(body, organisation="other")).document
@@ -308,11 +265,9 @@ def test_a_duplicate_is_one_of_the_same_organisation_only(tmp_path: Path, monkey
         assert [row.organisation for row in gateway.events()] == ["acme", "other"]
 
 
-def test_a_second_story_of_the_same_message_is_flagged(tmp_path: Path) -> None:
+async def test_a_second_story_of_the_same_message_is_flagged(tmp_path: Path) -> None:
     """The same message and status with another body is a second event, and `gateway events` shows the conflict."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         fields = simulate.body("delivery-report")
         for note in ("one", "two"):
             answer = (await gateway.post(simulate.encode({**fields, "note": note}))).document
@@ -343,12 +298,11 @@ class Providers:
     """
 
 
-def test_custom_values_over_http(tmp_path: Path, site: Path) -> None:
+async def test_custom_values_over_http(tmp_path: Path, site: Path) -> None:
     """GET at both of its paths: 200 and the values; nothing on the way may keep the answer."""
     write_plugin(site, "providing", Providers.SOURCE)
 
-    @scenario(tmp_path, "[plugins.providing]\n")
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, "[plugins.providing]\n") as gateway:
         query = b"customerUID=123456&outboundChannelAddress=44777777777&param1=balance&param2=who"
         for path in ("/webio", "/webio/", "/webio/custom-values", "/webio/custom-values/"):
             answer = await gateway.request("GET", path, query=query)
@@ -368,14 +322,13 @@ def test_custom_values_over_http(tmp_path: Path, site: Path) -> None:
         (b"customerUID=late&param1=balance", 504, ["balance"]),
     ],
 )
-def test_a_custom_value_that_is_missing_fails_the_request(
+async def test_a_custom_value_that_is_missing_fails_the_request(
     tmp_path: Path, site: Path, query: bytes, status: int, fields: list[str]
 ) -> None:
     """404, 409, 502 and 504 are problem documents that name the fields, and nothing else of request or fault."""
     write_plugin(site, "providing", Providers.SOURCE)
 
-    @scenario(tmp_path, '[values]\ndeadline = "50ms"\n[plugins.providing]\n')
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, '[values]\ndeadline = "50ms"\n[plugins.providing]\n') as gateway:
         answer = await gateway.request("GET", query=query)
         assert answer.status == status
         assert answer.problem
@@ -384,23 +337,19 @@ def test_a_custom_value_that_is_missing_fails_the_request(
         assert b"447700900123" not in answer.body
 
 
-def test_a_request_without_a_field_tests_the_connection(tmp_path: Path) -> None:
+async def test_a_request_without_a_field_tests_the_connection(tmp_path: Path) -> None:
     """A good token and no `param`: 200 `{}`."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         for query in (b"", b"customerUID=&outboundChannelAddress="):
             answer = await gateway.request("GET", query=query)
             assert (answer.status, answer.body) == (200, b"{}")
 
 
-def test_a_request_for_values_that_fails_leaves_a_line(
+async def test_a_request_for_values_that_fails_leaves_a_line(
     tmp_path: Path, site: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With what is wrong and with which fields; names that could be somebody's are left out."""
-
-    @scenario(tmp_path, "[plugins.static_values.values]\nhours = '9 to 5'\n")
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, "[plugins.static_values.values]\nhours = '9 to 5'\n") as gateway:
         for query in (
             b"param1=hours",
             b"param1=balanse&param2=hours",
@@ -419,11 +368,11 @@ def test_a_request_for_values_that_fails_leaves_a_line(
     ]
 
 
-def test_a_flood_of_one_kind_hides_no_refusal_of_another(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_flood_of_one_kind_hides_no_refusal_of_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whoever scans the listener does not blind its operator."""
-
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path) as gateway:
         for _ in range(40):
             await gateway.request("GET", "/scan", organisation=None)
         await gateway.request("POST", body=b"[]")
@@ -433,11 +382,9 @@ def test_a_flood_of_one_kind_hides_no_refusal_of_another(tmp_path: Path, caplog:
     )
 
 
-def test_when_nothing_can_be_kept_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_when_nothing_can_be_kept_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """503 with `Retry-After` and no word of why to the caller; the log and the metric have it. GET goes on."""
-
-    @scenario(tmp_path, '[journal]\nmin_free = "1000 TiB"\n')
-    async def _(gateway: InProcess) -> None:
+    async with in_process(tmp_path, '[journal]\nmin_free = "1000 TiB"\n') as gateway:
         answer = await gateway.post(b'{"type":"payment"}')
         assert answer.status == 503
         assert answer.problem == "The event cannot be kept now; send it again later."
@@ -449,11 +396,10 @@ def test_when_nothing_can_be_kept_it_is_said(tmp_path: Path, caplog: pytest.LogC
     assert "less than journal.min_free" in caplog.text
 
 
-def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """503 with a problem document and not a word of what went wrong; the log has its kind, and no traceback."""
+    async with in_process(tmp_path) as gateway:
 
-    @scenario(tmp_path)
-    async def _(gateway: InProcess) -> None:
         async def fails(*_: Any) -> None:
             raise RuntimeError("of 447700900123")
 

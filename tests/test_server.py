@@ -440,8 +440,8 @@ def test_tls_that_cannot_be(tmp_path: Path, certificate: Path, fault: str, path:
     elif fault == "another's key":
         subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
     elif fault == "a key with a pass phrase":
-        command = ["openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", certificate / "key.pem", "-out", key]
-        subprocess.run(command, check=True, capture_output=True)
+        encrypt = ["openssl", "rsa", "-aes256", "-passout", "pass:secret"]
+        subprocess.run([*encrypt, "-in", certificate / "key.pem", "-out", key], check=True, capture_output=True)
     else:
         (tmp_path / "certificate.pem").write_text("no certificate")
     config = write_config(tmp_path, '[server.tls]\ncertificate = "certificate.pem"\nkey = "key.pem"\n')

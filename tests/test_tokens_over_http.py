@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from asgi import NEVER, InProcess, in_process, run
+from asgi import NEVER, InProcess, in_process
 from raw_http import Requests, talk
 from running import SECRET, eventually, running
 from tokens_corpus import REQUIRED, bad_claims, bad_tokens, token
@@ -39,72 +39,58 @@ def refused(gateway: InProcess) -> float:
     return sum(n for name, n in gateway.metrics().items() if name.startswith("gateway_requests_refused_total"))
 
 
-def test_every_bad_token_gets_the_same_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_bad_token_gets_the_same_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole corpus, POST and GET alike: the same status, headers and body, byte for byte, although the body of
     the request never arrives; nothing is kept, and nobody is asked over the network."""
 
     def no_connection(*_: Any) -> None:
         raise AssertionError("a token made the gateway connect to somewhere")
 
-    async def scenario() -> None:
-        async with in_process(tmp_path, CLAIMS) as gateway:
-            monkeypatch.setattr(socket.socket, "connect", no_connection)
-            assert len(CORPUS) >= 120
-            for name, bad in CORPUS:
-                for method, path in PLACES:
-                    headers = [(b"x-webio-token", bad), (b"content-length", b"20")]
-                    answer = await gateway.request(method, path, [NEVER], headers=headers, organisation=None)
-                    assert (answer.status, answer.headers, answer.body) == (401, HEADERS, ANSWER), name
-            assert refused(gateway) == len(CORPUS) * len(PLACES)
-            assert gateway.events() == []
-            monkeypatch.undo()
-
-    run(scenario())
+    async with in_process(tmp_path, CLAIMS) as gateway:
+        monkeypatch.setattr(socket.socket, "connect", no_connection)
+        assert len(CORPUS) >= 120
+        for name, bad in CORPUS:
+            for method, path in PLACES:
+                headers = [(b"x-webio-token", bad), (b"content-length", b"20")]
+                answer = await gateway.request(method, path, [NEVER], headers=headers, organisation=None)
+                assert (answer.status, answer.headers, answer.body) == (401, HEADERS, ANSWER), name
+        assert refused(gateway) == len(CORPUS) * len(PLACES)
+        assert gateway.events() == []
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("second", ["the same", "another", "empty"])
-def test_two_tokens_are_none(tmp_path: Path, second: str) -> None:
+async def test_two_tokens_are_none(tmp_path: Path, second: str) -> None:
     """Two `x-webio-token` headers are refused, be both of them good."""
-
-    async def scenario() -> None:
-        async with in_process(tmp_path) as gateway:
-            good = gateway.tokens["acme"]
-            other = {"the same": good, "another": token(SECRET.encode()), "empty": b""}[second]
-            for pair in ((good, other), (other, good)):
-                headers = [(b"x-webio-token", value) for value in pair]
-                answer = await gateway.request("POST", body=[NEVER], headers=headers, organisation=None)
-                assert (answer.status, answer.headers, answer.body) == (401, HEADERS, ANSWER)
-            assert gateway.metrics()['gateway_requests_refused_total{reason="repeated",status="401"}'] == 2
-
-    run(scenario())
+    async with in_process(tmp_path) as gateway:
+        good = gateway.tokens["acme"]
+        other = {"the same": good, "another": token(SECRET.encode()), "empty": b""}[second]
+        for pair in ((good, other), (other, good)):
+            headers = [(b"x-webio-token", value) for value in pair]
+            answer = await gateway.request("POST", body=[NEVER], headers=headers, organisation=None)
+            assert (answer.status, answer.headers, answer.body) == (401, HEADERS, ANSWER)
+        assert gateway.metrics()['gateway_requests_refused_total{reason="repeated",status="401"}'] == 2
 
 
-def test_no_token_is_a_bad_token(tmp_path: Path) -> None:
+async def test_no_token_is_a_bad_token(tmp_path: Path) -> None:
     """Without the header, or with another one that holds a good token: the same answer."""
-
-    async def scenario() -> None:
-        async with in_process(tmp_path) as gateway:
-            good = gateway.tokens["acme"]
-            for name in (None, b"authorization", b"x-webio-tokens", b"x_webio_token", b"cookie"):
-                headers = [] if name is None else [(name, good)]
-                answer = await gateway.request("POST", body=[NEVER], headers=headers, organisation=None)
-                assert (answer.status, answer.headers, answer.body) == (401, HEADERS, ANSWER)
-
-    run(scenario())
+    async with in_process(tmp_path) as gateway:
+        good = gateway.tokens["acme"]
+        for name in (None, b"authorization", b"x-webio-tokens", b"x_webio_token", b"cookie"):
+            headers = [] if name is None else [(name, good)]
+            answer = await gateway.request("POST", body=[NEVER], headers=headers, organisation=None)
+            assert (answer.status, answer.headers, answer.body) == (401, HEADERS, ANSWER)
 
 
-def test_the_log_says_why_and_not_what(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_says_why_and_not_what(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One line: from where, the reason, and the token's fingerprint; no part of the token."""
     bad = token(b"another secret of thirty-two bytes or more")
 
-    async def scenario() -> None:
-        async with in_process(tmp_path) as gateway:
-            query = b"customerUID=447700900123&param1=balance"
-            headers = [(b"x-webio-token", bad)]
-            await gateway.request("GET", query=query, headers=headers, organisation=None, client="203.0.113.9")
-            await gateway.request("POST", organisation=None)
-
-    run(scenario())
+    async with in_process(tmp_path) as gateway:
+        query = b"customerUID=447700900123&param1=balance"
+        headers = [(b"x-webio-token", bad)]
+        await gateway.request("GET", query=query, headers=headers, organisation=None, client="203.0.113.9")
+        await gateway.request("POST", organisation=None)
     reason = "no secret verifies its signature (tried: 1 secrets of 1 organisations)"
     assert caplog.messages == [
         f"401 GET from 203.0.113.9: {reason} (token {fingerprint(bad)})",
@@ -113,10 +99,10 @@ def test_the_log_says_why_and_not_what(tmp_path: Path, caplog: pytest.LogCapture
     assert not [part for part in bad.decode().split(".") if part in caplog.text]
 
 
-def test_a_flood_is_no_flood_of_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_many_refusals_write_few_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """At most ten lines a second; how many were left out is said, and every refusal is counted."""
 
-    async def scenario() -> None:
+    with caplog.at_level(logging.DEBUG, logger="gateway"):
         async with in_process(tmp_path) as gateway:
             began = time.monotonic()
             for _ in range(1000):
@@ -125,22 +111,15 @@ def test_a_flood_is_no_flood_of_lines(tmp_path: Path, caplog: pytest.LogCaptureF
             assert refused(gateway) == 1000
             assert len(caplog.records) <= 11 * (seconds + 1)
 
-    with caplog.at_level(logging.DEBUG, logger="gateway"):
-        run(scenario())
 
-
-def test_what_was_left_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_was_left_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
     """A second later, also when no other line comes; and the next second has lines of its own."""
-
-    async def scenario() -> None:
-        bounded = RateLimit(logging.getLogger("gateway.test"))
-        for number in range(25):
-            bounded.warning("line %d", number)
-        while len(caplog.messages) < 11:
-            await asyncio.sleep(0.02)
-        bounded.warning("later")
-
-    run(scenario())
+    bounded = RateLimit(logging.getLogger("gateway.test"))
+    for number in range(25):
+        bounded.warning("line %d", number)
+    while len(caplog.messages) < 11:
+        await asyncio.sleep(0.02)
+    bounded.warning("later")
     assert caplog.messages == [*(f"line {n}" for n in range(10)), "15 lines were left out", "later"]
 
 
