@@ -157,7 +157,7 @@ class Outcome(NamedTuple):
 
 def rss(gateway: RunningGateway) -> float:
     [worker] = psutil.Process(gateway.process.pid).children()
-    return worker.memory_info().rss / 2**20
+    return float(worker.memory_info().rss / 2**20)
 
 
 async def fuzz(gateway: RunningGateway, cases: int, *, seed: int = 0, connections: int = 32) -> Outcome:

@@ -104,7 +104,8 @@ def line(log: Path, one: Event, **config: Any) -> dict[str, Any]:
     """The one JSON line of an event."""
     written = text(log, one, **config)
     assert written.count("\n") == 1
-    return json.loads(written)
+    found: dict[str, Any] = json.loads(written)
+    return found
 
 
 def test_a_json_line_says_what_came_when_and_for_whom(log: Path) -> None:

@@ -89,12 +89,14 @@ class Senders:
                         status, body, keep = await _exchange(connection, request)
                 except (OSError, EOFError, TimeoutError, ValueError):
                     self.broken += 1
-                    connection = _closed(connection)
+                    _close(connection)
+                    connection = None
                     await asyncio.sleep(0.01 + random.random() * 0.02)
                     continue
                 self.answers[status] += 1
                 if not keep:
-                    connection = _closed(connection)
+                    _close(connection)
+                    connection = None
                 if status == 200:
                     self.acknowledged.append(Acknowledged(number, body["id"], time.monotonic() - began))
                     break
@@ -103,7 +105,7 @@ class Senders:
                 await asyncio.sleep(0.05)
             if self._pause:
                 await asyncio.sleep(self._pause)
-        _closed(connection)
+        _close(connection)
 
     def _request(self, number: int, sender: int) -> bytes:
         """Messages of several conversations, few of them long, and some of another hook and without a conversation."""
@@ -136,7 +138,7 @@ async def _exchange(
     return int(head.split(" ", 2)[1]), json.loads(body) if body else {}, "connection: close" not in head
 
 
-def _closed(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None) -> None:
+def _close(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None) -> None:
     if connection is not None:
         with contextlib.suppress(OSError):
             connection[1].close()

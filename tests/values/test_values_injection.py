@@ -150,7 +150,7 @@ async def test_what_mariadb_gets_is_one_statement_whatever_was_bound(
 ) -> None:
     """Its driver writes values into the text itself: on the wire each is one literal, and the rest is as configured."""
     wire: list[str] = []
-    query_on_the_wire = Connection.query
+    query_on_the_wire: Any = Connection.query
 
     async def note(self: Any, sql: str, *rest: Any, **more: Any) -> Any:
         wire.append(sql)
