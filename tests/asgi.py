@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,16 +163,6 @@ async def in_process(
         yield InProcess(config, gateway)
     finally:
         await gateway.stop()
-
-
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    """Run a test's scenario; it must be over soon."""
-
-    async def soon() -> None:
-        async with asyncio.timeout(20):
-            await scenario
-
-    asyncio.run(soon())
 
 
 def chunks(body: bytes, size: int) -> Iterator[bytes]:

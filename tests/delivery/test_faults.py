@@ -144,7 +144,7 @@ async def test_looking_for_retried_dead_letters_brings_back_none_that_has_just_d
     """The journal is asked what is parked; before the answer is here, an event has its last attempt."""
     plugin = Plain({1: [Retry(after=0.3)] * 100})
     async with delivering(tmp_path, {"a": plugin}, max_attempts=2) as rig:
-        changes = rig.journal.changes
+        changes: Any = rig.journal.changes
 
         async def slowly(name: str) -> Any:
             answer = await changes(name)
@@ -153,7 +153,7 @@ async def test_looking_for_retried_dead_letters_brings_back_none_that_has_just_d
 
         await rig.send("x")
         await rig.until(lambda: rig.states("a") == ["retrying"])
-        rig.journal.changes = slowly  # type: ignore[method-assign]
+        rig.journal.changes = slowly  # type: ignore[method-assign, assignment]
         await asyncio.gather(rig.delivery.refresh(), rig.delivery.refresh())
         await asyncio.sleep(0.3)
         assert len(plugin.calls) == 2

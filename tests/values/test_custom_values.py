@@ -213,7 +213,7 @@ async def test_several_customers_are_never_fallen_back_from(tmp_path: Path) -> N
 
 async def test_the_gravest_failure_gives_the_status(tmp_path: Path) -> None:
     """409 over 502 over 504 over 404; the fields name all that have no answer."""
-    providers = {
+    providers: dict[str, Any] = {
         "several": Knows(SeveralCustomers(), {"a"}),
         "failed": Knows(OSError("down"), {"b"}),
         "late": Knows(TimeoutError(), {"c"}),
