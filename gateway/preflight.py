@@ -15,9 +15,10 @@ from gateway.plugin_host.load import Plugin, load_sound
 from gateway.values.service import CustomValues
 
 
-class Wired(NamedTuple):
-    """What is sound of a configuration, the faults of both levels, and warnings. `values` is None where the rules of
-    custom values have a fault."""
+class Examined(NamedTuple):
+    """A configuration without its faults, its faults, and warnings. `fields` has the faults of the fields,
+    `wiring` those of the plugins, hooks and providers that they name. `values` is None where `[values]` names a
+    provider that cannot be used."""
 
     config: Config
     plugins: list[Plugin]
@@ -27,33 +28,33 @@ class Wired(NamedTuple):
     warnings: list[Problem]
 
 
-def wire(config_path: Path) -> Wired:
-    """Look at both levels, whatever the first has found; `ConfigError` where the file is no TOML at all."""
+def examine_config(config_path: Path) -> Examined:
+    """Check both levels, the second one also where the first has faults. `ConfigError` where the file is not TOML."""
     config, fields = read_config(config_path)
     unsure = any(problem.path.partition(".")[0] == "organisations" for problem in fields)
     plugins, wiring = load_sound(config, None if unsure else config.organisations)
     values = None
-    loaded = msgspec.structs.replace(config, values=_without_faulty_providers(config.values, plugins))
+    usable = msgspec.structs.replace(config, values=_without_faulty_providers(config.values, plugins))
     try:
-        values = CustomValues(loaded, plugins)
+        values = CustomValues(usable, plugins)
     except ConfigError as error:
         wiring += error.problems
-    return Wired(config, plugins, values, fields, wiring, [*weak_password(config.admin)])
+    return Examined(config, plugins, values, fields, wiring, [*weak_password(config.admin)])
 
 
-def sound(config_path: Path) -> Wired:
-    """A configuration without a fault on either level; `ConfigError` with every fault of both."""
-    wired = wire(config_path)
-    if wired.fields or wired.wiring:
-        raise ConfigError(wired.config.source, wired.fields + wired.wiring)
-    return wired
+def sound_config(config_path: Path) -> Examined:
+    """A configuration without faults. `ConfigError` with every fault of both levels."""
+    examined = examine_config(config_path)
+    if examined.fields or examined.wiring:
+        raise ConfigError(examined.config.source, examined.fields + examined.wiring)
+    return examined
 
 
 def _without_faulty_providers(values: ValuesSettings, plugins: list[Plugin]) -> ValuesSettings:
-    """A plugin that is not there has a fault of its own already: what follows from that is none."""
-    there = {plugin.name for plugin in plugins}
+    """The settings without the providers that could not be loaded: their own fault is reported already."""
+    loaded = {plugin.name for plugin in plugins}
     fields = {
-        name: field if field.provider in there else msgspec.structs.replace(field, provider=None)
+        name: field if field.provider in loaded else msgspec.structs.replace(field, provider=None)
         for name, field in values.fields.items()
     }
     return msgspec.structs.replace(values, fields=fields)

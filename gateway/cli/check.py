@@ -48,10 +48,10 @@ def command(offline: bool, config_path: Path, as_json: bool) -> None:
 def examine(config_path: Path, offline: bool) -> tuple[list[Problem], list[Problem]]:
     """The errors and the warnings of every level, without those that only follow from another fault."""
     from gateway.config.convert import ConfigError
-    from gateway.preflight import wire
+    from gateway.preflight import examine_config
 
     try:
-        config, plugins, values, fields, wiring, warnings = wire(config_path)
+        config, plugins, values, fields, wiring, warnings = examine_config(config_path)
     except ConfigError as error:
         return error.problems, []
     errors = fields + wiring

@@ -17,9 +17,8 @@ from typing import Any, Final, NamedTuple
 import tomli
 
 from gateway.config.convert import Problem, dotted
-from gateway.config.rules import is_loopback
+from gateway.config.rules import is_loopback, tls_faults
 from gateway.config.tables import Config
-from gateway.config.tls import tls_faults
 from gateway.journal import check_journal, journal_lock
 from gateway.journal.interface import JournalError
 from gateway.journal.lock import GATEWAY, JournalLock

@@ -17,14 +17,14 @@ from typing import Final
 
 from gateway import log as logs
 from gateway.config.convert import ConfigError
+from gateway.config.rules import tls_faults
 from gateway.config.tables import Config
-from gateway.config.tls import tls_faults
 from gateway.http.admin import create_admin
 from gateway.http.app import create_app
 from gateway.journal import journal_lock
 from gateway.journal.interface import JournalError, JournalFailed
 from gateway.plugin_host.lifecycle import StartFailed
-from gateway.preflight import Wired, sound
+from gateway.preflight import Examined, sound_config
 from gateway.service import Gateway
 from gateway.serving.listener import Listener, bracketed, connection_limits, listen
 from gateway.serving.supervisor import COPY, EXIT_CONFIG, EXIT_JOURNAL, EXIT_START, JSON_LOG, TEXT_LOG
@@ -47,18 +47,18 @@ def main(config: str, copy: str, supervisor: int, control: int, *listening: int)
     for descriptor in (control, *listening):
         os.set_inheritable(descriptor, False)
     try:
-        wired = sound(Path(config))
-        if wired.config.server.tls is not None and (problems := list(tls_faults(wired.config.server.tls))):
-            raise ConfigError(wired.config.source, problems)
+        examined = sound_config(Path(config))
+        if examined.config.server.tls is not None and (problems := list(tls_faults(examined.config.server.tls))):
+            raise ConfigError(examined.config.source, problems)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
     try:
-        logs.configure(wired.config.log)
-        with journal_lock(wired.config, process=supervisor).take(COMMAND_SECONDS):
-            sockets = [socket.socket(fileno=descriptor) for descriptor in listening] or _open(wired.config, control)
+        logs.configure(examined.config.log)
+        with journal_lock(examined.config, process=supervisor).take(COMMAND_SECONDS):
+            sockets = [socket.socket(fileno=descriptor) for descriptor in listening] or _open(examined.config, control)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(serve(wired, copy == COPY, control, *sockets))
+                runner.run(serve(examined, copy == COPY, control, *sockets))
     except Exception as error:
         expected = isinstance(error, JournalError | StartFailed | OSError)
         print(f"gateway: {error if expected else f'{type(error).__name__}: {error}'}", file=sys.stderr)  # noqa: T201
@@ -66,13 +66,13 @@ def main(config: str, copy: str, supervisor: int, control: int, *listening: int)
     return 0
 
 
-async def serve(wired: Wired, copy: bool, control: int, public: socket.socket, admin: socket.socket) -> None:
+async def serve(examined: Examined, copy: bool, control: int, public: socket.socket, admin: socket.socket) -> None:
     """The gateway's life: start, serve on both listeners, and after SIGTERM drain and stop."""
-    loop, stop, config = asyncio.get_running_loop(), asyncio.Event(), wired.config
+    loop, stop, config = asyncio.get_running_loop(), asyncio.Event(), examined.config
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     loop.add_reader(control, os._exit, 1)  # end of file: the supervisor died
-    gateway = Gateway(config, wired.plugins, copy_before_upgrade=copy)
+    gateway = Gateway(config, examined.plugins, copy_before_upgrade=copy)
     await gateway.start(_journal_failed)
     limits = connection_limits()
     with _without("pydantic"):

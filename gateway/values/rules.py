@@ -18,13 +18,14 @@ from gateway.values.answer import (
     SKIPPED,
     UNKNOWN,
     VALUE,
+    BadValue,
     FieldDetail,
     Found,
+    as_text,
     loggable,
 )
 from gateway.values.provider import Provider, Reply, failure_of
 from gateway.values.question import Question
-from gateway.values.text import BadValue, as_text
 
 _PLAIN = FieldSettings()
 _ERRORS = frozenset({FAILED, SKIPPED, LATE})

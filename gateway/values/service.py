@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 
@@ -33,11 +34,12 @@ from gateway.values.answer import (
     answer_of,
     problem,
 )
-from gateway.values.cache import Cache
 from gateway.values.provider import Provider, ProviderHealth, Reply, ask_together
 from gateway.values.question import Malformed, Question, parse_query
 from gateway.values.rules import Rules
 
+MAX_ENTRIES: Final = 20_000
+"""Values in the cache."""
 _log = logging.getLogger("gateway.values")
 
 
@@ -199,6 +201,32 @@ class CustomValues:
             )
         except Exception as error:
             _log.error("a custom value request could not be recorded: %s", describe(error))
+
+
+class Cache:
+    """Values by question: organisation, customer UID, address and field must all be the same. Holds at most
+    `max_entries`; when it is full, the oldest entry goes."""
+
+    def __init__(self, monotonic: Callable[[], float], max_entries: int = MAX_ENTRIES) -> None:
+        self._monotonic = monotonic
+        self._max_entries = max_entries
+        self._entries: dict[Question, tuple[float, Found]] = {}
+
+    def get(self, question: Question) -> Found | None:
+        """What was found for a question of one field, or None once it has expired."""
+        entry = self._entries.get(question)
+        if entry is None:
+            return None
+        if entry[0] <= self._monotonic():
+            del self._entries[question]
+            return None
+        return entry[1]
+
+    def put(self, question: Question, found: Found, seconds: float) -> None:
+        self._entries.pop(question, None)
+        while len(self._entries) >= self._max_entries:
+            del self._entries[next(iter(self._entries))]
+        self._entries[question] = (self._monotonic() + seconds, found)
 
 
 def _masked(address: str | None) -> str | None:

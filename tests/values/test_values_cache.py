@@ -11,8 +11,8 @@ from asking import Answering, Clock, Knows, ask, asking, problem_of, values_of
 
 from gateway import CustomValueRequest
 from gateway.values.answer import CACHED, FieldDetail, Found
-from gateway.values.cache import Cache
 from gateway.values.question import Question
+from gateway.values.service import Cache
 
 
 class Gate:

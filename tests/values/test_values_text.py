@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.config.formats import Format, Pattern
-from gateway.values.text import MAX_TEXT, BadValue, as_text
+from gateway.values.answer import MAX_TEXT, BadValue, as_text
 
 
 class Colour(StrEnum):
