@@ -59,7 +59,7 @@ LIBRARIES = {
     "rich": ("gateway.cli",),
 }
 """Libraries, and the parts of the gateway that import them."""
-LARGEST = 340
+LARGEST = 310
 """Lines of a module."""
 
 
