@@ -121,7 +121,7 @@ async def test_not_ready_when_the_journal_fails_or_hangs(tmp_path: Path, monkeyp
         assert (answer.status, reason(answer)) == (503, "the journal does not read back what was written")
         gateway.gateway.journal.probe = hangs  # type: ignore[method-assign]
         answer = await gateway.manage("GET", "/health/ready")
-        assert (answer.status, reason(answer)) == (503, "the journal did not write and read within 0.05 s")
+        assert (answer.status, reason(answer)) == (503, "the journal did not answer a write and a read within 0.05 s")
 
 
 async def test_a_sick_plugin_is_named_and_is_no_reason_to_refuse_events(tmp_path: Path, site: Path) -> None:
@@ -287,7 +287,7 @@ async def test_a_name_is_no_way_in(tmp_path: Path, host: bytes | None, status: i
         answers.append(await gateway.manage("POST", "/api/dead/discard", {}, headers=headers))
         assert [answer.status for answer in answers] == [status] * 3
         if status == 421:
-            assert answers[0].problem == "use the address of this listener, or localhost"
+            assert answers[0].problem == "use the IP address of this listener, or localhost, as the host"
 
 
 async def test_with_a_password_any_name_will_do(tmp_path: Path) -> None:
@@ -325,17 +325,17 @@ async def test_commands_are_json(tmp_path: Path, content_type: bytes, status: in
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        (b"", "this is no filter: "),
-        (b"[]", "this is no filter: Expected `object`, got `array`"),
-        (b"{", "this is no filter: "),
-        (b'{"hook":"\xff"}', "this is no filter: "),
-        (b"[" * 100_000, "this is no filter: "),
-        (b'{"hooks":"payment"}', "this is no filter: Object contains unknown field `hooks`"),
-        (b'{"hook":5}', "this is no filter: Expected `str | null`, got `int` - at `$.hook`"),
-        (b'{"since":"yesterday"}', "this is no filter: Invalid RFC3339 encoded datetime - at `$.since`"),
-        (b'{"since":"2026-01-31T12:00:00"}', "since and until need a time zone, such as the Z of "),
-        (b'{"state":"ded"}', "there is no such state; those that there are: dead, retrying, waiting, delivered"),
-        (b'{"ids":[' + b'"a",' * 10_000 + b'"a"]}', "at most 10000 ids in one filter"),
+        (b"", "the filter is not valid: "),
+        (b"[]", "the filter is not valid: Expected `object`, got `array`"),
+        (b"{", "the filter is not valid: "),
+        (b'{"hook":"\xff"}', "the filter is not valid: "),
+        (b"[" * 100_000, "the filter is not valid: "),
+        (b'{"hooks":"payment"}', "the filter is not valid: Object contains unknown field `hooks`"),
+        (b'{"hook":5}', "the filter is not valid: Expected `str | null`, got `int` - at `$.hook`"),
+        (b'{"since":"yesterday"}', "the filter is not valid: Invalid RFC3339 encoded datetime - at `$.since`"),
+        (b'{"since":"2026-01-31T12:00:00"}', "since and until need a time zone, for example "),
+        (b'{"state":"ded"}', "unknown state; use one of: dead, retrying, waiting, delivered"),
+        (b'{"ids":[' + b'"a",' * 10_000 + b'"a"]}', "a filter may have at most 10000 ids, found 10001"),
     ],
 )
 async def test_a_filter_that_is_none(tmp_path: Path, picky: list[bool], body: bytes, detail: str) -> None:
@@ -377,7 +377,10 @@ async def test_dead_letters_of_plugins_that_are_off_stay(tmp_path: Path, picky: 
         await gateway.post(EVENT.replace(b"1", b"2"))
         await until(lambda: gateway.events()[-1].deliveries == {"other": "dead"})
         answer = await gateway.manage("POST", "/api/dead/retry", {"plugin": "picky"})
-        assert (answer.status, answer.problem) == (409, "no plugin picky takes events here; those that do: other")
+        assert (answer.status, answer.problem) == (
+            409,
+            "plugin picky is not enabled, or takes no events; plugins that take events: other",
+        )
         picky[0] = False
         answer = await gateway.manage("POST", "/api/dead/retry", {})
         assert answer.document == {"matched": 2, "done": 1, "left": 1}
@@ -422,7 +425,9 @@ async def test_a_replay_to_nobody(tmp_path: Path, picky: list[bool]) -> None:
         for document, name in (({"plugin": "picki"}, "picki"), ({}, "None")):
             answer = await gateway.manage("POST", "/api/replay", document)
             assert answer.status == 409
-            assert answer.problem == f"no plugin {name} takes events here; those that do: picky"
+            assert (
+                answer.problem == f"plugin {name} is not enabled, or takes no events; plugins that take events: picky"
+            )
 
 
 @pytest.mark.parametrize("number", ["0", "7", "9999999999999999999999", "-1", "x"])
@@ -453,9 +458,9 @@ async def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCap
 
         gateway.gateway.plugins_health = fails  # type: ignore[method-assign, assignment]
         answer = await gateway.manage("GET", "/health/ready")
-        assert (answer.status, answer.problem) == (503, "Something went wrong here.")
+        assert (answer.status, answer.problem) == (503, "The gateway could not handle this request.")
 
-    assert caplog.messages == ["a request failed: RuntimeError"]
+    assert caplog.messages == ["a request failed and was answered 503: RuntimeError"]
 
 
 # The real listener
@@ -490,7 +495,7 @@ def test_its_answers_name_no_version(served: RunningGateway) -> None:
     served.wait_for_line("400 from", after=len(before))
     said = served.output[len(before) :]
     assert [line.partition(": ")[2] for line in said] == [
-        "421 GET from 127.0.0.1: admin listener: use the address of this listener, or localhost\n",
+        "421 GET from 127.0.0.1: admin listener: use the IP address of this listener, or localhost, as the host\n",
         "400 from 127.0.0.1: admin listener: this is not HTTP/1.1: Invalid method encountered\n",
     ]
 

@@ -186,7 +186,7 @@ async def test_a_host_header_that_is_none(tmp_path: Path) -> None:
     """400 with a problem document that does not repeat it."""
     async with in_process(tmp_path) as gateway:
         answer = await gateway.request("GET", "/elsewhere", headers=[(b"host", b'"><script>')])
-        assert (answer.status, answer.problem) == (400, "This request is not understood.")
+        assert (answer.status, answer.problem) == (400, "This request is not valid.")
 
 
 # Bodies: how large, how slow

@@ -124,7 +124,7 @@ async def test_what_is_no_json_object_is_no_event(tmp_path: Path, hook: str | No
         for name, body in NO_EVENTS.items():
             answer = await gateway.post(body, hook)
             assert answer.status == 400, name
-            assert answer.problem.startswith("This is no event: the body ")
+            assert answer.problem.startswith("The body is not an event: the body ")
             assert len(answer.body) < 250
         assert gateway.events() == []
         assert gateway.metrics()['gateway_requests_refused_total{reason="json",status="400"}'] == len(NO_EVENTS)
@@ -136,7 +136,7 @@ async def test_a_body_that_breaks_off_is_no_event(tmp_path: Path) -> None:
         for beginning in ([], [b'{"type":"payment"}']):
             answer = await gateway.post([*beginning, GONE])
             assert answer.status == 400
-            assert answer.problem == "The body broke off, or its chunks cannot be read."
+            assert answer.problem == "The body is incomplete, or its chunks are not valid."
             assert answer.headers["connection"] == "close"
         assert gateway.events() == []
 
@@ -378,7 +378,8 @@ async def test_a_flood_of_one_kind_hides_no_refusal_of_another(
         await gateway.request("POST", body=b"[]")
 
     assert (
-        caplog.messages[-1] == "400 POST from 127.0.0.1: This is no event: the body is valid JSON, but not an object."
+        caplog.messages[-1]
+        == "400 POST from 127.0.0.1: The body is not an event: the body is valid JSON, but not an object."
     )
 
 
@@ -387,7 +388,7 @@ async def test_when_nothing_can_be_kept_it_is_said(tmp_path: Path, caplog: pytes
     async with in_process(tmp_path, '[journal]\nmin_free = "1000 TiB"\n') as gateway:
         answer = await gateway.post(b'{"type":"payment"}')
         assert answer.status == 503
-        assert answer.problem == "The event cannot be kept now; send it again later."
+        assert answer.problem == "The gateway cannot keep the event now; send it again later."
         assert answer.headers["retry-after"] == "5"
         assert gateway.metrics()['gateway_requests_refused_total{reason="journal",status="503"}'] == 1
         assert (await gateway.request("GET")).status == 200
@@ -405,7 +406,7 @@ async def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCap
 
         gateway.gateway.values.answer = fails  # type: ignore[method-assign, assignment]
         answer = await gateway.request("GET")
-        assert (answer.status, answer.problem) == (503, "Something went wrong here.")
+        assert (answer.status, answer.problem) == (503, "The gateway could not handle this request.")
         assert answer.headers["cache-control"] == "no-store"
 
-    assert caplog.messages == ["a request failed: RuntimeError"]
+    assert caplog.messages == ["a request failed and was answered 503: RuntimeError"]

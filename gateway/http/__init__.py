@@ -1,1 +1,1 @@
-"""The two HTTP applications: what Webio sends, and what operators ask."""
+"""The two HTTP applications: the public one for Webio, and the admin one for operators."""

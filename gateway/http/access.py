@@ -1,4 +1,4 @@
-"""Access to the admin listener."""
+"""Access to the admin listener: the password, and protection from requests that a web page makes a browser send."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from litestar.types import Guard
 from gateway.config.tables import Config
 
 _HOST: Final = re.compile(r"(?:\[([^]]*)\]|([^:]*))(?::\d*)?")
-
-
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 def guard(config: Config) -> Guard:
-    """Requires the password if one is set. Without one, refuses what a web page on this machine could send."""
+    """Requires the password if one is set. Without one, refuses requests that a web page could make a browser on
+    this machine send."""
     password = config.admin.password
 
     def check(connection: Connection, _: BaseRouteHandler) -> None:
         headers = connection.headers
         if connection.scope.get("method") == "POST" and _media_type(headers) != "application/json":
-            raise HTTPException(status_code=415, detail="send application/json")  # no form can, from another site
+            raise HTTPException(
+                status_code=415, detail="send application/json"
+            )  # a form of another site cannot send this type
         if password is None:
-            if not _by_address(headers.get("host", "localhost")):  # a name that was made to lead here (DNS rebinding)
-                raise HTTPException(status_code=421, detail="use the address of this listener, or localhost")
+            if not _by_address(headers.get("host", "localhost")):  # DNS rebinding: a name that resolves to here
+                raise HTTPException(
+                    status_code=421, detail="use the IP address of this listener, or localhost, as the host"
+                )
             return
         if connection.scope["path"].startswith("/health/"):
             return
@@ -45,7 +48,7 @@ def guard(config: Config) -> Guard:
 
 
 def trusted(config: Config, connection: Connection) -> bool:
-    """Whether the request has the password, if one is set."""
+    """Whether the request has the password, or none is set."""
     password = config.admin.password
     given = _password(connection.headers.get("authorization", ""))
     return password is None or hmac.compare_digest(given, password.value)
@@ -67,7 +70,7 @@ def _password(authorization: str) -> bytes:
 
 
 def _by_address(host: str) -> bool:
-    """Whether a Host header is an address or `localhost`, with or without a port."""
+    """Whether a Host header is an IP address or `localhost`, with or without a port."""
     match = _HOST.fullmatch(host)
     name = "" if match is None else match[1] or match[2]
     try:

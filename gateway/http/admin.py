@@ -1,4 +1,4 @@
-"""The admin listener: health, metrics, and what the operator's commands ask of a running gateway."""
+"""The application of the admin listener: health, metrics, and the API that the operator's commands use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from litestar.params import FromQuery
 from litestar.response import Redirect
 
 from gateway.http.access import guard, trusted
-from gateway.http.problems import problem
+from gateway.http.problems import FAILED, log_failure, problem_response
 from gateway.journal.interface import STATES, Filter, JournalError
 from gateway.service import Gateway
 from gateway.values.answer import Explanation
@@ -23,14 +23,14 @@ log = logging.getLogger("gateway.admin")
 MOST_IDS: Final = 10_000
 BODY_BYTES: Final = 2**20
 PROBE_SECONDS: Final = 5.0
-PROBLEM: Final = "application/problem+json"
 _PROBES: Final = (HttpMethod.GET, HttpMethod.HEAD)
-_INTRUSIONS: Final = (401, 415, 421)
-_NO_REPLAY: Final = "there is no replay of this number"
+_LOGGED: Final = (401, 415, 421)
+_NO_REPLAY: Final = "no replay has this number"
 
 
 class Counted(msgspec.Struct, omit_defaults=True):
-    """How many a filter means, how many of them were dealt with, and how many are of plugins that are off."""
+    """How many dead letters match a filter, how many of them were changed, and how many were left because their plugin
+    is not enabled."""
 
     matched: int
     done: int
@@ -38,25 +38,27 @@ class Counted(msgspec.Struct, omit_defaults=True):
 
 
 class Started(msgspec.Struct):
-    """A replay that was taken up."""
+    """The number of a new replay, and how many events match its filter."""
 
     number: int
     matched: int
 
 
 class ReplayState(msgspec.Struct):
+    """How many events a replay has delivered, and whether it is over."""
+
     done: int
     finished: bool
 
 
 class BadFilter(HTTPException):
-    """The filter cannot be read."""
+    """The filter is not valid."""
 
     status_code = 400
 
 
 class NotNow(HTTPException):
-    """The request is sound, but cannot be done now."""
+    """The request is valid, but cannot be carried out now."""
 
     status_code = 409
 
@@ -68,7 +70,9 @@ def create_admin(gateway: Gateway) -> Litestar:
     def require_delivery(plugin: str | None) -> None:
         if plugin not in delivery.consumers:
             known = ", ".join(delivery.consumers) or "none"
-            raise NotNow(detail=f"no plugin {plugin} takes events here; those that do: {known}")
+            raise NotNow(
+                detail=f"plugin {plugin} is not enabled, or takes no events; plugins that take events: {known}"
+            )
 
     @get("/", sync_to_thread=False)
     def front() -> Redirect:
@@ -88,7 +92,7 @@ def create_admin(gateway: Gateway) -> Litestar:
             except JournalError as error:
                 reason = str(error)
             except TimeoutError:
-                reason = f"the journal did not write and read within {PROBE_SECONDS:g} s"
+                reason = f"the journal did not answer a write and a read within {PROBE_SECONDS:g} s"
         details: dict[str, Any] = {"ready": reason is None}
         if trusted(gateway.config, request):
             details["journal"] = reason or "ok"
@@ -141,19 +145,19 @@ def create_admin(gateway: Gateway) -> Litestar:
         organisation = request.query_params.get("organisation", "")
         if organisation not in gateway.config.organisations:
             known = ", ".join(gateway.config.organisations)
-            raise HTTPException(status_code=400, detail=f"name one organisation of those that there are: {known}")
+            raise HTTPException(status_code=400, detail=f"unknown organisation; use one of: {known}")
         answer = await gateway.values.answer(organisation, request.scope["query_string"], record=False)
         return Response(Explanation.of(answer), media_type="application/json", headers={"cache-control": "no-store"})
 
     def refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-        if error.status_code in _INTRUSIONS:
+        if error.status_code in _LOGGED:
             gateway.receiver.note(request.scope, error.status_code, "admin", f"admin listener: {error.detail}")
-        return _as_problem(error)
+        return problem_response(error.status_code, error.detail if error.status_code < 500 else FAILED, error.headers)
 
     return Litestar(
         [front, live, ready, metrics, dead_retry, dead_discard, replay, replay_state, values],
         guards=[guard(gateway.config)],
-        exception_handlers={HTTPException: refused, Exception: _unexpected},
+        exception_handlers={HTTPException: refused, Exception: _failed},
         request_max_body_size=BODY_BYTES,
         openapi_config=None,
         logging_config=None,
@@ -161,33 +165,23 @@ def create_admin(gateway: Gateway) -> Litestar:
 
 
 def read_filter(body: bytes) -> Filter:
-    """A filter as JSON; `BadFilter` where it would mean something else than was meant."""
+    """A filter from its JSON text. `BadFilter` where the text is not valid: a misspelt filter must not match
+    everything."""
     try:
         which = msgspec.json.decode(body, type=Filter)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise BadFilter(detail=f"this is no filter: {error}") from None
+        raise BadFilter(detail=f"the filter is not valid: {error}") from None
     if which.state is not None and which.state not in STATES:
-        raise BadFilter(detail=f"there is no such state; those that there are: {', '.join(STATES)}")
+        raise BadFilter(detail=f"unknown state; use one of: {', '.join(STATES)}")
     if any(moment is not None and moment.tzinfo is None for moment in (which.since, which.until)):
-        raise BadFilter(detail="since and until need a time zone, such as the Z of 2026-01-31T12:00:00Z")
+        raise BadFilter(detail="since and until need a time zone, for example 2026-01-31T12:00:00Z")
     if len(which.ids) > MOST_IDS:
-        raise BadFilter(detail=f"at most {MOST_IDS} ids in one filter")
+        raise BadFilter(detail=f"a filter may have at most {MOST_IDS} ids, found {len(which.ids)}")
     return which
 
 
-def _as_problem(error: HTTPException) -> Response[bytes]:
-    return Response(
-        problem(error.status_code, error.detail if error.status_code < 500 else "Something went wrong here."),
-        status_code=error.status_code,
-        media_type=PROBLEM,
-        headers=error.headers,
-    )
-
-
-def _unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _failed(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if isinstance(error, JournalError):
-        detail = str(error)
-    else:
-        detail = "Something went wrong here."
-        log.error("a request failed: %s", type(error).__name__, exc_info=log.isEnabledFor(logging.DEBUG))
-    return Response(problem(503, detail), status_code=503, media_type=PROBLEM)
+        return problem_response(503, str(error))
+    log_failure(log, error)
+    return problem_response(503, FAILED)

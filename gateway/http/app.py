@@ -11,57 +11,59 @@ from litestar import Litestar, Request, Response, asgi
 from litestar.exceptions import HTTPException
 from litestar.types import Receive, Scope, Send
 
-from gateway.http.problems import answer, problem
+from gateway.http.problems import FAILED, PROBLEM, answer, log_failure, problem, problem_response
 from gateway.http.receiver import Receiver
 from gateway.service import Gateway
 
 log = logging.getLogger("gateway.app")
-PROBLEM = "application/problem+json"
-WRONG = "Something went wrong here."
 _PLAIN = re.compile(r"[A-Za-z0-9/._~-]*", re.ASCII)
 _PRIVATE = re.compile(r"\d{5,}|[^/]{33,}")
 
 
 class WebhookApp(Litestar):
-    """Litestar, with a lane past its router: a request at exactly a webhook's path goes straight to the receiver.
+    """Litestar, except that a request whose path is exactly one of the receiver's skips Litestar's router.
 
-    Measured on uvicorn without sockets: 86 us of the loop's time for an event in the lane, 120 us (40 % more) through
-    the router and its wrappers. Litestar serves all other paths."""
+    The router and its wrappers cost 34 us of the event loop for each event: 120 us with them and 86 us without,
+    measured under uvicorn without sockets. Litestar serves all other paths."""
 
     receiver: Receiver
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["path"] not in self.receiver.places:
+        if scope["type"] != "http" or scope["path"] not in self.receiver.routes:
             await super().__call__(scope, receive, send)
             return
         try:
             await self.receiver(scope, receive, send)
         except Exception as error:
-            body = unexpected(error)
-            with contextlib.suppress(Exception):  # the answer may be on its way already
-                await answer(send, 503, PROBLEM.encode(), body)
+            log_failure(log, error)
+            with contextlib.suppress(Exception):  # an answer may have begun before the failure
+                await answer(send, 503, PROBLEM, problem(503, FAILED))
 
 
 def create_app(gateway: Gateway) -> Litestar:
     """The public application of a gateway."""
     receiver = gateway.receiver
 
-    @asgi(list(receiver.places), copy_scope=False)
+    @asgi(list(receiver.routes), copy_scope=False)
     async def webio(scope: Scope, receive: Receive, send: Send) -> None:
         await receiver(scope, receive, send)
 
     def refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-        """Answer what Litestar refuses: an unknown path, and a Host header that is not a host."""
+        """Answer what Litestar refuses: an unknown path, or a Host header that is not valid."""
         status, scope = error.status_code, request.scope
         if status == 404:
             receiver.note(scope, status, "path", f"there is nothing at {shown(scope['path'])}")
-            return _answer(status, "There is nothing at this path.")
-        receiver.note(scope, status, "request", "the request is not understood")
-        return _answer(status, "This request is not understood.")
+            return problem_response(status, "There is nothing at this path.")
+        receiver.note(scope, status, "request", "the request is not valid")
+        return problem_response(status, "This request is not valid.")
+
+    def failed(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        log_failure(log, error)
+        return problem_response(503, FAILED)
 
     app = WebhookApp(
         [webio],
-        exception_handlers={HTTPException: refused, Exception: _unexpected},
+        exception_handlers={HTTPException: refused, Exception: failed},
         openapi_config=None,
         logging_config=None,
     )
@@ -70,21 +72,5 @@ def create_app(gateway: Gateway) -> Litestar:
 
 
 def shown(path: str) -> str:
-    """A path for a log line. Parts of it that may be a secret or a customer's number are left out."""
+    """A path for a log line, without the parts that may be a secret or a customer's number."""
     return _PRIVATE.sub("…", path[:80]) if _PLAIN.fullmatch(path) else "a path with odd characters"
-
-
-def unexpected(error: Exception) -> bytes:
-    """The body of the answer to a request that failed unexpectedly; the type of the error goes to the log."""
-    log.error("a request failed: %s", type(error).__name__, exc_info=log.isEnabledFor(logging.DEBUG))
-    return problem(503, WRONG)
-
-
-def _unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    unexpected(error)
-    return _answer(503, WRONG)
-
-
-def _answer(status: int, detail: str) -> Response[bytes]:
-    body = problem(status, detail)
-    return Response(body, status_code=status, media_type=PROBLEM, headers={"cache-control": "no-store"})

@@ -1,16 +1,16 @@
-"""Reading a request's body: bounded in size and in time, since no server bounds the time."""
+"""Reads a request's body within limits of size and time. The HTTP server does not limit the time."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, Final
 
-LOOKS: Final = 8
-"""Sweeps within the time that a body may take: a body is refused at most an eighth of that time too late."""
+SWEEPS: Final = 8
+"""Sweeps within the time that a body may take: a slow body is refused late by at most an eighth of that time."""
 
 
 class TooLarge(Exception):
-    """The body is larger than the limit; it was not read to its end."""
+    """The body is larger than the limit. Its rest was not read."""
 
 
 class TooSlow(Exception):
@@ -18,13 +18,13 @@ class TooSlow(Exception):
 
 
 class Gone(Exception):
-    """The client hung up before its body was complete."""
+    """The client disconnected before its body was complete."""
 
 
 class BodyReader:
     """Reads bodies of at most `limit` bytes within `timeout` seconds, whatever their Content-Length says.
 
-    One timer serves all bodies that are on their way: a timer for each would cost more than reading the body.
+    One timer serves all bodies that are being read: a timer for each would cost more than reading the body.
     """
 
     def __init__(self, limit: int, timeout: float) -> None:
@@ -35,13 +35,13 @@ class BodyReader:
         self._sweeping = False
 
     def drain(self, seconds: float) -> None:
-        """From now on a body has at most `seconds`, also one that is on its way already."""
+        """From now on a body may take at most `seconds`. This holds for bodies that are being read already, too."""
         self._timeout = min(self._timeout, seconds)
         loop = asyncio.get_running_loop()
         loop.call_later(seconds, self._sweep, loop)
 
     async def read(self, headers: list[tuple[bytes, bytes]], receive: Any) -> bytes:
-        """The whole body; `TooLarge`, `TooSlow` or `Gone`."""
+        """The whole body. Raises `TooLarge`, `TooSlow` or `Gone`."""
         length = -1
         for name, value in headers:
             if name == b"content-length" and value.isdigit():
@@ -53,7 +53,7 @@ class BodyReader:
         self._reading[task] = loop.time()
         if not self._sweeping:
             self._sweeping = True
-            loop.call_later(self._timeout / LOOKS, self._sweep, loop)
+            loop.call_later(self._timeout / SWEEPS, self._sweep, loop)
         try:
             message = await receive()
             if message["type"] != "http.request":
@@ -94,4 +94,4 @@ class BodyReader:
                 task.cancel()
         self._sweeping = bool(self._reading)
         if self._sweeping:
-            loop.call_later(self._timeout / LOOKS, self._sweep, loop)
+            loop.call_later(self._timeout / SWEEPS, self._sweep, loop)

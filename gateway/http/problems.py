@@ -1,12 +1,14 @@
-"""Errors over HTTP: RFC 9457 problem documents, and raw ASGI answers of the public listener."""
+"""Answers of both listeners: RFC 9457 problem documents, and complete answers over raw ASGI."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from litestar import Response
 
 PROBLEM: Final = b"application/problem+json"
 JSON: Final = b"application/json"
@@ -14,7 +16,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 def problem(status: int, detail: str) -> bytes:
-    """A problem document's body."""
+    """The body of a problem document."""
     return msgspec.json.encode(
         {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     )
@@ -22,13 +24,35 @@ def problem(status: int, detail: str) -> bytes:
 
 UNAUTHORIZED: Final = problem(401, "The x-webio-token header is missing or not valid.")
 """The answer to every refused token, whatever the reason."""
-
-_NO_STORE: Final = (b"cache-control", b"no-store")
+FAILED: Final = "The gateway could not handle this request."
+"""The detail of every answer to a request that failed unexpectedly: the caller does not learn the cause."""
 CLOSE: Final = ((b"connection", b"close"),)
 
 
 async def answer(send: Any, status: int, media_type: bytes, body: bytes, headers: Headers = ()) -> None:
-    """Send a complete answer, which no cache may keep."""
-    own = [(b"content-type", media_type), _NO_STORE, (b"content-length", b"%d" % len(body)), *headers]
+    """Send a complete answer that caches must not store."""
+    own = [
+        (b"content-type", media_type),
+        (b"cache-control", b"no-store"),
+        (b"content-length", b"%d" % len(body)),
+        *headers,
+    ]
     await send({"type": "http.response.start", "status": status, "headers": own})
     await send({"type": "http.response.body", "body": body})
+
+
+def problem_response(status: int, detail: str, headers: Mapping[str, Any] | None = None) -> Response[bytes]:
+    """A problem document as an answer of Litestar that caches must not store."""
+    return Response(
+        problem(status, detail),
+        status_code=status,
+        media_type=PROBLEM.decode(),
+        headers={"cache-control": "no-store", **(headers or {})},
+    )
+
+
+def log_failure(log: logging.Logger, error: Exception) -> None:
+    """Log a request that failed unexpectedly: the type of the error, and at level debug the traceback."""
+    log.error(
+        "a request failed and was answered 503: %s", type(error).__name__, exc_info=log.isEnabledFor(logging.DEBUG)
+    )

@@ -1,6 +1,6 @@
 """The public endpoint. POST: token, body, hook, journal, answer. GET: token, custom values, answer.
 
-This is the hot path: a raw ASGI handler, because routing and injection would cost more than all it does.
+This is the hot path, so it is a raw ASGI handler: Litestar's routing and injection would cost more than its own work.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ log = logging.getLogger("gateway.receiver")
 
 CUSTOM_VALUES: Final = "custom-values"
 RETRY_AFTER: Final = (b"retry-after", b"5")
-LAST_BODIES: Final = 1.0
-"""Seconds that a body has to arrive in when the gateway drains."""
+DRAIN_SECONDS: Final = 1.0
+"""How long a body may still take when the gateway drains."""
 _PORT: Final = re.compile(r"\[(.*)\](?::\d+)?|([\d.]+):\d+")
 
 
-class Place(NamedTuple):
-    """What a path accepts: the hook that it names, or None, and the methods."""
+class Route(NamedTuple):
+    """The hook that a path names, or None, and the methods that it accepts."""
 
     hook: str | None
     methods: tuple[str, ...]
 
 
-def places(base: str) -> dict[str, Place]:
+def routes(base: str) -> dict[str, Route]:
     """Every path of the public listener."""
     return {
-        base: Place(None, ("GET", "POST")),
-        f"{base}/{CUSTOM_VALUES}": Place(None, ("GET",)),
-        **{f"{base}/{hook}": Place(hook, ("POST",)) for hook in HOOKS},
+        base: Route(None, ("GET", "POST")),
+        f"{base}/{CUSTOM_VALUES}": Route(None, ("GET",)),
+        **{f"{base}/{hook}": Route(hook, ("POST",)) for hook in HOOKS},
     }
 
 
 class Receiver:
-    """Answers every request at the paths of `places`."""
+    """Answers every request at the paths of `routes`."""
 
     def __init__(self, config: Config, journal: Intake, values: CustomValues, metrics: Metrics) -> None:
         server = config.server
-        self.places = places(server.path)
+        self.routes = routes(server.path)
         self._max_body = server.max_body
         self._bodies = BodyReader(server.max_body, server.body_timeout)
         self._allowed = server.allowed_networks
@@ -62,14 +62,14 @@ class Receiver:
         self._values = values
         self._metrics = metrics
         self._refusals: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(log))
-        """By reason, so that many refusals of one kind do not hide those of another."""
+        """A limit for each reason, so that many refusals for one reason do not hide those for another."""
         self._failures = RateLimit(log)
         self._post_seconds = metrics.seconds["event"]
         self._get_seconds = metrics.seconds["custom_values"]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         began = time.perf_counter()
-        method, (hook, methods) = scope["method"], self.places[scope["path"]]
+        method, (hook, methods) = scope["method"], self.routes[scope["path"]]
         if method not in methods:
             headers = ((b"allow", ", ".join(methods).encode()),)
             await self._refuse(scope, send, 405, "method", "This method is not allowed here.", headers)
@@ -101,13 +101,13 @@ class Receiver:
         except TooSlow:
             await self._refuse(scope, send, 408, "slow", "The body did not arrive in time.", CLOSE)
         except Gone:
-            await self._refuse(scope, send, 400, "gone", "The body broke off, or its chunks cannot be read.", CLOSE)
+            await self._refuse(scope, send, 400, "gone", "The body is incomplete, or its chunks are not valid.", CLOSE)
         except ValueError as error:
-            await self._refuse(scope, send, 400, "json", f"This is no event: {error}.")
+            await self._refuse(scope, send, 400, "json", f"The body is not an event: {error}.")
         except JournalError as error:
             self._metrics.refused["503", "journal"] += 1
-            self._failures.error("503 POST: %s", error)
-            body = problem(503, "The event cannot be kept now; send it again later.")
+            self._failures.error("cannot keep an event, answered 503: %s", error)
+            body = problem(503, "The gateway cannot keep the event now; send it again later.")
             await answer(send, 503, PROBLEM, body, (RETRY_AFTER,))
         else:
             kind = "duplicate" if receipt.duplicate else "new" if receipt.readable else "unreadable"
@@ -128,11 +128,11 @@ class Receiver:
         await answer(send, reply.status, reply.media_type.encode(), reply.body)
 
     def drain(self) -> None:
-        """Give the bodies that are on their way `LAST_BODIES` seconds: the gateway waits for their requests."""
-        self._bodies.drain(LAST_BODIES)
+        """Give the bodies that are being read `DRAIN_SECONDS`: the gateway waits for their requests."""
+        self._bodies.drain(DRAIN_SECONDS)
 
     def note(self, scope: Any, status: int, reason: str, sentence: str) -> None:
-        """Count a refusal and log it. `reason` is one of a closed set."""
+        """Count a refusal and log it. `reason` is a label of the metrics: a short word from a fixed set."""
         self._metrics.refused[str(status), reason] += 1
         self._complain(scope, status, reason, sentence)
 
@@ -140,7 +140,8 @@ class Receiver:
         self._refusals[reason].warning("%d %.20s from %s: %s", status, scope["method"], self.client(scope), sentence)
 
     def client(self, scope: Any) -> str:
-        """The caller's address; behind a trusted proxy the last one that the proxies did not add themselves."""
+        """The client's address. Behind trusted proxies, it is the last address of X-Forwarded-For that is not one of
+        theirs: the client can write what stands before it."""
         address = str(scope["client"][0]) if scope.get("client") else ""
         if not any(address in network for network in self._proxies):
             return address
@@ -160,7 +161,8 @@ class Receiver:
 
 
 def _address(hop: str) -> str | None:
-    """A hop of X-Forwarded-For as an address; some proxies write the port, too. A zone (`%eth0`) is free text."""
+    """A hop of X-Forwarded-For as an address, or None where it is not one. The port that some proxies add is removed.
+    A zone (`%eth0`) is refused, since it may be any text."""
     match = _PORT.fullmatch(hop)
     try:
         return None if "%" in hop else str(ip_address(hop if match is None else match[1] or match[2]))
