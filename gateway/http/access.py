@@ -28,14 +28,11 @@ def guard(config: Config) -> Guard:
     def check(connection: Connection, _: BaseRouteHandler) -> None:
         headers = connection.headers
         if connection.scope.get("method") == "POST" and _media_type(headers) != "application/json":
-            raise HTTPException(
-                status_code=415, detail="send application/json"
-            )  # a form of another site cannot send this type
+            # a form of another site cannot send this type
+            raise HTTPException(status_code=415, detail="send application/json")
         if password is None:
             if not _by_address(headers.get("host", "localhost")):  # DNS rebinding: a name that resolves to here
-                raise HTTPException(
-                    status_code=421, detail="use the IP address of this listener, or localhost, as the host"
-                )
+                raise HTTPException(status_code=421, detail="use the IP address of this listener, or localhost")
             return
         if connection.scope["path"].startswith("/health/"):
             return

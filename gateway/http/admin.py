@@ -70,9 +70,7 @@ def create_admin(gateway: Gateway) -> Litestar:
     def require_delivery(plugin: str | None) -> None:
         if plugin not in delivery.consumers:
             known = ", ".join(delivery.consumers) or "none"
-            raise NotNow(
-                detail=f"plugin {plugin} is not enabled, or takes no events; plugins that take events: {known}"
-            )
+            raise NotNow(detail=f"plugin {plugin} takes no events; plugins that do: {known}")
 
     @get("/", sync_to_thread=False)
     def front() -> Redirect:

@@ -53,6 +53,5 @@ def problem_response(status: int, detail: str, headers: Mapping[str, Any] | None
 
 def log_failure(log: logging.Logger, error: Exception) -> None:
     """Log a request that failed unexpectedly: the type of the error, and at level debug the traceback."""
-    log.error(
-        "a request failed and was answered 503: %s", type(error).__name__, exc_info=log.isEnabledFor(logging.DEBUG)
-    )
+    traceback = log.isEnabledFor(logging.DEBUG)
+    log.error("a request failed and was answered 503: %s", type(error).__name__, exc_info=traceback)
