@@ -174,17 +174,17 @@ def _read_envelope(token: bytes) -> tuple[str, bytes]:
     if len(token) > MAX_BYTES:
         raise _malformed(f"it is longer than {MAX_BYTES} bytes")
     if not _ALPHABET.fullmatch(token):
-        raise _malformed("it holds characters that no token has (A-Z a-z 0-9 - _ . only)")
+        raise _malformed("it contains characters other than A-Z a-z 0-9 - _ .")
     segments = token.split(b".")
     if len(segments) != 3 or not all(segments):
-        raise _malformed("it is not made of three segments with dots between them")
+        raise _malformed("it does not have three segments separated by dots")
     header, _, signature = map(_decode_segment, segments)
     parameters = _read_object(header, "header")
     for parameter in _REFUSED_PARAMETERS:
         if parameter in parameters:
             raise _malformed(f"its header has {parameter!r}, which is not supported")
     if not isinstance(parameters.get("kid", ""), str) or not isinstance(parameters.get("typ", ""), str):
-        raise _malformed("its header has a 'kid' or 'typ' that is not a text")
+        raise _malformed("its header has a 'kid' or 'typ' that is not a string")
     algorithm = parameters.get("alg")
     if not isinstance(algorithm, str):
         raise TokenRefused("algorithm", "its header names no algorithm")
@@ -238,7 +238,7 @@ def _claims_fault(name: str, organisation: OrganisationSettings, claims: dict[st
         if claim not in claims:
             return f"it has no claim {claim!r}, which {name} requires"
         if not same_value(claims[claim], required):
-            return f"its claim {claim!r} has not the value that {name} requires"
+            return f"its claim {claim!r} does not have the value that {name} requires"
     return None
 
 
@@ -248,7 +248,7 @@ def _check_times(claims: dict[str, Any], organisation: OrganisationSettings, now
     if organisation.issued_after is not None:
         after = organisation.issued_after.timestamp()
         if issued is None:
-            raise TokenRefused("issued", "it does not say when it was issued (iat), and issued_after is set")
+            raise TokenRefused("issued", "it has no claim 'iat', which issued_after requires")
         if issued < after:
             raise TokenRefused("issued", f"issued at {_show(issued)}, before issued_after ({_show(after)})")
     earliest = max((moment - leeway for moment in (issued, not_before) if moment is not None), default=-math.inf)
@@ -270,14 +270,14 @@ def _read_time(claims: dict[str, Any], name: str) -> float | None:
             return float(value)
     except OverflowError:
         pass
-    raise _malformed(f"its claim {name!r} is not a time (seconds since 1970, a number)")
+    raise _malformed(f"its claim {name!r} is not a number of seconds since 1970")
 
 
 def _show(moment: float) -> str:
     try:
         return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):
-        return "a time beyond every calendar"
+        return "a time outside the years 1 to 9999"
 
 
 def _malformed(reason: str) -> TokenRefused:

@@ -135,7 +135,7 @@ def test_a_config_that_was_asked_for_must_be_there(
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("Plugin = 5", "is no class"),
+        ("Plugin = 5", "is not a class"),
         ("class Plugin:\n    def on_paymnt(self, event): ...", 'unknown hook on_paymnt; did you mean "on_payment"?'),
         ("class Plugin:\n    def on_event(self, evnt): ...", "on_event has no argument 'evnt'; arguments: event"),
         (
