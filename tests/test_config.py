@@ -234,7 +234,7 @@ def test_what_is_no_toml_has_a_place(text: bytes, message: str, folder: Path) ->
 
 
 def test_a_file_that_cannot_be_read_is_a_config_error(folder: Path) -> None:
-    """Missing, a folder, or below something that is no folder."""
+    """Missing, a folder, or below something that is not a folder."""
     (folder / "file").touch()
     for name, message in {
         "missing.toml": "the file does not exist; make one with `gateway init`, or name another with -c/--config",

@@ -501,7 +501,7 @@ def test_of_repeated_keys_the_last_counts() -> None:
 
 
 def test_payloads_do_not_share_what_they_hold() -> None:
-    """A plugin that changes extra changes nobody else's."""
+    """A plugin that changes `extra` does not change it for other plugins."""
     one, two = read(REPORT).payload, read(REPORT).payload
     assert one is not None and two is not None
     one.extra["mine"] = True

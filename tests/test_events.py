@@ -217,7 +217,7 @@ def test_time_left_counts_down_to_zero() -> None:
     ],
 )
 def test_an_address_has_digits_where_it_is_a_phone_number(address: str | None, digits: str | None) -> None:
-    """Digits in an address that is something else are nobody's phone number."""
+    """Digits in an address that is not a phone number do not become one."""
     request = CustomValueRequest(organisation="acme", fields=(), outbound_channel_address=address)
     assert request.address_digits == digits
 

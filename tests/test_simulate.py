@@ -77,7 +77,7 @@ def test_a_conversation_has_each_hook_once() -> None:
     assert len({made["conversationId"] for _, made in events}) == 1
 
 
-def test_phone_numbers_are_nobodys() -> None:
+def test_phone_numbers_are_fictional() -> None:
     """They are from the range that is kept free for films and books."""
     assert body("payment")["outboundChannelAddress"].startswith("447700900")
 
@@ -110,7 +110,7 @@ def test_the_token_is_good_for_its_organisation(tmp_path: Path) -> None:
     assert accepted.claims["orgId"] == "4711"
 
 
-def test_nobody_listening_is_a_sentence_that_names_the_address(tmp_path: Path) -> None:
+def test_an_address_without_a_listener_is_a_sentence_that_names_it(tmp_path: Path) -> None:
     """Not a stack of connection errors."""
     config = load_config(write_config(tmp_path))
 

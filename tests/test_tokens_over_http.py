@@ -41,7 +41,7 @@ def refused(gateway: InProcess) -> float:
 
 async def test_every_bad_token_gets_the_same_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole corpus, POST and GET alike: the same status, headers and body, byte for byte, although the body of
-    the request never arrives; nothing is kept, and nobody is asked over the network."""
+    the request never arrives; nothing is kept, and no request goes over the network."""
 
     def no_connection(*_: Any) -> None:
         raise AssertionError("a token made the gateway connect to somewhere")

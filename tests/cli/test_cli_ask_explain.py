@@ -1,4 +1,4 @@
-"""`gateway ask --explain` and `--direct`: who answered, how it went, and asking without a gateway."""
+"""`gateway ask --explain` and `--direct`: what became of each field, and asking without a running gateway."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_direct_asks_without_a_running_gateway(stopped: Path) -> None:
 
 
 def test_explain_asks_directly_where_no_gateway_runs_and_says_so(stopped: Path) -> None:
-    """On standard error, so that JSON stays JSON."""
+    """It says so on standard error, so that standard output is still JSON."""
     result = ask(stopped, "hours", "--explain", "--json")
 
     assert json.loads(result.stdout)["fields"]["hours"]["provider"] == "static_values"
@@ -147,7 +147,7 @@ def test_explain_asks_directly_where_no_gateway_runs_and_says_so(stopped: Path) 
 
 
 def test_direct_starts_what_answers_and_nothing_else(tmp_path: Path, site: Path) -> None:
-    """And shuts it down again; a plugin for events, which may not be there twice, is left alone."""
+    """And shuts it down again; a plugin for events is not started, because it may run only once."""
     source = """
         from pathlib import Path
         from gateway import hookimpl
@@ -219,7 +219,7 @@ def test_another_url_can_only_be_asked_as_webio_does(stopped: Path, option: str)
 
 
 def test_only_a_request_as_webios_is_in_the_record(gateway: RunningGateway) -> None:
-    """`gateway values` says what customers were told; an operator's look behind the scenes is nothing of that kind."""
+    """`gateway values` lists the requests of Webio; questions with --explain and --direct are not among them."""
     for option, customer in ((["--explain"], "explained"), (["--direct"], "direct"), ([], "plain")):
         assert ask(gateway.config_path, "hours", "--customer", customer, *option).exit_code == 0
 

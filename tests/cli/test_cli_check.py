@@ -172,7 +172,7 @@ def test_what_only_follows_from_a_fault_is_not_told(tmp_path: Path, table: str, 
 
 
 def test_a_tables_own_faults_and_those_of_the_plugins_config_come_together(tmp_path: Path) -> None:
-    """Both stand in [plugins.archive]; and a fault in [values] does not hide that a provider is none."""
+    """Both stand in [plugins.archive]; and a fault in [values] does not hide a provider that is not enabled."""
     text = """
         [plugins.archive]
         timeout = 5
@@ -193,8 +193,8 @@ def test_a_tables_own_faults_and_those_of_the_plugins_config_come_together(tmp_p
     ]
 
 
-def test_nothing_is_said_of_the_defaults_of_a_faulty_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are not what would be run with: neither the journal's folder nor the port is looked at."""
+def test_the_defaults_of_a_faulty_table_are_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway would not run with them: neither the journal's folder nor the port is checked."""
     (tmp_path / "var").write_text("")  # where the journal is by default
     monkeypatch.setattr(check_environment, "_try_to_bind", in_use)
     config = write_config(tmp_path, 'colour = "red"\n[journal]\npaht = "journal.db"\n[delivery]\ntimeout = 5\n')
@@ -209,7 +209,7 @@ def in_use(host: str, port: int) -> None:
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
-    """Some editors write one; it is no part of the TOML."""
+    """Some editors write one; it is not part of the TOML."""
     config = write_config(tmp_path)
     config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())
 
@@ -293,7 +293,7 @@ def test_a_plugins_check_that_hangs_is_given_up(tmp_path: Path, site: Path, monk
 
 
 def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
-    """By a program that is no gateway."""
+    """By a program that is not a gateway."""
     config = write_config(tmp_path)
     port = int(config.read_text().partition("[server]\nport = ")[2].split()[0])
     with socket.create_server(("127.0.0.1", port)):
@@ -320,7 +320,7 @@ def test_a_port_that_the_running_gateway_does_not_have_is_an_error(
 def test_a_port_of_which_nothing_can_be_known_is_a_warning(
     running_gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, process: str
 ) -> None:
-    """The process that has the journal is out of sight, or its number is another one's here."""
+    """The process that has the journal is not visible, or its id belongs to another process here."""
     monkeypatch.setattr(JournalLock, "holder", lambda self: Holder(process, GATEWAY))
 
     errors, warnings = found(running_gateway.config_path)
@@ -364,7 +364,7 @@ def test_a_secret_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_tls_files_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
-    """Missing ones by name, and those that are no pair."""
+    """Missing files by name, and files that OpenSSL does not accept."""
     table = '[server.tls]\ncertificate = "gateway.crt"\nkey = "gateway.key"\n'
     config = write_config(tmp_path, table)
     assert {"server.tls.certificate": f"{tmp_path / 'gateway.crt'} does not exist"} == found(config)[0]
@@ -423,7 +423,7 @@ def test_what_is_no_journal_is_an_error(tmp_path: Path, make: Callable[[Path], N
     assert before == {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
 
 
-def test_a_journal_of_this_gateway_is_none(running_gateway: RunningGateway) -> None:
+def test_a_journal_of_this_gateway_is_accepted(running_gateway: RunningGateway) -> None:
     """Closed as it should be, or left by one that was killed; an empty file, too."""
     running_gateway.stop()
     assert found(running_gateway.config_path) == ({}, {})
@@ -452,8 +452,8 @@ def test_two_archives_of_one_directory_are_an_error(tmp_path: Path) -> None:
     assert run_cli(["run", "-c", config]).returncode == 78
 
 
-def test_constants_for_an_organisation_that_is_none_are_an_error(tmp_path: Path) -> None:
-    """`run` says so with the same exit code; an organisation whose own table has a fault is one all the same."""
+def test_constants_for_an_unknown_organisation_are_an_error(tmp_path: Path) -> None:
+    """`run` says so with the same exit code; an organisation whose own table has a fault is known."""
     table = '[plugins.static_values.organisations.nope]\nsupport = "1"\n'
     path = "plugins.static_values.organisations.nope"
     assert found(write_config(tmp_path, table)) == ({path: 'unknown organisation "nope"; known: acme'}, {})
@@ -548,8 +548,8 @@ def test_rules_that_do_nothing_are_warnings(tmp_path: Path) -> None:
     }
 
 
-def test_nothing_is_said_of_rules_while_a_provider_does_not_tell_its_fields(tmp_path: Path, site: Path) -> None:
-    """It may give any; nor while another fault says why it cannot tell."""
+def test_rules_have_no_warnings_while_the_fields_of_a_provider_are_unknown(tmp_path: Path, site: Path) -> None:
+    """It may give any field; and not while another fault says why the fields are unknown."""
     write_plugin(site, "crm", CHECKED.format(check="def custom_values(self, request): return {}"))
     (tmp_path / "customers.db").write_bytes(_customers())
     rules = "[values]\nnullable = ['typoo']\n[values.fields.balence]\nrequired_key = 'customer_uid'\n"
@@ -574,8 +574,8 @@ def test_a_short_admin_password_is_a_warning(tmp_path: Path, length: int, warned
     assert found(config, "--offline")[1].keys() == found(config)[1].keys()
 
 
-def test_an_alias_that_differs_by_case_is_none(tmp_path: Path) -> None:
-    """It stands for the field itself; one of another field is."""
+def test_an_alias_that_differs_by_case_from_its_own_field_is_no_warning(tmp_path: Path) -> None:
+    """It stands for the field itself. An alias of another field that differs by case is a warning."""
     config = write_config(tmp_path, '[values.fields.balance]\naliases = ["Balance", "BALANCE"]\n')
     assert found(config) == ({}, {})
 

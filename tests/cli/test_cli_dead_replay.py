@@ -94,7 +94,7 @@ def letters(gateway: RunningGateway, *arguments: str) -> list[dict[str, Any]]:
 
 
 def test_dead_lists_a_line_per_letter_of_the_promised_shape(untouched: RunningGateway) -> None:
-    """Who would not take it, after how many attempts, and why; filters narrow the list."""
+    """The plugin that failed, after how many attempts, and why; filters narrow the list."""
     found = letters(untouched)
 
     assert list(found[0]) == ["id", "plugin", "hook", "conversation_id", "attempts", "error", "dead_since"]
@@ -125,7 +125,7 @@ def test_retry_by_id_and_by_filter(gateway: RunningGateway) -> None:
 
 
 def test_discard_gives_them_up(gateway: RunningGateway) -> None:
-    """They are no dead letters any more, and nobody gets them; the events are still there."""
+    """They are not dead letters any more and are not delivered; the events stay in the journal."""
     assert run(gateway, "dead", "discard", "--hook", "payment").stdout == "2 of 2 discarded\n"
     assert [letter["hook"] for letter in letters(gateway)] == ["inbound-message"]
     assert len(run(gateway, "events", "--json").stdout.splitlines()) == 3
@@ -140,8 +140,8 @@ def test_a_dry_run_only_counts(untouched: RunningGateway, command: list[str]) ->
 
 
 @pytest.mark.parametrize("command", ["retry", "discard"])
-def test_nothing_is_meant_by_saying_nothing(untouched: RunningGateway, command: str) -> None:
-    """All of them must be asked for: exit 2."""
+def test_a_change_needs_a_filter_or_all(untouched: RunningGateway, command: str) -> None:
+    """Without ids, a filter or --all: exit 2."""
     result = run(untouched, "dead", command)
 
     assert result.exit_code == 2
@@ -150,7 +150,7 @@ def test_nothing_is_meant_by_saying_nothing(untouched: RunningGateway, command: 
 
 
 def test_a_filter_before_the_word_is_refused(untouched: RunningGateway) -> None:
-    """It would not narrow what follows, so nobody may believe that it does."""
+    """Exit 2: the options before the word would not apply to what follows it."""
     result = run(untouched, "dead", "--hook", "payment", "discard", "--all")
 
     assert result.exit_code == 2
@@ -202,7 +202,7 @@ def test_replay_for_people(gateway: RunningGateway) -> None:
 
 
 def test_replay_needs_a_plugin_that_is_there(untouched: RunningGateway) -> None:
-    """Wrong usage without one, or with one that nobody knows."""
+    """Wrong usage without one, or with an unknown one."""
     missing = run(untouched, "replay", "--hook", "payment")
     unknown = run(untouched, "replay", "--plugin", "shopp")
 
@@ -224,7 +224,7 @@ def turn_shop_off(gateway: RunningGateway, how: str) -> None:
 @pytest.mark.parametrize("runs", [True, False])
 @pytest.mark.parametrize("how", ["", "[plugins.shop]\nenabled = false\n"])
 def test_dead_letters_of_a_plugin_that_is_off_stay(gateway: RunningGateway, how: str, runs: bool) -> None:
-    """Nobody would deliver them, and nobody would see them either."""
+    """They are not retried, because the plugin does not run; the answer says how many stay."""
     turn_shop_off(gateway, how)
     if runs:
         gateway.start()
@@ -267,8 +267,8 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize("command", UNKNOWN, ids=" ".join)
-def test_an_organisation_that_nobody_knows_is_a_slip(untouched: RunningGateway, command: list[str]) -> None:
-    """Instead of a filter that nothing matches."""
+def test_an_unknown_organisation_is_wrong_usage(untouched: RunningGateway, command: list[str]) -> None:
+    """Exit 2, instead of a filter that nothing matches."""
     close = run(untouched, *command, "--organisation", "acne")
     far = run(untouched, *command, "--organisation", "beta")
 
@@ -278,16 +278,16 @@ def test_an_organisation_that_nobody_knows_is_a_slip(untouched: RunningGateway, 
 
 
 @pytest.mark.parametrize("command", [["dead"], ["dead", "retry"], ["dead", "discard"], ["events", "--state", "dead"]])
-def test_a_plugin_that_nobody_knows_is_a_slip(untouched: RunningGateway, command: list[str]) -> None:
-    """The same."""
+def test_an_unknown_plugin_is_wrong_usage(untouched: RunningGateway, command: list[str]) -> None:
+    """Exit 2, instead of a filter that nothing matches."""
     result = run(untouched, *command, "--plugin", "sjop")
 
     assert result.exit_code == 2
     assert 'unknown plugin "sjop"; did you mean "shop"?' in result.stderr
 
 
-def test_what_only_the_journal_knows_is_none(gateway: RunningGateway) -> None:
-    """Organisations and plugins that the config had once."""
+def test_a_name_that_only_the_journal_knows_is_accepted(gateway: RunningGateway) -> None:
+    """Of an organisation or a plugin that the config had before."""
     turn_shop_off(gateway, "")
     text = gateway.config_path.read_text().replace("[organisations.acme]", "[organisations.other]")
     gateway.config_path.write_text(text)

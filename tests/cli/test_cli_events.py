@@ -192,7 +192,7 @@ def test_on_a_terminal_the_newest_are_shown(gateway: RunningGateway, monkeypatch
 
 
 def test_show_shows_an_event_with_its_body(gateway: RunningGateway) -> None:
-    """For the one who has to answer a question about it."""
+    """Each field on a line of its own, then the body."""
     output = run(gateway, "--hook", "inbound-message", "--conversation", "97847", "--show").stdout
 
     assert "hook             inbound-message\n" in output

@@ -1,4 +1,4 @@
-"""The command line as a whole: its help, its exit codes, and that nobody ever sees a traceback."""
+"""The command line as a whole: its help, its exit codes, and that an error is a sentence, not a traceback."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ READERS = [
 def test_a_config_that_cannot_be_read_is_a_bad_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
-    """A file of somebody else's, and one in a place where nothing can even be looked for: exit 78, and a sentence."""
+    """A file that this user may not read, and one whose name is too long: exit 78, and a sentence."""
     path = write_config(tmp_path)
     nowhere = tmp_path / ("x" * 300)
     access, read_bytes = os.access, Path.read_bytes
@@ -204,7 +204,7 @@ def test_an_unexpected_error_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> N
 def test_debug_lets_an_unexpected_error_through(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], environment: dict[str, str]
 ) -> None:
-    """With its traceback, for who asked to see it."""
+    """With its traceback."""
     monkeypatch.setattr("gateway.config.load.load_config", _broken)
 
     result = CliRunner().invoke(cli, [*arguments, "token", "mint"], env=environment)
@@ -213,7 +213,7 @@ def test_debug_lets_an_unexpected_error_through(
 
 
 def test_debug_leaves_an_expected_error_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of the config has no traceback that would help."""
+    """A fault of the config is shown without a traceback."""
 
     def refuse(path: Path) -> None:
         raise ConfigError(path, [Problem("server.port", "is odd")])

@@ -77,7 +77,7 @@ def test_the_config_loads(tmp_path: Path) -> None:
     assert [plugin.name for plugin in config.plugins] == ["logging", "archive", "sql_values"]
 
 
-def test_the_secret_is_48_random_bytes_that_nobody_else_can_read(tmp_path: Path) -> None:
+def test_the_secret_is_48_random_bytes_that_only_its_owner_can_read(tmp_path: Path) -> None:
     """As text that can be pasted, in a file of mode 0600 in a folder of mode 0700; another one each time."""
     init(tmp_path / "one")
     init(tmp_path / "two")
@@ -139,7 +139,7 @@ def test_init_makes_only_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_config_that_names_other_files_gets_none(tmp_path: Path) -> None:
-    """Whoever has moved the secret and the database does not want ours beside them."""
+    """A secret and a database in other places are not made again beside the config."""
     (tmp_path / "config.toml").write_text('[organisations.acme]\nsecrets = [{ env = "WEBIO" }]\n')
 
     result = init(tmp_path)

@@ -97,7 +97,7 @@ def test_a_plugin_that_cannot_be_imported_does_not_hide_the_others(tmp_path: Pat
 
 
 def test_a_plugin_that_is_not_installed_is_said_to_be_missing(tmp_path: Path) -> None:
-    """The config names it, and nobody has it."""
+    """The config names it, and no distribution provides it."""
     config = write_config(tmp_path, "[plugins.crm]\n")
 
     assert rows(config)["crm"]["error"].startswith("no plugin 'crm' is installed; installed: archive, ")

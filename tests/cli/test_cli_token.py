@@ -86,7 +86,7 @@ def test_verify_reads_the_token_from_standard_input(config: Path) -> None:
 
 
 def test_verify_takes_the_token_as_an_argument(config: Path) -> None:
-    """For one that is no secret any more."""
+    """A token that need not stay secret."""
     assert token(config, "verify", token(config, "mint").output.strip()).exit_code == 0
 
 

@@ -58,7 +58,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A journal with three records; nobody runs."""
+    """A journal with three records, without a running gateway."""
     path = write_config(tmp_path_factory.mktemp("values"), "[values]\naudit = true\n" + SECOND)
     (path.parent / "other.secret").write_text("another secret of thirty-two bytes or more")
 

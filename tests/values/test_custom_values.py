@@ -1,4 +1,4 @@
-"""Custom values from question to answer: who is asked, who is believed, and what a failure says."""
+"""Custom values from question to answer: which providers are asked, which one decides, and what a failure says."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ async def test_a_failed_provider_is_not_replaced_by_a_later_one(tmp_path: Path) 
 
 
 async def test_several_customers_are_never_fallen_back_from(tmp_path: Path) -> None:
-    """Who the customer is stays unsure, whatever another provider thinks."""
+    """The customer stays unknown, whatever another provider answers."""
     text = '[values.fields.name]\nfallback = true\ndefault = "customer"\ndefault_on_error = true\n'
     second = Knows({"name": "Mary"})
     async with asking(tmp_path, text, first=Knows(SeveralCustomers()), second=second) as values:

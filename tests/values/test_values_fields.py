@@ -1,4 +1,4 @@
-"""`[values.fields.NAME]`: who owns a field, what it is called, and what its value must look like."""
+"""`[values.fields.NAME]`: the provider that owns a field, its names, and what its value must look like."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ async def test_a_provider_that_learns_its_fields_later_is_asked_again(tmp_path: 
 
 
 async def test_every_request_for_values_leaves_a_record(tmp_path: Path) -> None:
-    """Who asked for whom, and what became of each field; the address masked, and never a value."""
+    """The organisation, the customer, and the outcome of each field; the address is masked, and no value is kept."""
     records: list[ValueRecord] = []
     async with asking(tmp_path, "[values]\naudit = true\n", crm=Knows({"balance": "120.50"})) as values:
         values.keep_record = records.append
