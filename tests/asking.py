@@ -9,31 +9,20 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
+from kit import make_plugin
+from running import read_config
+
 from gateway import Context, CustomValueRequest, hookimpl
-from gateway.config.field_types import Duration
-from gateway.config.load import load_config
 from gateway.config.tables import Config
-from gateway.plugin_host.bind import bind
 from gateway.plugin_host.call import PluginFault
-from gateway.plugin_host.load import Plugin, PluginDelivery, load_plugins
+from gateway.plugin_host.load import Plugin, load_plugins
 from gateway.values.answer import Answer
 from gateway.values.service import CustomValues
 
-ORGANISATION = '[organisations.acme]\nsecrets = [{ file = "webio.secret" }]\n'
-DELIVERY = PluginDelivery(
-    max_attempts=1,
-    backoff=Duration(1),
-    backoff_max=Duration(1),
-    timeout=Duration(30),
-    concurrency=4,
-    ordered=True,
-    from_start=False,
-)
 Answering = Callable[[CustomValueRequest], Awaitable[Mapping[str, Any]]]
 
 
@@ -111,22 +100,9 @@ class Blocks:
         return self.answer(request)
 
 
-def read_config(directory: Path, text: str = "") -> Config:
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "webio.secret").write_bytes(b"s" * 48)
-    source = directory / "config.toml"
-    source.write_text(ORGANISATION + text)
-    return load_config(source)
-
-
 def scripted(config: Config, providers: Mapping[str, Any]) -> list[Plugin]:
     """Plugins around instances, in the order of the config's tables."""
-    found = []
-    for table in config.plugins:
-        entry = EntryPoint(table.name, "tests:Scripted", "gateway.plugins")
-        instance = providers[table.name]
-        found.append(Plugin(table, entry, instance, bind(instance, table.name), DELIVERY))
-    return found
+    return [make_plugin(table.name, providers[table.name], table, timeout=30.0) for table in config.plugins]
 
 
 @contextlib.asynccontextmanager

@@ -8,50 +8,26 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+from kit import make_plugin
+from running import read_config
+
 from gateway import Event, hookimpl
-from gateway.config.field_types import Duration
-from gateway.config.load import load_config
-from gateway.config.tables import Config, PluginSettings, PluginTable
+from gateway.config.tables import Config
 from gateway.delivery.consumer import Consumer
 from gateway.delivery.service import Delivery
 from gateway.journal import open_journal, open_reader
 from gateway.journal.interface import Filter, Journal, Receipt
 from gateway.journal.search import Search
-from gateway.plugin_host.bind import bind
-from gateway.plugin_host.load import Plugin, PluginDelivery
 
-QUICK = {"max_attempts": 3, "backoff": 0.001, "backoff_max": 0.002, "timeout": 5.0, "concurrency": 4, "ordered": True}
 PATIENCE = 20.0
 
 
 def journal_config(directory: Path, text: str = "") -> Config:
-    (directory / "webio.secret").write_text("a secret of thirty-two bytes or more")
-    (directory / "config.toml").write_text(
-        f'[organisations.acme]\nsecrets = [{{ file = "webio.secret" }}]\n[journal]\npath = "journal.db"\n{text}'
-    )
-    return load_config(directory / "config.toml")
-
-
-def plugin(name: str, instance: object, **settings: Any) -> Plugin:
-    """A plugin as the loader would make it."""
-    values = {**QUICK, **settings}
-    from_start = values.pop("from_start", True)
-    delivery = PluginDelivery(
-        max_attempts=values["max_attempts"],
-        backoff=Duration(values["backoff"]),
-        backoff_max=Duration(values["backoff_max"]),
-        timeout=Duration(values["timeout"]),
-        concurrency=values["concurrency"],
-        ordered=values["ordered"],
-        from_start=from_start,
-    )
-    table = PluginTable(name=name, settings=PluginSettings(), table={})
-    entry = EntryPoint(name, "tests:Plugin", "gateway.plugins")
-    return Plugin(table, entry, instance, bind(instance, name), delivery)
+    """A config with `text` after the path in its [journal] table."""
+    return read_config(directory, f'[journal]\npath = "journal.db"\n{text}')
 
 
 class Rig:
@@ -125,7 +101,7 @@ async def delivering(
     config = journal_config(directory, text)
     journal = open_journal(config, clock=clock)
     await journal.start()
-    made = [plugin(name, instance, **settings) for name, instance in plugins.items()]
+    made = [make_plugin(name, instance, **settings) for name, instance in plugins.items()]
     delivery = Delivery(made, journal, clock)
     await delivery.start()
     try:

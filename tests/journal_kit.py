@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from running import write_config
+from running import read_config
 
 from gateway import simulate
-from gateway.config.load import load_config
 from gateway.config.tables import Config
 from gateway.journal.interface import Filter, Parked, Receipt, Settlement, Standing, Track
 from gateway.journal.sqlite.connection import open_reader_connection
@@ -42,7 +41,7 @@ class Clock:
 def config_of(directory: Path, **journal: str) -> Config:
     """A config with `journal` as its [journal] table."""
     table = "".join(f'{key} = "{value}"\n' for key, value in journal.items())
-    return load_config(write_config(directory, f"\n[journal]\n{table}"))
+    return read_config(directory, f"[journal]\n{table}")
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ def write_config(directory: Path, text: str = "") -> Path:
     """A config file in `directory` with one organisation, `acme`, listeners on free ports, and `text` after them.
     `text` may hold keys of [server] at its top, before its first table."""
     public, admin = free_ports(2)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "webio.secret").write_text(SECRET)
     (directory / "webio.secret").chmod(0o600)
     path = directory / "config.toml"
@@ -43,6 +44,11 @@ def write_config(directory: Path, text: str = "") -> Path:
         f"[server]\nport = {public}\n{textwrap.dedent(text)}"
     )
     return path
+
+
+def read_config(directory: Path, text: str = "") -> Config:
+    """The config that `write_config` writes."""
+    return load_config(write_config(directory, text))
 
 
 def write_plugin(folder: Path, name: str, source: str, *, version: str = "1.0") -> None:

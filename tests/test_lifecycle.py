@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from asgi import in_process
-from delivering import plugin
+from kit import make_plugin
 from running import write_config
 
 from gateway import Context, hookimpl
@@ -86,7 +86,7 @@ class OnlyDown:
 
 
 def lifecycle_of(directory: Path, *instances: Any) -> Lifecycle:
-    plugins = [plugin(getattr(instance, "name", "only"), instance) for instance in instances]
+    plugins = [make_plugin(getattr(instance, "name", "only"), instance) for instance in instances]
     return Lifecycle(load_config(write_config(directory)), plugins)
 
 
@@ -183,7 +183,7 @@ async def test_the_gateway_around_it(tmp_path: Path) -> None:
             notes.append("checkpoint")
 
     def plugins(_: Any) -> list[Plugin]:
-        return [plugin("slow", Slow("slow", notes))]
+        return [make_plugin("slow", Slow("slow", notes))]
 
     async with in_process(tmp_path, plugins=plugins) as gateway:
         await gateway.post(b"{}")
@@ -197,7 +197,7 @@ async def test_a_gateway_that_did_not_start_leaves_nothing_open(tmp_path: Path) 
     config = load_config(write_config(tmp_path))
     notes: list[str] = []
 
-    failing = Gateway(config, [plugin("a", Async("a", notes)), plugin("b", Async("b", notes, up=raises))])
+    failing = Gateway(config, [make_plugin("a", Async("a", notes)), make_plugin("b", Async("b", notes, up=raises))])
     with pytest.raises(StartFailed):
         await failing.start(lambda failure: None)
     assert notes == ["a up", "b up", "a down"]

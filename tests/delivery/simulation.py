@@ -22,7 +22,8 @@ from typing import Any, cast
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from delivering import journal_config, plugin
+from delivering import journal_config
+from kit import make_plugin
 from virtual_time import run_virtually
 
 from gateway import Event, Reject, Retry, hookimpl
@@ -241,9 +242,9 @@ class World:
         self.conversations: dict[int, str | None] = {}
         self.operations = 0
         self.players = {"a": Archive(self, "a"), "b": self.chance.choice((Client, Plain))(self, "b")}
-        limits = {"backoff": 0.5, "backoff_max": 8.0, "timeout": 10.0, "max_attempts": MAX_ATTEMPTS}
+        limits: dict[str, Any] = {"backoff": 0.5, "backoff_max": 8.0, "timeout": 10.0, "max_attempts": MAX_ATTEMPTS}
         limits["concurrency"] = self.chance.choice((1, 2, 4))
-        self.plugins = [plugin(name, player, **limits) for name, player in self.players.items()]
+        self.plugins = [make_plugin(name, player, **limits) for name, player in self.players.items()]
         for one in self.plugins:
             one.threads = Inline(one.name, 4)
         self.store = memory_store.Store()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivering import Batches, Plain, Rig, delivering, journal_config, plugin
+from delivering import Batches, Plain, Rig, delivering, journal_config
+from kit import make_plugin
 
 from gateway import Event, Reject, hookimpl
 from gateway.delivery.health import Health
@@ -69,7 +70,7 @@ async def test_a_cursor_that_another_gateway_owns_is_waited_for(
 
     monkeypatch.setattr(journal, "take_cursor", owned_by_another)
     a, b = Plain(), Plain()
-    delivery = Delivery([plugin("a", a), plugin("b", b)], journal)
+    delivery = Delivery([make_plugin("a", a), make_plugin("b", b)], journal)
     await delivery.start()
     rig = Rig(config, journal, delivery)
     await rig.send("x")
@@ -99,7 +100,7 @@ async def test_what_was_delivered_while_a_settlement_was_written_is_marked_after
         await asyncio.Event().wait()
 
     monkeypatch.setattr(journal, "settle", hangs)
-    delivery = Delivery([plugin("a", one)], journal)
+    delivery = Delivery([make_plugin("a", one)], journal)
     await delivery.start()
     rig = Rig(config, journal, delivery)
     for _ in range(12):
@@ -108,7 +109,7 @@ async def test_what_was_delivered_while_a_settlement_was_written_is_marked_after
     await delivery.abandon()
     had = set(one.taken)
     monkeypatch.setattr(journal, "settle", settle)
-    rig.delivery = Delivery([plugin("a", one)], journal)
+    rig.delivery = Delivery([make_plugin("a", one)], journal)
     await rig.delivery.start()
     await rig.idle()
     again = [event for event in one.calls[len(had) :] if event.fields()["n"] in had]

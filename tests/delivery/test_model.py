@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from delivering import QUICK, Rig, journal_config, plugin
+from delivering import Rig, journal_config
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from kit import ATTEMPTS, make_plugin
 
 from gateway import Event, Reject, Retry, hookimpl
 from gateway.delivery.service import Delivery
@@ -54,7 +55,7 @@ class Scripted:
             raise asyncio.CancelledError
         if self.script[n]:
             error = self.script[n].pop(0)
-            if isinstance(error, Reject) or event.attempt >= QUICK["max_attempts"]:
+            if isinstance(error, Reject) or event.attempt >= ATTEMPTS:
                 self.failed_for_good.add(n)
             raise error
         self.taken.append(n)
@@ -99,7 +100,7 @@ class DeliveryModel(RuleBasedStateMachine):
         await self.journal.start()
         for name in self.on:
             self.plugins[name].alive = True
-        made = [plugin(name, self.plugins[name], from_start=name == "a") for name in sorted(self.on)]
+        made = [make_plugin(name, self.plugins[name], from_start=name == "a") for name in sorted(self.on)]
         self.delivery = Delivery(made, self.journal, lambda: time.time() + self.offset)
         await self.delivery.start()
         self.rig = Rig(self.config, self.journal, self.delivery)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from asking import Grace, ask, check, problem_of, read_config, running, values_of
+from asking import Grace, ask, check, problem_of, running, values_of
+from running import read_config
 
 from gateway.config.convert import ConfigError
 from gateway.plugin_host.call import PluginFault

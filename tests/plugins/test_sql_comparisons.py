@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import ask, problem_of, read_config, running, values_of
+from asking import ask, problem_of, running, values_of
 from databases import KINDS, Database, open_database
+from running import read_config
 
 from gateway.config.convert import ConfigError
 from gateway.plugin_host.call import PluginFault

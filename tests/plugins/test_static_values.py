@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from asking import ask, problem_of, read_config, running, values_of
+from asking import ask, problem_of, running, values_of
+from running import read_config
 
 from gateway.config.convert import ConfigError
 from gateway.plugin_host.load import load_plugins

@@ -9,7 +9,7 @@ import pytest
 from asking import Knows, ask, asking, problem_of, running, values_of
 from databases import Database, open_database
 
-BERLIN = 'timezone = "Europe/Berlin"\n'
+BERLIN = '[organisations.berlin]\ntimezone = "Europe/Berlin"\nsecrets = [{ file = "berlin.secret" }]\n'
 PLUGIN = """
 [plugins.sql_values]
 url = {url}
@@ -20,6 +20,12 @@ sql = "{sql}"
 
 def configured(database: Database, sql: str, head: str = "") -> str:
     return head + PLUGIN.format(url=database.config, sql=sql)
+
+
+@pytest.fixture(autouse=True)
+def secret(tmp_path: Path) -> None:
+    """The secret of the organisation in Berlin."""
+    (tmp_path / "berlin.secret").write_bytes(b"b" * 48)
 
 
 @pytest.fixture
@@ -39,9 +45,12 @@ async def test_a_format_tells_the_day_that_the_organisation_has(postgresql: Data
     sql = "SELECT '2026-09-01 00:00+02'::timestamptz AS due, '2026-09-01 00:00'::timestamp AS plain"
     fields = '[values.fields.due]\nformat = "%d/%m/%Y"\n[values.fields.plain]\nformat = "%d/%m/%Y"\n'
     async with running(tmp_path, configured(postgresql, sql, BERLIN + fields)) as (values, _):
-        assert values_of(await ask(values, "due", "plain")) == {"due": "01/09/2026", "plain": "01/09/2026"}
+        assert values_of(await ask(values, "due", "plain", organisation="berlin")) == {
+            "due": "01/09/2026",
+            "plain": "01/09/2026",
+        }
     async with running(tmp_path, configured(postgresql, sql, BERLIN)) as (values, _):
-        assert values_of(await ask(values, "due", "plain")) == {
+        assert values_of(await ask(values, "due", "plain", organisation="berlin")) == {
             "due": "2026-08-31T22:00:00+00:00",
             "plain": "2026-09-01T00:00:00",
         }
@@ -49,14 +58,10 @@ async def test_a_format_tells_the_day_that_the_organisation_has(postgresql: Data
 
 async def test_each_organisation_has_its_own_clocks(tmp_path: Path) -> None:
     """One moment, two days."""
-    text = (
-        BERLIN + '[organisations.beta]\nsecrets = [{ file = "beta.secret" }]\n'
-        '[values.fields.due]\nformat = "%d/%m/%Y"\n'
-    )
-    (tmp_path / "beta.secret").write_bytes(b"b" * 48)
+    text = BERLIN + '[values.fields.due]\nformat = "%d/%m/%Y"\n'
     async with asking(tmp_path, text, crm=Knows({"due": "2026-08-31T22:00:00Z"})) as values:
-        assert values_of(await ask(values, "due")) == {"due": "01/09/2026"}
-        assert values_of(await ask(values, "due", organisation="beta")) == {"due": "31/08/2026"}
+        assert values_of(await ask(values, "due", organisation="berlin")) == {"due": "01/09/2026"}
+        assert values_of(await ask(values, "due")) == {"due": "31/08/2026"}
 
 
 @pytest.mark.parametrize("kind", ["date", "timestamp", "timestamptz"])

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from asking import Knows, ask, asking, read_config
+from asking import Knows, ask, asking
+from running import read_config
 
 from gateway.plugin_host.load import load_plugins
 from gateway.values.service import CustomValues

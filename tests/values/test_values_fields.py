@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import Clock, Knows, ask, asking, problem_of, read_config, scripted, values_of
+from asking import Clock, Knows, ask, asking, problem_of, scripted, values_of
+from running import read_config
 
 from gateway import SeveralCustomers
 from gateway.config.convert import ConfigError
