@@ -1,4 +1,5 @@
-"""What is counted, and the page of it in Prometheus' text format. Labels come from the config and closed sets only."""
+"""The metrics, and their page in Prometheus' text format. The values of labels come from the config and
+fixed sets only, so a client cannot add time series."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ _ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 class Sample(NamedTuple):
-    """One value of a metric. A counter's name ends with `_total`."""
+    """One value of a metric. The name of a counter ends with `_total`."""
 
     kind: Literal["counter", "gauge"]
     name: str
@@ -23,7 +24,7 @@ class Sample(NamedTuple):
 
 
 class Seconds:
-    """A histogram of times."""
+    """A histogram of times in seconds."""
 
     __slots__ = ("counts", "sum")
 
@@ -37,11 +38,11 @@ class Seconds:
 
 
 class Metrics:
-    """The requests of one gateway."""
+    """Counts of the requests to one gateway."""
 
     def __init__(self) -> None:
         self.received: Counter[tuple[str, str, str]] = Counter()
-        """Events answered 200, by organisation, hook and kind."""
+        """Events answered 200, by organisation, hook and kind (new, duplicate, unreadable)."""
         self.refused: Counter[tuple[str, str]] = Counter()
         """Requests not answered 200, by status and reason."""
         self.values: Counter[tuple[str, str]] = Counter()
@@ -50,7 +51,7 @@ class Metrics:
         """Time to the answer, by kind of request."""
 
     def page(self, samples: Iterable[Sample] = ()) -> bytes:
-        """The requests, and the samples of the gateway's other parts, as Prometheus reads them."""
+        """The page: the requests, and the samples of the gateway's other parts."""
         described: dict[str, list[str]] = {}
         for sample in (*self._requests(), *samples):
             if sample.name not in described:

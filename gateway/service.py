@@ -1,4 +1,4 @@
-"""The gateway as a whole: its parts, and in which order they start and stop."""
+"""The whole gateway: its parts, and the order in which they start and stop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Gateway:
         self.values.keep_record = self.journal.record_value_request
 
     async def start(self, on_failure: Callable[[JournalFailed], None]) -> None:
-        """`JournalError` or `StartFailed`; then nothing is left running."""
+        """Start all parts; `on_failure` is called when a commit fails later. Raises `JournalError` or `StartFailed`,
+        after it has stopped what it started."""
         await self.journal.start()
         self.journal.on_failure = on_failure
         try:
@@ -56,21 +57,21 @@ class Gateway:
             raise
 
     def drain(self) -> None:
-        """Prepare for `stop`: bodies that stall are refused soon, and plugins get no new events, while the requests
-        that are on their way are still answered."""
+        """Prepare for `stop`: refuse bodies that stall, and hand no new events to plugins, while the requests that have
+        begun are still answered."""
         self.receiver.drain()
         if self._draining is None:
             self._draining = asyncio.create_task(self.delivery.stop(DRAIN_SECONDS))
 
     async def stop(self) -> None:
-        """Deliver what plugins have in hand, checkpoint, shut down, close."""
+        """Wait for the running deliveries, checkpoint, shut the plugins down, and close the journal."""
         await (self._draining or self.delivery.stop(DRAIN_SECONDS))
         await self.values.close()
         await self._lifecycle.stop(SHUTDOWN_SECONDS)
         await self.journal.close()
 
     def plugins_health(self) -> list[dict[str, Any]]:
-        """How each plugin that takes events is doing."""
+        """The health of each plugin that takes events. `behind` is in positions, `parked` in events."""
         return [
             {
                 "name": name,
@@ -83,7 +84,7 @@ class Gateway:
         ]
 
     def metrics_page(self) -> bytes:
-        """What `/metrics` answers; from memory only."""
+        """The page that `/metrics` answers with. Reads memory only."""
         return self.metrics.page(self._samples())
 
     def _samples(self) -> Iterator[Sample]:
@@ -96,23 +97,39 @@ class Gateway:
             ):
                 yield Sample("counter", f"gateway_{metric}_total", text, labels, count)
             for metric, text, value in (
-                ("healthy", "1 when the plugin takes events", health.healthy),
-                ("behind", "Positions behind the newest event", self.delivery.lag(name)),
-                ("parked", "Events retrying or waiting", consumer.parked),
+                ("healthy", "1 while the plugin takes events", health.healthy),
+                ("behind", "Positions between the cursor of a plugin and the newest event", self.delivery.lag(name)),
+                (
+                    "parked",
+                    "Events that wait for a retry or an earlier event",
+                    consumer.parked,
+                ),
             ):
                 yield Sample("gauge", f"gateway_plugin_{metric}", text, labels, value)
         for provider in self.values.health():
             labels = {"provider": provider.name}
             for metric, text, count in (
-                ("asked", "Requests put to a provider", provider.asked),
-                ("failed", "Requests a provider failed", provider.failed),
-                ("late", "Answers that came too late", provider.late),
-                ("skipped", "Requests not put to a broken provider", provider.skipped),
+                ("asked", "Requests sent to a provider", provider.asked),
+                ("failed", "Requests that a provider failed to answer", provider.failed),
+                ("late", "Answers of a provider after the deadline", provider.late),
+                ("skipped", "Requests not sent to a provider because its circuit breaker was open", provider.skipped),
             ):
                 yield Sample("counter", f"gateway_provider_{metric}_total", text, labels, count)
             broken = provider.breaker != "closed"
-            yield Sample("gauge", "gateway_provider_broken", "1 while a provider is passed over", labels, broken)
+            yield Sample(
+                "gauge",
+                "gateway_provider_broken",
+                "1 while its circuit breaker is not closed",
+                labels,
+                broken,
+            )
         lost, refusing = self.journal.value_records_lost, self.journal.refusal() is not None
-        yield Sample("counter", "gateway_value_records_lost_total", "Value requests without a record", {}, lost)
-        yield Sample("gauge", "gateway_journal_refusing", "1 when new events cannot be kept", {}, refusing)
+        yield Sample(
+            "counter",
+            "gateway_value_records_lost_total",
+            "Custom value requests not recorded",
+            {},
+            lost,
+        )
+        yield Sample("gauge", "gateway_journal_refusing", "1 while the journal refuses new events", {}, refusing)
         yield Sample("gauge", "gateway_journal_position", "Position of the newest event", {}, self.journal.newest)

@@ -494,7 +494,7 @@ def test_its_answers_name_no_version(served: RunningGateway) -> None:
     said = served.output[len(before) :]
     assert [line.partition(": ")[2] for line in said] == [
         "421 GET from 127.0.0.1: admin listener: use the IP address of this listener, or localhost\n",
-        "400 from 127.0.0.1: admin listener: this is not HTTP/1.1: Invalid method encountered\n",
+        "400 from 127.0.0.1: admin listener: the request is not HTTP/1.1: Invalid method encountered\n",
     ]
 
 

@@ -1,1 +1,1 @@
-"""Processes, sockets and HTTP servers."""
+"""The supervisor and the worker process, the listening sockets, and HTTP on each connection."""

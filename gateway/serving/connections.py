@@ -1,4 +1,4 @@
-"""What the connections of one listener share: which of them wait for a request, for how long, and what was refused."""
+"""What the connections of one listener share (limits, waiting connections, refusals), and how an answer is written."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway.server")
 
 HEAD_SECONDS: Final = 5.0
-"""From the first byte of a request to the end of its head; also how long an idle connection is kept."""
-LAST_HEADS: Final = 1.0
-"""Seconds that a head has to arrive in when the gateway drains."""
+"""The longest time from the first byte of a request to the end of its head, and the longest idle time."""
+DRAIN_HEAD_SECONDS: Final = 1.0
+"""The same time while the gateway drains."""
 SWEEP_SECONDS: Final = 1.0
 
 
@@ -30,32 +30,32 @@ class Connections(ServerState):
     """The state of one listener."""
 
     def __init__(self, limit: int, metrics: Metrics, prefix: str) -> None:
-        """`prefix` begins the sentence of each log line."""
+        """`limit` is the highest number of connections; `prefix` begins the sentence of each log line."""
         super().__init__()
         self.limit = limit
         self.draining = False
         self.none_left = asyncio.Event()
         self.waiting: dict[Connection, float] = {}
-        """Connections without a request under way and when they began to wait (loop time); the oldest is the first."""
+        """Connections that wait for a request, and since when (loop time); the one that waits longest is the first."""
         self._metrics = metrics
         self._prefix = prefix
         self._lines: defaultdict[int, RateLimit] = defaultdict(lambda: RateLimit(log))
 
     async def closed(self) -> None:
-        """Wait until the last connection has ended; for a listener that accepts nothing more."""
+        """Wait until the last connection has ended. The listener must have stopped accepting."""
         while self.connections:
             self.none_left.clear()
             await self.none_left.wait()
 
     def note(self, status: int, client: str, sentence: str) -> None:
-        """Count a refusal and write a line, at a bounded rate for each status."""
+        """Count a refusal and log it, at a limited rate for each status."""
         self._metrics.refused[str(status), "head"] += 1
         self._lines[status].warning("%d from %s: %s%s", status, client, self._prefix, sentence)
 
     def sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close the connections that have waited for too long; runs every second."""
+        """Close the connections that have waited for too long. Runs every second."""
         self.default_headers = [(b"date", formatdate(usegmt=True).encode())]
-        latest = loop.time() - (LAST_HEADS if self.draining else HEAD_SECONDS)
+        latest = loop.time() - (DRAIN_HEAD_SECONDS if self.draining else HEAD_SECONDS)
         for connection, since in list(self.waiting.items()):
             if since > latest:
                 break
@@ -63,7 +63,7 @@ class Connections(ServerState):
 
 
 class Exchange(RequestResponseCycle):
-    """A request and its answer. An answer that is complete at once, as all of ours are, goes out in one write."""
+    """A request and its answer. Writes a complete answer, as all of the gateway's are, with one system call."""
 
     _start: Any = None
 
@@ -78,8 +78,8 @@ class Exchange(RequestResponseCycle):
             await super().send(message)
 
     def _sent_whole(self, status: int, headers: Any, message: Any) -> bool:
-        """Whether the answer could be sent in one write. What has no exact length, or a line break in a header, is
-        left to the base class, which refuses the latter."""
+        """Send the answer in one write, if that is possible; returns whether it was. The base class sends answers
+        without an exact length, and refuses those with a line break in a header."""
         body, lines, length = message.get("body", b""), [STATUS_LINE[status]], b""
         if message.get("more_body") or self.disconnected or self.flow.write_paused or self.scope["method"] == "HEAD":
             return False

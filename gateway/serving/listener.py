@@ -1,4 +1,4 @@
-"""A listener: a socket, the application behind it, and its connections."""
+"""A listener: a socket, the application that it serves, and its connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import uvicorn
 
 from gateway.config.tables import TlsSettings
 from gateway.metrics import Metrics
-from gateway.serving.connections import LAST_HEADS, SWEEP_SECONDS, Connections
+from gateway.serving.connections import DRAIN_HEAD_SECONDS, SWEEP_SECONDS, Connections
 from gateway.serving.protocol import Connection
 
 log = logging.getLogger("gateway.server")
@@ -24,6 +24,7 @@ log = logging.getLogger("gateway.server")
 CONNECTIONS: Final = 16_384
 ADMIN_CONNECTIONS: Final = 512
 OTHER_FILES: Final = 256
+"""File descriptors for everything else: the journal, the log, connections of plugins."""
 DRAIN_SECONDS: Final = 5.0
 
 
@@ -49,7 +50,7 @@ class Listener:
         """Accept connections."""
         loop = asyncio.get_running_loop()
         self._sweep(loop)
-        # without TLS no handshake timeout may be given
+        # asyncio refuses a handshake timeout without TLS
         options: dict[str, Any] = {"ssl": _context(tls), "ssl_handshake_timeout": 5.0} if tls else {}
         self._server = await loop.create_server(self._connect, sock=listening, backlog=CONNECTIONS, **options)
 
@@ -61,30 +62,35 @@ class Listener:
         self._timer = loop.call_later(SWEEP_SECONDS, self._sweep, loop)
 
     async def drain(self) -> None:
-        """Accept nothing more, answer what is on its way, and close every connection within `DRAIN_SECONDS`."""
+        """Stop accepting, answer the requests that have begun, and close every connection within `DRAIN_SECONDS`."""
         loop = asyncio.get_running_loop()
         shared = self._connections
         self._server.close()
         self._timer.cancel()
         shared.draining = True
-        loop.call_later(LAST_HEADS, shared.sweep, loop)
+        loop.call_later(DRAIN_HEAD_SECONDS, shared.sweep, loop)
         for connection in list(shared.connections):
             connection.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 await shared.closed()
         if shared.tasks:
-            log.warning("%d requests were not answered within %g s", len(shared.tasks), DRAIN_SECONDS)
+            log.warning(
+                "drain: %d requests were not answered within %g s; closing their connections",
+                len(shared.tasks),
+                DRAIN_SECONDS,
+            )
         for connection in list(shared.connections):
             connection.transport.abort()
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on a host, which may be a name (IPv4 first); `OSError` with a sentence."""
+    """A socket that listens on a host, which may be a name (IPv4 is preferred). Raises `OSError` with a sentence for
+    the operator."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
-        raise OSError(f"{host} is no name or address that this machine knows") from None
+        raise OSError(f"{host} is not a name or an address that this machine can resolve") from None
     family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     try:
         return socket.create_server((str(address[0]), port), family=family, backlog=CONNECTIONS)
@@ -95,13 +101,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def bracketed(host: str) -> str:
-    """A host as it stands in a URL."""
+    """A host as it is written in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
 def connection_limits() -> tuple[int, int]:
-    """How many connections the public and the admin listener may have, by the file descriptors that there are: with
-    none left, accepting would spin."""
+    """The highest numbers of connections of the public and of the admin listener. They leave file descriptors free for
+    the rest of the process: without a free one, accepting would fail in an endless loop."""
     wanted, limits = CONNECTIONS + ADMIN_CONNECTIONS + OTHER_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)
     soft, hard = (wanted if limit == resource.RLIM_INFINITY else limit for limit in limits)
     if soft < min(hard, wanted):

@@ -1,7 +1,8 @@
-"""HTTP/1.1 on one connection: uvicorn's protocol with the limits and the drain that it lacks, and one write per answer.
+"""HTTP/1.1 on one connection: uvicorn's protocol, with the limits and the drain that uvicorn lacks.
 
-A connection waits for a request's head, or has a request under way. One that waits for longer than `HEAD_SECONDS` is
-closed, so silent and slow clients hold it for that long at most. The time of a body is the receiver's matter.
+A connection either waits for the head of a request, or handles a request. One that waits for longer than
+`HEAD_SECONDS` is closed, so a silent or slow client holds a connection for at most that long. The receiver limits the
+time of a body.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ HEAD_BYTES: Final = 32 * 1024
 MOST_HEADERS: Final = 100
 FRAMING_BYTES: Final = 4096
 FRAMING_RATIO: Final = 16
-"""Chunk lines and trailers may take `FRAMING_BYTES`, and this many bytes for each byte of the body."""
+"""Chunk lines and trailers may have at most `FRAMING_BYTES`, plus this many bytes for each byte of the body."""
 
 
 class _Refused(Exception):
-    """The request's head is refused; the connection knows with which answer."""
+    """The head of a request is refused. The arguments are the status and a sentence for the log."""
 
 
 class Connection(HttpToolsProtocol):
@@ -45,7 +46,7 @@ class Connection(HttpToolsProtocol):
         if len(connections) > shared.limit:
             oldest = next(iter(shared.waiting))
             if oldest is self:
-                shared.note(503, self._from(), f"there are {shared.limit} connections already, all of them busy")
+                shared.note(503, self._from(), f"all {shared.limit} connections are busy; closing the new one")
             oldest.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -69,7 +70,7 @@ class Connection(HttpToolsProtocol):
         return self.client[0] if self.client else "an unknown address"
 
     def expire(self) -> None:
-        """The time to wait for a request is over."""
+        """End the wait for a request: its time is over."""
         unsent = self.transport.get_write_buffer_size()
         if unsent and unsent != self._unsent:  # the client still reads an answer
             self._unsent = unsent
@@ -83,14 +84,14 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """The gateway drains: what is on its way is answered, and the connection closes after it."""
+        """Begin to drain: answer the requests that have begun, then close the connection."""
         if self.cycle is None or self.cycle.response_complete:
             if self.cycle is not None and not self._begun:
                 self.transport.close()
         else:
             self.cycle.keep_alive = False
 
-    # What arrives
+    # Reading requests
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
@@ -106,7 +107,9 @@ class Connection(HttpToolsProtocol):
             return
         except httptools.HttpParserError as error:
             refused = error.__context__
-            self._refuse(*refused.args if isinstance(refused, _Refused) else (400, f"this is not HTTP/1.1: {error}"))
+            self._refuse(
+                *refused.args if isinstance(refused, _Refused) else (400, f"the request is not HTTP/1.1: {error}")
+            )
             return
         if self._in_head:
             if self._begun:
@@ -123,8 +126,8 @@ class Connection(HttpToolsProtocol):
                 self._refuse(400, "the chunks of a body are mostly extensions or trailers")
 
     def _without_upgrade(self, rest: bytes) -> None:
-        """Serve a request that offers another protocol (Java's client offers HTTP/2) as if it did not: the parser skips
-        its body, so another parser, which does not see the offer, takes its place."""
+        """Serve a request that offers an upgrade to another protocol, as Java's client offers HTTP/2, without the
+        upgrade. The parser would skip the body of such a request, so a new parser reads it without that header."""
         head = [self.parser.get_method() + b" " + self.url + b" HTTP/1.1"]
         head += [name + b": " + value for name, value in self.headers if name not in (b"connection", b"upgrade")]
         self.parser = httptools.HttpRequestParser(self)
@@ -143,7 +146,7 @@ class Connection(HttpToolsProtocol):
         return True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # otherwise a trailer, which must not pass for a header
+        if self._in_head:  # otherwise it is a trailer, which must not count as a header
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -178,7 +181,7 @@ class Connection(HttpToolsProtocol):
         )
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
-        else:  # pipelined: its turn comes after the answer to the one before it
+        else:  # pipelined: it waits for the answer to the request before it
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
@@ -197,9 +200,9 @@ class Connection(HttpToolsProtocol):
         if len(self.headers) > MOST_HEADERS:
             raise _Refused(431, f"a request has more than {MOST_HEADERS} headers")
         if not ((hosts == 1 and version in ("1.1", "1.0")) or (version == "1.0" and not hosts)):
-            raise _Refused(400, "a request is not HTTP/1.1 with one Host header")
+            raise _Refused(400, "a request is not HTTP/1.1 with exactly one Host header")
         if coding != b"chunked":
-            raise _Refused(400, "a request's Transfer-Encoding is not chunked")
+            raise _Refused(400, "a request has a Transfer-Encoding other than chunked")
 
     def on_body(self, body: bytes) -> None:
         cycle = self.cycle
@@ -211,7 +214,7 @@ class Connection(HttpToolsProtocol):
             cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        if self._in_head:  # without its body; see `_without_upgrade`
+        if self._in_head:  # the body was skipped; see `_without_upgrade`
             return
         self._in_head = True
         if self.cycle.response_complete:
@@ -220,7 +223,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.more_body = False
             self.cycle.message_event.set()
 
-    # What is answered
+    # Answering
 
     def on_response_complete(self) -> None:
         if self.pipeline and not self.transport.is_closing():
@@ -233,7 +236,7 @@ class Connection(HttpToolsProtocol):
             self._wait()
 
     def _refuse(self, status: int, sentence: str) -> None:
-        """Refuse what the connection has sent last, after the answers to what came before it; then close."""
+        """Refuse the newest request, after the answers to the requests before it; then close the connection."""
         self._ended = True
         self.server_state.note(status, self._from(), sentence)
         cycle = self.cycle
@@ -245,9 +248,9 @@ class Connection(HttpToolsProtocol):
             cycle.keep_alive = False
 
     def _break_off(self, status: int) -> None:
-        """The body of the newest request cannot be read to its end."""
+        """Refuse the newest request: the rest of its body cannot be read."""
         cycle = self.cycle
-        if self.pipeline:  # its turn has not come: the answers to those before it go first
+        if self.pipeline:  # it waits for the answers to the requests before it
 
             async def refuse(*_: Any) -> None:
                 self._answer(status)

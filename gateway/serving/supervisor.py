@@ -1,8 +1,8 @@
-"""The supervisor: the process that `gateway run` becomes. It starts the worker, holds the worker's listening sockets,
-passes signals on, and starts a worker that died again.
+"""The supervisor: the process that `gateway run` becomes. It starts the worker, keeps the worker's listening sockets
+open, passes signals on, and starts a new worker when one dies.
 
-It runs as a script under `python -I -S` and imports nothing of the gateway: it needs little memory, and no fault of
-the application can end it.
+It runs as a script under `python -I -S` and imports nothing of the gateway: it needs little memory, and a fault of the
+application cannot end it.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from typing import Final
 
 EXIT_CONFIG: Final = 78
 EXIT_START: Final = 71
-"""The worker could not start. The first worker is not started again; one that replaces another worker is."""
+"""The worker could not start. If it was the first worker, the supervisor ends, too; otherwise it tries again."""
 EXIT_JOURNAL: Final = 74
-"""A commit failed. What is on disk is not known, so no worker may go on."""
+"""A commit failed. What is on disk is not known, so the supervisor does not start another worker."""
 STOP_SECONDS: Final = 9.0
 """The time from the first signal to SIGKILL."""
 QUICK_DEATH: Final = 5.0
+"""Seconds: the next start after a worker that lived for less is delayed."""
 LONGEST_PAUSE: Final = 5.0
+"""Seconds before the next start, at most."""
 COPY: Final = "copy"
 NO_COPY: Final = "no-copy"
-"""Whether a worker that upgrades the journal copies it before."""
+"""Whether the worker copies the journal before it upgrades it."""
 JSON_LOG: Final = b"j"
 TEXT_LOG: Final = b"t"
-"""What the worker sends with its sockets: the format of the log."""
+"""The format of the log, which the worker sends together with its sockets."""
 
 
 class Supervisor:
-    """Keeps one worker running until a signal comes, or until another try cannot help."""
+    """Keeps one worker running until a signal comes, or until another worker could not help either."""
 
     def __init__(self, config: str, copy: str) -> None:
         self._config = config
@@ -82,7 +84,7 @@ class Supervisor:
             os.set_inheritable(descriptor, True)
         module = ["-P", "-m", "gateway.serving.worker"]
         command = [sys.executable, *module, self._config, self._copy, str(os.getpid()), *map(str, passed)]
-        # The worker unblocks the signals once it can handle them, so that none ends it halfway through its start.
+        # The worker unblocks the signals once it handles them, so a signal cannot end it in the middle of its start.
         blocked = (signal.SIGTERM, signal.SIGINT)
         self._worker = os.posix_spawn(sys.executable, command, os.environ, setsigmask=blocked)
         theirs.close()
@@ -118,7 +120,7 @@ class Supervisor:
                     self._stop()
 
     def _receive_sockets(self) -> None:
-        """Take over the sockets that the first worker listens on, so that no port is free between two workers."""
+        """Receive the sockets that the first worker listens on, so that its ports stay taken between two workers."""
         if self._control is None:
             return
         with contextlib.suppress(BlockingIOError):
@@ -130,7 +132,7 @@ class Supervisor:
                 self._sockets, self._json = descriptors, data == JSON_LOG
 
     def _stop(self) -> None:
-        """The first signal asks the worker to drain, the second ends everything at once."""
+        """The first signal makes the worker drain; the second ends both processes at once."""
         if self._stop_by is not None:
             if self._worker:
                 os.kill(self._worker, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The worker: the process with the whole gateway in it. The supervisor starts it, and starts it again when it died."""
+"""The worker: the process with the whole gateway in it. The supervisor starts it, and starts another when it dies."""
 
 from __future__ import annotations
 
@@ -32,16 +32,15 @@ from gateway.serving.supervisor import COPY, EXIT_CONFIG, EXIT_JOURNAL, EXIT_STA
 log = logging.getLogger("gateway.server")
 
 COMMAND_SECONDS: Final = 30
-"""How long a command that changes the journal without a gateway gets to end before a start is given up."""
+"""How long a start waits for a command that has locked the journal; after that it fails."""
 GARBAGE: Final = 20_000
-"""New containers until a collection: at the default of 700 a tenth of the time would go into looking at events."""
+"""New objects between two garbage collections. At Python's default of 700, collections took a tenth of the time."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
 def main(config: str, copy: str, supervisor: int, control: int, *listening: int) -> int:
     """Serve until SIGTERM; returns the exit code. `copy` is `COPY` or `NO_COPY`. `control` is the socket to the
-    supervisor; `listening` are the public and the admin listener's sockets, if a worker before this one has opened
-    them."""
+    supervisor; `listening` are the public and the admin listener's sockets, if an earlier worker has opened them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor passes Ctrl-C on as SIGTERM
     _die_with(supervisor)
     for descriptor in (control, *listening):
@@ -67,7 +66,7 @@ def main(config: str, copy: str, supervisor: int, control: int, *listening: int)
 
 
 async def serve(examined: Examined, copy: bool, control: int, public: socket.socket, admin: socket.socket) -> None:
-    """The gateway's life: start, serve on both listeners, and after SIGTERM drain and stop."""
+    """Start the gateway, serve on both listeners, and after SIGTERM drain and stop."""
     loop, stop, config = asyncio.get_running_loop(), asyncio.Event(), examined.config
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
@@ -79,7 +78,7 @@ async def serve(examined: Examined, copy: bool, control: int, public: socket.soc
         webhooks = Listener(create_app(gateway), limits[0], gateway.metrics)
         operators = Listener(create_admin(gateway), limits[1], gateway.metrics, "admin listener: ")
     gc.collect()
-    gc.freeze()  # what is here now stays: no collection need look at it again
+    gc.freeze()  # these objects live as long as the process: collections can skip them
     gc.set_threshold(GARBAGE)
     await webhooks.start(public, config.server.tls)
     await operators.start(admin)
@@ -94,8 +93,8 @@ async def serve(examined: Examined, copy: bool, control: int, public: socket.soc
 
 @contextlib.contextmanager
 def _without(library: str) -> Iterator[None]:
-    """Hide a library that is not imported yet: Litestar imports pydantic wherever it is installed, which takes 9 MB and
-    0.1 s, and no handler here uses a model of it."""
+    """Hide a library that is not imported yet. Litestar imports pydantic where it is installed, which takes 9 MB and
+    0.1 s, and the gateway does not use it."""
     hidden = library not in sys.modules
     if hidden:
         sys.modules[library] = None  # type: ignore[assignment]
@@ -107,7 +106,7 @@ def _without(library: str) -> Iterator[None]:
 
 
 def _open(config: Config, control: int) -> list[socket.socket]:
-    """Both listeners' sockets, which the supervisor gets too, for the next worker."""
+    """Open both listeners' sockets, and send them to the supervisor, for the next worker."""
     sockets = [listen(config.server.host, config.server.port), listen(config.admin.host, config.admin.port)]
     with socket.socket(fileno=os.dup(control)) as supervisor:
         log_format = JSON_LOG if config.log.format == "json" else TEXT_LOG
@@ -125,7 +124,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 def _journal_failed(failure: JournalFailed) -> None:
     log.critical("stopping: %s", failure)
-    asyncio.get_running_loop().call_later(0.2, os._exit, EXIT_JOURNAL)  # those who wait get their 503 first
+    asyncio.get_running_loop().call_later(0.2, os._exit, EXIT_JOURNAL)  # first, the waiting requests are answered 503
 
 
 def _say(line: str) -> None:
@@ -133,10 +132,10 @@ def _say(line: str) -> None:
 
 
 def _die_with(supervisor: int) -> None:
-    """Without its supervisor the worker ends at once: nothing would start it again, or stop it."""
+    """End the worker as soon as its supervisor dies: otherwise it would run without a process that can stop it."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:  # it died before this
+    if os.getppid() != supervisor:  # the supervisor died before the call above
         os._exit(1)
 
 
