@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.bulk_changes import change_options, confirm, operations, report
 from gateway.cli.filters import filter_options, narrows, require_known
+from gateway.cli.operations import Operations, change_options, confirm, open_operations, report
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_rows, show_time
 
 if TYPE_CHECKING:
-    from gateway.cli.operations import Operations
     from gateway.journal.interface import Filter
     from gateway.journal.search import DeadRow
 
@@ -115,4 +114,4 @@ def discard(which: Filter, every: bool, dry_run: bool, yes: bool, config_path: P
 def _operations(config_path: Path, which: Filter, every: bool) -> Operations:
     if not (narrows(which) or every):
         raise click.UsageError("name ids or a filter, or give --all for every dead letter")
-    return operations(config_path, which)
+    return open_operations(config_path, which)

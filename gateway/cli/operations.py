@@ -1,22 +1,29 @@
 """Changes to deliveries: retry or discard dead letters, replay events. A running gateway makes them, asked over its
-admin listener; without one they are made in the journal."""
+admin listener; without one they are made in the journal. The commands count first, ask on a terminal, and report."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from gateway.cli.admin_client import request
+import click
+
 from gateway.cli.failures import Failure
-from gateway.config.tables import Config
+from gateway.cli.filters import require_known
+from gateway.cli.output import print_json
 from gateway.journal import journal_lock, open_journal, open_reader
-from gateway.journal.interface import Filter, Journal
 from gateway.journal.lock import GATEWAY, JournalBusy
-from gateway.plugin_host.load import taking_events
 
+if TYPE_CHECKING:
+    from gateway.config.tables import Config
+    from gateway.journal.interface import Filter, Journal
+
+F = TypeVar("F", bound=Callable[..., object])
 T = TypeVar("T")
 POLL: Final = 0.1
 """Seconds between two looks at the progress of a replay."""
@@ -42,9 +49,7 @@ class Operations:
 
     def retry_dead(self, which: Filter, *, in_order: bool = False, dry_run: bool = False) -> Change:
         """Deliver dead letters again, with their attempts counted anew. Those of plugins that are off stay."""
-        enabled = taking_events(self._config)
-        if which.plugin is not None:
-            _require(which.plugin, enabled)
+        enabled = self._enabled(which)
         if dry_run:
             with contextlib.closing(open_reader(self._config)) as reader:
                 matched = reader.count_dead(which)
@@ -78,7 +83,7 @@ class Operations:
     ) -> Change:
         """Deliver events to `which.plugin` again. A running gateway has delivered them when this returns; it calls
         `progress(done, matched)` meanwhile. Without one, the replay is only recorded: `done` is 0."""
-        _require(str(which.plugin), taking_events(self._config))
+        self._enabled(which)
         if dry_run:
             with contextlib.closing(open_reader(self._config)) as reader:
                 return Change(reader.count(which), 0)
@@ -96,6 +101,16 @@ class Operations:
             if state["finished"]:
                 return Change(started["matched"], state["done"])
             time.sleep(POLL)
+
+    def _enabled(self, which: Filter) -> list[str]:
+        """The enabled plugins that take events. `Failure` where the filter's plugin is not among them."""
+        from gateway.plugin_host.load import taking_events
+
+        enabled = taking_events(self._config)
+        if which.plugin is not None and which.plugin not in enabled:
+            reason = f"the plugin {which.plugin} is not enabled, or takes no events"
+            raise Failure(f"{reason}; plugins that take events: {', '.join(enabled) or 'none'}")
+        return enabled
 
     def _take_journal(self) -> bool:
         """Take the journal's lock, unless a gateway has it."""
@@ -122,10 +137,51 @@ class Operations:
             return asyncio.run(run())
 
     def _ask(self, method: str, path: str, body: Filter | None = None) -> Any:
+        from gateway.cli.admin_client import request
+
         return request(self._config, method, path, body)
 
 
-def _require(plugin: str, enabled: list[str]) -> None:
-    if plugin not in enabled:
-        known = ", ".join(enabled) or "none"
-        raise Failure(f"the plugin {plugin} is not enabled, or takes no events; plugins that take events: {known}")
+def open_operations(config_path: Path, which: Filter) -> Operations:
+    """The operations on the journal of a config, for a filter whose names the config or the journal knows."""
+    from gateway.config.load import load_config
+
+    config = load_config(config_path, secrets=False)
+    require_known(config, which.organisation, which.plugin)
+    return Operations(config, f"`{click.get_current_context().command_path}`")
+
+
+def on_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def change_options(function: F) -> F:
+    """Adds --dry-run and --yes."""
+    function = click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")(function)
+    return click.option("--dry-run", is_flag=True, help="Only count what would be changed.")(function)
+
+
+def confirm(question: str, count: Callable[[], Change], yes: bool, *, ask_from: int = 2) -> None:
+    """On a terminal, ask before `ask_from` or more are changed. `{n}` in the question is the number."""
+    if yes or not on_terminal():
+        return
+    change = count()
+    number = change.matched - change.left
+    if number >= ask_from and not click.confirm(question.format(n=number), err=True):
+        raise Failure("nothing was changed")
+
+
+def report(change: Change, as_json: bool, dry_run: bool, noun: str, done: str, *, when: str = "") -> None:
+    """Print how many matched and what happens to them. `noun` is what was counted, `done` what was done to them, and
+    `when` says when that happens, if not before this."""
+    left = f"; {change.left} not: their plugins are off" if change.left else ""
+    if as_json:
+        print_json({"matched": change.matched, "done": change.done})
+    elif not change.matched:
+        click.echo(f"no {noun} matches", err=True)
+    elif dry_run:
+        click.echo(f"{change.matched - change.left} would be {done}{left}")
+    elif when:
+        click.echo(f"{change.matched - change.left} of {change.matched} will be {done} {when}{left}")
+    else:
+        click.echo(f"{change.done} of {change.matched} {done}{left}")

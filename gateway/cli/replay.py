@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.bulk_changes import change_options, confirm, operations, report
 from gateway.cli.filters import filter_options
+from gateway.cli.operations import change_options, confirm, open_operations, report
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import progress
 
@@ -34,7 +34,7 @@ def command(which: Filter, dry_run: bool, yes: bool, config_path: Path, as_json:
       gateway replay --plugin crm --hook payment --since 7d
       gateway replay --plugin crm 0190b5c4-...
     """
-    journal = operations(config_path, which)
+    journal = open_operations(config_path, which)
     if not dry_run:
         question = f"Deliver {{n}} events to {which.plugin} again?"
         confirm(question, lambda: journal.replay(which, dry_run=True), yes)
