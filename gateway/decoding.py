@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.events import BOM, HOOKS, PAYLOADS, UNKNOWN, Payload, parse_object, whole_characters
+from gateway.events import HOOKS, PAYLOADS, UNKNOWN, Payload
+from gateway.json_text import BOM, parse_object, whole_characters
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config

@@ -21,6 +21,7 @@ from gateway.plugin_host.bind import HOOK_NAMES
 ROOT = Path(gateway.__file__).parent.parent
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py"))
 LAYERS = (
+    "gateway.json_text",
     "gateway.events",
     "gateway.text",
     "gateway.decoding",
@@ -46,7 +47,7 @@ LAYERS = (
 ROOT_PARTS = {
     *("__init__", "hookspecs", "events"),
     *("config", "plugin_host", "http", "journal", "delivery", "values", "serving", "cli"),
-    *("service", "log", "metrics", "decoding", "simulate", "text", "preflight"),
+    *("service", "log", "metrics", "decoding", "simulate", "text", "json_text", "preflight"),
 }
 LIBRARIES = {
     "litestar": ("gateway.http", "gateway.serving"),
@@ -59,7 +60,7 @@ LIBRARIES = {
     "rich": ("gateway.cli",),
 }
 """Libraries, and the parts of the gateway that import them."""
-LARGEST = 310
+LARGEST = 300
 """Lines of a module."""
 
 
@@ -130,7 +131,8 @@ def gateway_imports() -> Iterator[tuple[str, Import]]:
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
-        ("gateway.events", set()),
+        ("gateway.json_text", set()),
+        ("gateway.events", {"gateway.json_text"}),
         ("gateway.config.field_types", set()),
         ("gateway.hookspecs", {"gateway.events"}),
         ("gateway", {"gateway.events", "gateway.hookspecs", "gateway.config.field_types"}),

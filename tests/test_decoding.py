@@ -14,16 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.decoding import Decoded, decode, hook_names, normalise
-from gateway.events import (
-    HOOKS,
-    MAX_DEPTH,
-    PAYLOADS,
-    UNKNOWN,
-    DeliveryReport,
-    InboundMessage,
-    MessageSend,
-    Payment,
-)
+from gateway.events import HOOKS, PAYLOADS, UNKNOWN, DeliveryReport, InboundMessage, MessageSend, Payment
+from gateway.json_text import MAX_DEPTH
 
 NAMES = hook_names({})
 UNDOCUMENTED = ["payment", "set-status", "conversation-closed", "move-to-queue", "conversation-assignment"]

@@ -15,19 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.events import (
-    HOOKS,
-    MAX_DEPTH,
-    OUTCOMES,
-    PAYLOADS,
-    CustomValueRequest,
-    DeliveryReport,
-    Event,
-    Payment,
-    deeper_than,
-    one_line,
-    parse_object,
-)
+from gateway.events import HOOKS, OUTCOMES, PAYLOADS, CustomValueRequest, DeliveryReport, Event, Payment
+from gateway.json_text import MAX_DEPTH, deeper_than, one_line, parse_object
 
 
 def report(status_code: str) -> DeliveryReport:
@@ -228,7 +217,14 @@ def test_the_border_types_import_nothing_of_the_host() -> None:
     heavy = {"gateway", "litestar", "uvicorn", "apsw", "sqlalchemy", "jwt", "httpx"}
     run = subprocess.run([sys.executable, "-c", script % heavy], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout.strip() == str(
-        ["gateway", "gateway.config", "gateway.config.field_types", "gateway.events", "gateway.hookspecs"]
+        [
+            "gateway",
+            "gateway.config",
+            "gateway.config.field_types",
+            "gateway.events",
+            "gateway.hookspecs",
+            "gateway.json_text",
+        ]
     )
 
 

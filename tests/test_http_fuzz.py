@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import running
 
-from gateway.events import HOOKS, parse_object
+from gateway.events import HOOKS
+from gateway.json_text import parse_object
 
 KNOWN = {200, 400, 401, 404, 405, 413, 414, 431}
 JSON = st.recursive(

@@ -25,7 +25,7 @@ from gateway.config.tables import (
     Table,
     ValuesSettings,
 )
-from gateway.events import BOM
+from gateway.json_text import BOM
 
 
 class _Document(Table, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ import msgspec
 
 from gateway.config.rules import same_value
 from gateway.config.tables import OrganisationSettings
-from gateway.events import deeper_than
+from gateway.json_text import deeper_than
 
 HEADER: Final = b"x-webio-token"
 MAX_BYTES: Final = 4096

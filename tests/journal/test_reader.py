@@ -11,12 +11,12 @@ import pytest
 from journal_kit import ACME, Clock, config_of, fill, message, move_cursor, opened, payment, put, reading, take
 
 from gateway.config.tables import Config
-from gateway.events import one_line
 from gateway.journal.append import moment
 from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter, Parked
 from gateway.journal.sqlite import reader
 from gateway.journal.sqlite.journal import SqliteJournal
 from gateway.journal.sqlite.reader import SqliteSearch
+from gateway.json_text import one_line
 
 START = 1_700_000_000.0
 OTHER = "umbrella"

@@ -9,7 +9,6 @@ import apsw
 import msgspec
 
 from gateway.config.tables import Config
-from gateway.events import one_line
 from gateway.journal.append import moment
 from gateway.journal.interface import DEAD, DISCARDED, Filter, JournalError
 from gateway.journal.search import DeadRow, EventRow, ValueRecord, ValueRecordFilter
@@ -25,6 +24,7 @@ from gateway.journal.sqlite.queries import (
     where,
     where_record,
 )
+from gateway.json_text import one_line
 
 PAGE: Final = 500
 
