@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Final
 
@@ -35,8 +34,12 @@ class Health:
         self.broken: str | None = None
         """An error of the gateway itself that ended this plugin's delivery until a restart, or None."""
         self._in_a_row = 0
-        self._last_line = -QUIET
-        self._unlogged = 0
+        self._failures = RateLimit(
+            log,
+            1,
+            QUIET,
+            lambda count: f"plugin {plugin} failed {counted(count, 'more time')} in the last {QUIET:g} s: {self.error}",
+        )
         self._dead = RateLimit(
             log, DEAD_LINES, QUIET, lambda count: f"plugin {plugin}: {counted(count, 'more dead letter')}"
         )
@@ -69,13 +72,7 @@ class Health:
         self.failures += 1
         self._in_a_row += 1
         self.error = error
-        self._unlogged += 1
-        now = asyncio.get_running_loop().time()
-        if (seconds := now - self._last_line) >= QUIET:
-            times = "once" if self._unlogged == 1 else f"{self._unlogged} times"
-            seconds = QUIET if self._unlogged == 1 else seconds
-            log.warning("plugin %s failed %s in the last %.0f s: %s", self.plugin, times, seconds, error)
-            self._last_line, self._unlogged = now, 0
+        self._failures.warning("plugin %s failed: %s", self.plugin, error)
 
     def buried(self, event_id: str, attempts: int) -> None:
         """An event became a dead letter."""

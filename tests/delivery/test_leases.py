@@ -158,7 +158,7 @@ async def test_what_returns_after_a_failed_checkpoint_does_not_count() -> None:
 async def test_dead_letters_retried_in_order_come_behind_one_another_and_before_newer_ones(tmp_path: Path) -> None:
     """Those of another conversation do not wait for them; one that fails again keeps its followers waiting."""
     one = Plain({n: [Reject("no")] for n in (1, 2, 4)})
-    async with delivering(tmp_path, {"a": one}, backoff=0.05, backoff_max=0.05) as rig:
+    async with delivering(tmp_path, {"a": one}, backoff=0.5, backoff_max=0.5) as rig:
         for conversation in ("x", "x", "y", "x"):
             await rig.send(conversation)
         await rig.idle()
