@@ -25,8 +25,8 @@ check: $(VENV)/.installed-dev  ## format, lint, types and tests: what must hold 
 	$(BIN)/mypy
 	$(PYTEST)
 
-oldest: $(VENV)-oldest/.installed  ## run the tests, but for tests/torture, with the oldest versions that pyproject.toml allows
-	$(VENV)-oldest/bin/python -m pytest -n auto --dist worksteal --ignore tests/torture
+oldest: $(VENV)-oldest/.installed  ## run the tests with the oldest versions that pyproject.toml allows, but for torture and cli
+	$(VENV)-oldest/bin/python -m pytest -n auto --dist worksteal --ignore tests/torture --ignore tests/cli
 
 format: $(VENV)/.installed-dev  ## bring the code into its format
 	$(BIN)/ruff format
