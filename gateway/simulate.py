@@ -103,8 +103,8 @@ def query(
     fields: Sequence[str], customer_uid: str | None = None, outbound_channel_address: str | None = None
 ) -> dict[str, str]:
     """The query of a custom value request; without `customer_uid` as in a conversation that began inbound."""
-    who = {"customerUID": customer_uid or "", "outboundChannelAddress": outbound_channel_address or ""}
-    return who | {f"param{number}": field for number, field in enumerate(fields, 1)}
+    customer = {"customerUID": customer_uid or "", "outboundChannelAddress": outbound_channel_address or ""}
+    return customer | {f"param{number}": field for number, field in enumerate(fields, 1)}
 
 
 class HttpAnswer(NamedTuple):

@@ -1,4 +1,4 @@
-"""Requests that nobody should send, made by a seed; and a run of them against a gateway that really runs."""
+"""Malformed requests, made from a seed, and a run of them against a running gateway."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def run_cli(arguments: Sequence[str | Path]) -> subprocess.CompletedProcess[str]
 
 
 def eventually(holds: Callable[[], bool], *, within: float = 10.0) -> None:
-    """Wait for what another process brings about and nobody can be told of; fails when it does not."""
+    """Wait until `holds()` is true, because of another process. Fails after `within` seconds."""
     deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, "it did not come about in time"

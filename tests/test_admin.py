@@ -208,7 +208,7 @@ def test_a_histogram_counts_each_time_where_it_belongs() -> None:
     assert re.search(r'gateway_answer_seconds_sum\{request="event"\} 65\.001', page)
 
 
-# Who may ask
+# Access
 
 
 def basic(text: bytes, scheme: bytes = b"Basic") -> tuple[bytes, bytes]:
@@ -368,7 +368,7 @@ async def test_dead_letters_are_retried(tmp_path: Path, picky: list[bool]) -> No
 
 
 async def test_dead_letters_of_plugins_that_are_off_stay(tmp_path: Path, picky: list[bool]) -> None:
-    """Nobody delivers them here; the answer says how many that are."""
+    """They are not delivered; the answer says how many stay."""
     async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         await gateway.post(EVENT)
         await until(lambda: dead(gateway) == 1)
@@ -419,8 +419,8 @@ async def test_a_replay(tmp_path: Path, picky: list[bool]) -> None:
         assert gateway.metrics()['gateway_deliveries_total{plugin="picky"}'] == 7
 
 
-async def test_a_replay_to_nobody(tmp_path: Path, picky: list[bool]) -> None:
-    """409 that says who takes events here."""
+async def test_a_replay_to_an_unknown_plugin(tmp_path: Path, picky: list[bool]) -> None:
+    """409, with the plugins that take events."""
     async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         for document, name in (({"plugin": "picki"}, "picki"), ({}, "None")):
             answer = await gateway.manage("POST", "/api/replay", document)

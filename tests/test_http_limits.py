@@ -174,8 +174,8 @@ async def test_allowed_networks_keep_out(tmp_path: Path, address: str) -> None:
     ],
 )
 async def test_behind_a_trusted_proxy(tmp_path: Path, forwarded: list[str], status: int) -> None:
-    """There the caller is the last one of `X-Forwarded-For` that is no proxy of ours: what stands before it, anybody
-    can write. What cannot be read is not skipped."""
+    """The caller is the last address of `X-Forwarded-For` that is not a trusted proxy, because a caller can write what
+    stands before it. An address that cannot be read is not skipped."""
     async with in_process(tmp_path, NETWORKS + PROXIES) as gateway:
         headers = [(b"x-forwarded-for", value.encode()) for value in forwarded]
         answer = await gateway.request("GET", headers=headers, client="10.0.0.1")
@@ -565,7 +565,7 @@ def test_a_thousand_idle_connections(served: Served) -> None:
 
 
 def test_a_client_that_hangs_up_is_no_fault(served: Served) -> None:
-    """Hanging up in the middle of anything is nobody's error: no 5xx, no traceback, and the next client is served."""
+    """A client that hangs up at any point causes no error: no 5xx, no traceback, and the next client is served."""
     whole = served.requests.post(EVENT)
     for cut in range(0, len(whole), 9):
         with socket.create_connection(("127.0.0.1", served.requests.port)) as connection:

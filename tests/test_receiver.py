@@ -143,7 +143,7 @@ async def test_a_body_that_breaks_off_is_no_event(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["", "webioNews", "pay", "custom-values", None, 5, ["payment"], {"payment": 1}, True])
 async def test_an_unknown_type_is_kept(tmp_path: Path, kind: Any) -> None:
-    """An authentic object of a type nobody knows, or of none, is an event: 200, hook `unknown`."""
+    """An authentic object of an unknown type, or without a type, is an event: 200, hook `unknown`."""
     async with in_process(tmp_path) as gateway:
         answer = await gateway.post(simulate.encode({"type": kind, "n": 1}))
         assert answer.status == 200
@@ -348,7 +348,7 @@ async def test_a_request_without_a_field_tests_the_connection(tmp_path: Path) ->
 async def test_a_request_for_values_that_fails_leaves_a_line(
     tmp_path: Path, site: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With what is wrong and with which fields; names that could be somebody's are left out."""
+    """With what is wrong and with which fields; names that may hold personal data are left out."""
     async with in_process(tmp_path, "[plugins.static_values.values]\nhours = '9 to 5'\n") as gateway:
         for query in (
             b"param1=hours",

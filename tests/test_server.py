@@ -145,7 +145,7 @@ def test_a_host_may_be_a_name(start_gateway: StartGateway) -> None:
 
 
 def test_a_host_that_is_not_here(tmp_path: Path) -> None:
-    """A name that nobody knows, or an address of another machine: one sentence, exit 1."""
+    """An unknown host name, or an address of another machine: one sentence, exit 1."""
     config = write_config(tmp_path, 'host = "nobody.invalid"\n')
     assert refused(config) == "nobody.invalid is not a name or an address that this machine can resolve"
     config = write_config(tmp_path, 'host = "203.0.113.1"\n')

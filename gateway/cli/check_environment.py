@@ -98,7 +98,7 @@ def _journal(config: Config) -> Iterator[Finding]:
         yield _error(path, f"the folder {folder} cannot be written to by this user")
     elif journal.exists() and not os.access(journal, os.R_OK | os.W_OK):
         yield _error(path, f"{journal} cannot be read and written by this user")
-    elif not journal_lock(config).is_held():  # one that is being written to is not looked into
+    elif not journal_lock(config).is_held():  # a journal that another process writes to is not opened
         try:
             if (warning := check_journal(config)) is not None:
                 yield _warning(path, warning)
@@ -122,7 +122,7 @@ def _mib(size: int) -> str:
 
 
 def _file_system(folder: Path) -> str | None:
-    """The type of a folder's file system; None where the machine does not tell it."""
+    """The type of a folder's file system; None where it cannot be found out."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:

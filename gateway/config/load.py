@@ -84,8 +84,8 @@ def _parse(source: Path) -> dict[str, Any]:
 def _plugins(
     tables: Any, reader: TableReader, problems: list[Problem]
 ) -> tuple[tuple[PluginTable, ...], list[str] | None]:
-    """The plugins, and the names of those whose own settings cannot be told from the table, or None where not even
-    the names can be."""
+    """The plugins, and the names of those whose settings cannot be read from the table, or None where the names
+    cannot be read either."""
     if not isinstance(tables, dict):
         problems.append(Problem("plugins", f"expected tables such as [plugins.archive], found {show(tables)}"))
         return (), None

@@ -101,7 +101,7 @@ class Provider:
             _log.warning("provider %s does not say which fields it knows: %s", self.name, _reason(cause))
 
     async def ask(self, question: Question, not_by_address: frozenset[str], expires: float) -> Reply:
-        """Its reply, before `expires` (on the monotonic clock). Raises nothing but a cancellation of the caller's."""
+        """Its reply, before `expires` (on the monotonic clock). Raises only the cancellation of the caller."""
         started = self._monotonic()
         if not self.breaker.allows():
             self._health.skipped += 1

@@ -66,7 +66,7 @@ def test_a_killed_worker_is_replaced_by_its_supervisor(victim: Callable[..., Vic
 
 
 def test_without_its_supervisor_the_worker_is_gone_at_once(victim: Callable[..., Victim]) -> None:
-    """Nobody would start or stop it any more: ports and journal are free for the next, and nothing is lost."""
+    """Nothing would start or stop it any more: ports and journal are free for the next, and nothing is lost."""
     gateway = victim(recorder=RECORDER)
     gateway.start()
     with Senders(gateway.config, 8, pause=0.005) as senders:
