@@ -161,7 +161,7 @@ def rss(gateway: RunningGateway) -> float:
 
 
 async def fuzz(gateway: RunningGateway, cases: int, *, seed: int = 0, connections: int = 32) -> Outcome:
-    """So many cases against a gateway that runs."""
+    """Send this many cases to a running gateway, over `connections` connections."""
     requests = Requests(gateway)
     statuses: Counter[int] = Counter()
     faults: list[tuple[int, bytes]] = []

@@ -36,7 +36,7 @@ JSON = (b"content-type", b"application/json")
 
 @pytest.fixture
 def picky(site: Path) -> Iterator[list[bool]]:
-    """A plugin of this name that rejects every event, until the one entry of the list is False."""
+    """A plugin named picky that rejects every event until the only entry of the list is False."""
     write_plugin(site, "picky", PICKY)
     yield importlib.import_module("plugin_picky").rejecting
 
@@ -54,7 +54,7 @@ def dead(gateway: InProcess) -> int:
 
 
 async def test_live(tmp_path: Path) -> None:
-    """The process answers; nothing else is looked at. Monitors may ask with HEAD."""
+    """`/health/live` answers 200 while the process answers at all. Monitors may use HEAD."""
     async with in_process(tmp_path, '[journal]\nmin_free = "1000 TiB"\n') as gateway:
         answer = await gateway.manage("GET", "/health/live")
         assert (answer.status, answer.document) == (200, {"live": True})
@@ -63,14 +63,14 @@ async def test_live(tmp_path: Path) -> None:
 
 
 async def test_the_address_that_is_printed_leads_somewhere(tmp_path: Path) -> None:
-    """To the health of it all."""
+    """The path / leads to the health of the gateway."""
     async with in_process(tmp_path) as gateway:
         answer = await gateway.manage("GET", "/")
         assert (answer.status, answer.headers["location"]) == (302, "/health/ready")
 
 
 async def test_ready_writes_and_reads(tmp_path: Path, picky: list[bool]) -> None:
-    """200 after a real commit, with how each plugin and provider is doing."""
+    """`/health/ready` answers 200 after a real commit, with the health of each plugin and provider."""
     async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         probed = 0
         probe = gateway.gateway.journal.probe
@@ -92,7 +92,7 @@ async def test_ready_writes_and_reads(tmp_path: Path, picky: list[bool]) -> None
 
 
 async def test_not_ready_when_nothing_can_be_kept(tmp_path: Path) -> None:
-    """503 with the reason, at once after the start."""
+    """`/health/ready` answers 503 with the reason, directly after the start."""
     async with in_process(tmp_path, '[journal]\nmin_free = "1000 TiB"\n') as gateway:
         answer = await gateway.manage("GET", "/health/ready")
         assert (answer.status, answer.document["ready"]) == (503, False)
@@ -104,7 +104,7 @@ def reason(answer: Any) -> str:
 
 
 async def test_not_ready_when_the_journal_fails_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """503 with the reason, and in time."""
+    """`/health/ready` answers 503 with the reason within its time limit."""
     from gateway.http import admin
 
     async def fails() -> None:
@@ -125,7 +125,7 @@ async def test_not_ready_when_the_journal_fails_or_hangs(tmp_path: Path, monkeyp
 
 
 async def test_a_sick_plugin_is_named_and_is_no_reason_to_refuse_events(tmp_path: Path, site: Path) -> None:
-    """Still 200: Webio's events are kept. What the plugin raised is there without numbers of customers."""
+    """A sick plugin leaves the gateway ready, since events are kept. Its error is shown without customers' numbers."""
     source = """
         from gateway import hookimpl
 
@@ -156,7 +156,7 @@ async def test_a_sick_plugin_is_named_and_is_no_reason_to_refuse_events(tmp_path
 
 
 async def test_metrics_are_prometheus_text(tmp_path: Path) -> None:
-    """Prometheus' own parser reads the page, and the numbers are right."""
+    """Prometheus' own parser reads the page, and its values match the requests."""
     async with in_process(tmp_path, '[plugins.archive]\ndirectory = "archive"\n') as gateway:
         dated = b'{"type":"payment","dateCreated":"2021-01-28 12:21:28.373"}'
         for body in (dated, dated, EVENT, b"{}", b'{"type":"inboundMessage"}', b"[]"):
@@ -216,7 +216,7 @@ def basic(text: bytes, scheme: bytes = b"Basic") -> tuple[bytes, bytes]:
 
 
 async def test_a_password(tmp_path: Path) -> None:
-    """Where one is set, everything but health needs it, by basic authentication, whatever the user's name."""
+    """If a password is set, everything but health requires it by basic authentication, with any user name."""
     (tmp_path / "password").write_text("correct: horse\n")
 
     async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
@@ -239,7 +239,7 @@ async def test_a_password(tmp_path: Path) -> None:
 
 
 async def test_without_the_password_readiness_has_no_details(tmp_path: Path) -> None:
-    """A load balancer needs to know whether, not why."""
+    """Without the password, `/health/ready` tells whether the gateway is ready, but not why."""
     (tmp_path / "password").write_text("correct horse")
 
     async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
@@ -249,7 +249,7 @@ async def test_without_the_password_readiness_has_no_details(tmp_path: Path) -> 
 
 
 async def test_who_is_turned_away_leaves_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """And is counted: a password can be guessed."""
+    """A wrong password is logged and counted, so that guessing is noticed."""
     (tmp_path / "password").write_text("correct horse")
 
     async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
@@ -280,7 +280,7 @@ async def test_who_is_turned_away_leaves_a_line(tmp_path: Path, caplog: pytest.L
     ],
 )
 async def test_a_name_is_no_way_in(tmp_path: Path, host: bytes | None, status: int) -> None:
-    """Without a password, a web page must not reach the listener by a name that it has made to mean this machine."""
+    """Without a password, a web page cannot reach the listener by a name that it makes resolve to this machine."""
     async with in_process(tmp_path) as gateway:
         headers = [] if host is None else [(b"host", host)]
         answers = [await gateway.manage("GET", path, headers=headers) for path in ("/metrics", "/health/ready")]
@@ -291,7 +291,7 @@ async def test_a_name_is_no_way_in(tmp_path: Path, host: bytes | None, status: i
 
 
 async def test_with_a_password_any_name_will_do(tmp_path: Path) -> None:
-    """A browser gives no other site's page the password."""
+    """With a password, any Host header is accepted: a browser does not give the password to another site's page."""
     (tmp_path / "password").write_text("correct horse")
 
     async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
@@ -311,7 +311,7 @@ async def test_with_a_password_any_name_will_do(tmp_path: Path) -> None:
     ],
 )
 async def test_commands_are_json(tmp_path: Path, content_type: bytes, status: int) -> None:
-    """What a form of another site can send is no command."""
+    """A request that a form of another site can send is refused."""
     async with in_process(tmp_path) as gateway:
         answer = await gateway.manage("POST", "/api/dead/discard", b"{}", [HOST, (b"content-type", content_type)])
         assert answer.status == status
@@ -339,7 +339,7 @@ async def test_commands_are_json(tmp_path: Path, content_type: bytes, status: in
     ],
 )
 async def test_a_filter_that_is_none(tmp_path: Path, picky: list[bool], body: bytes, detail: str) -> None:
-    """400 that says what is wrong, and nothing is done: a misspelt filter must not mean everything."""
+    """A filter that is not valid gets 400 with the reason, and nothing is changed."""
     async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         await gateway.post(EVENT)
         await until(lambda: dead(gateway) == 1)
@@ -351,7 +351,7 @@ async def test_a_filter_that_is_none(tmp_path: Path, picky: list[bool], body: by
 
 
 async def test_dead_letters_are_retried(tmp_path: Path, picky: list[bool]) -> None:
-    """Those that the filter means are delivered again; the answer says how many that were."""
+    """The dead letters that match the filter are delivered again; the answer has their number."""
     async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         for _ in range(3):
             await gateway.post(EVENT)
@@ -377,10 +377,7 @@ async def test_dead_letters_of_plugins_that_are_off_stay(tmp_path: Path, picky: 
         await gateway.post(EVENT.replace(b"1", b"2"))
         await until(lambda: gateway.events()[-1].deliveries == {"other": "dead"})
         answer = await gateway.manage("POST", "/api/dead/retry", {"plugin": "picky"})
-        assert (answer.status, answer.problem) == (
-            409,
-            "plugin picky takes no events; plugins that do: other",
-        )
+        assert (answer.status, answer.problem) == (409, "plugin picky takes no events; plugins that do: other")
         picky[0] = False
         answer = await gateway.manage("POST", "/api/dead/retry", {})
         assert answer.document == {"matched": 2, "done": 1, "left": 1}
@@ -389,7 +386,7 @@ async def test_dead_letters_of_plugins_that_are_off_stay(tmp_path: Path, picky: 
 
 
 async def test_dead_letters_are_discarded(tmp_path: Path, picky: list[bool]) -> None:
-    """They are dead letters no more; the events stay."""
+    """Discarded events are not dead letters any more, and stay in the journal."""
     async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         await gateway.post(EVENT)
         await gateway.post(b'{"type":"setStatus"}')
@@ -403,7 +400,7 @@ async def test_dead_letters_are_discarded(tmp_path: Path, picky: list[bool]) -> 
 
 
 async def test_a_replay(tmp_path: Path, picky: list[bool]) -> None:
-    """Taken up with a number, under which its progress is found until it is over."""
+    """A replay gets a number, by which its progress can be read."""
     async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         picky[0] = False
         for _ in range(3):
@@ -430,7 +427,7 @@ async def test_a_replay_to_an_unknown_plugin(tmp_path: Path, picky: list[bool]) 
 
 @pytest.mark.parametrize("number", ["0", "7", "9999999999999999999999", "-1", "x"])
 async def test_a_replay_that_there_is_not(tmp_path: Path, number: str) -> None:
-    """404."""
+    """A replay that does not exist gets 404."""
     async with in_process(tmp_path) as gateway:
         answer = await gateway.manage("GET", f"/api/replay/{number}")
         assert answer.status == 404
@@ -438,7 +435,7 @@ async def test_a_replay_that_there_is_not(tmp_path: Path, number: str) -> None:
 
 
 async def test_what_there_is_not(tmp_path: Path) -> None:
-    """404 and 405 as problem documents, none of Litestar's own pages, and not the public listener's."""
+    """Other paths and methods get problem documents with 404 and 405, not Litestar's own pages."""
     async with in_process(tmp_path) as gateway:
         for path in ("/schema", "/docs", "/webio", "/webio/payment", "/health", "/api", "/nope"):
             assert (await gateway.manage("GET", path)).problem == "Not Found"
@@ -448,7 +445,7 @@ async def test_what_there_is_not(tmp_path: Path) -> None:
 
 
 async def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """503 without a word of it; the log has its kind."""
+    """An unexpected error gets 503 without its text; the log has its type."""
     async with in_process(tmp_path) as gateway:
 
         def fails() -> None:
@@ -471,7 +468,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]
 
 
 def test_the_listeners_are_two(served: RunningGateway) -> None:
-    """Nothing of the admin listener is on the public one, nor the other way round."""
+    """Neither listener serves a path of the other one."""
     with httpx.Client() as client:
         for path in ("/metrics", "/health/live", "/health/ready", "/api/dead/retry"):
             public = served.url.removesuffix("/webio") + path
@@ -481,7 +478,7 @@ def test_the_listeners_are_two(served: RunningGateway) -> None:
 
 
 def test_its_answers_name_no_version(served: RunningGateway) -> None:
-    """Nor does its log have a line for each request, only for those that are turned away."""
+    """Answers do not name a version, and the log has a line for refused requests only."""
     port = served.config.admin.port
     before = list(served.output)
     head = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
@@ -499,7 +496,7 @@ def test_its_answers_name_no_version(served: RunningGateway) -> None:
 
 
 def test_metrics_of_the_real_thing(served: RunningGateway) -> None:
-    """A request over the wire is in the next page of metrics."""
+    """A request to the real listener is counted on the next page of metrics."""
     requests = Requests(served)
     assert talk(requests.port, requests.post(EVENT, b"Connection: close"), wait=5).statuses == [200]
     page = httpx.get(f"{served.admin_url}/metrics").text

@@ -45,7 +45,7 @@ class Served:
 
     @contextlib.contextmanager
     def keeps(self, count: int) -> Iterator[None]:
-        """What happens within adds exactly so many events."""
+        """The block must add exactly `count` events."""
         before = self.kept()
         yield
         assert self.talk(self.requests.post(EVENT, CLOSE), wait=5).statuses == [200]  # everything before it is through
@@ -108,7 +108,7 @@ async def test_there_is_nothing_elsewhere(tmp_path: Path, method: str) -> None:
 async def test_a_wrong_path_leaves_a_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str, shown: str
 ) -> None:
-    """An operator who mistyped the callback URL sees what is asked for; numbers, tokens and texts are not shown."""
+    """The log shows which path was requested, so that a mistyped URL is found, without numbers, tokens and texts."""
     async with in_process(tmp_path) as gateway:
         await gateway.request("POST", path)
     assert caplog.messages == [f"404 POST from 127.0.0.1: there is nothing at {shown}"]
@@ -116,7 +116,7 @@ async def test_a_wrong_path_leaves_a_line(
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PROPFIND", "get"])
 async def test_other_methods(tmp_path: Path, method: str) -> None:
-    """405 with `Allow`, before the token is looked at."""
+    """405 with `Allow`, before the token is checked."""
     places = {"/webio": "GET, POST", "/webio/custom-values": "GET", **{f"/webio/{hook}": "POST" for hook in HOOKS}}
 
     async with in_process(tmp_path) as gateway:
@@ -135,14 +135,14 @@ PROXIES = 'trusted_proxies = ["10.0.0.0/8", "::1"]\n'
 
 @pytest.mark.parametrize("address", ["203.0.113.7", "2001:db8::7", "::ffff:203.0.113.7"])
 async def test_allowed_networks_let_in(tmp_path: Path, address: str) -> None:
-    """An address of `allowed_networks` may call, as IPv4 in IPv6 too."""
+    """An address of `allowed_networks` is accepted, also as IPv4 within IPv6."""
     async with in_process(tmp_path, NETWORKS) as gateway:
         assert (await gateway.request("GET", client=address)).status == 200
 
 
 @pytest.mark.parametrize("address", ["203.0.114.7", "127.0.0.1", "2001:db9::1", "10.0.0.1", "", "nonsense"])
 async def test_allowed_networks_keep_out(tmp_path: Path, address: str) -> None:
-    """Any other gets 403, whatever it says of itself, before its token is looked at."""
+    """Any other address gets 403, whatever its X-Forwarded-For says, before its token is checked."""
     async with in_process(tmp_path, NETWORKS) as gateway:
         forwarded = [(b"x-forwarded-for", b"203.0.113.7"), (b"forwarded", b"for=203.0.113.7")]
         for organisation in ("acme", None):
@@ -404,8 +404,8 @@ GOOD_FRAMES = {
 
 @pytest.mark.parametrize("frame", FRAMES)
 def test_never_two_events_out_of_one_request(served: Served, frame: str) -> None:
-    """Whatever a request says of its length: it is one event, or it is refused, and then nothing that follows it on
-    its connection is served; no reader can differ from another on where it ends."""
+    """A request with any framing is one event, or is refused, and nothing after it on its connection is served: two
+    readers cannot disagree on where it ends."""
     headers, body = FRAMES[frame]
     following = served.requests.post(b'{"type":"setStatus"}', CLOSE)
     first, second = served.kept("payment"), served.kept("set-status")
@@ -420,7 +420,7 @@ def test_never_two_events_out_of_one_request(served: Served, frame: str) -> None
 
 
 def test_content_length_with_chunks_ends_the_connection(served: Served) -> None:
-    """The classic of request smuggling: a request with both is refused, and nothing after it is served."""
+    """Request smuggling: a request with both lengths is refused, and nothing after it is served."""
     headers = b"Content-Length: 4\r\nTransfer-Encoding: chunked"
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)
     with served.keeps(0):
@@ -544,7 +544,7 @@ def test_slow_headers_end(served: Served) -> None:
 
 
 def test_a_thousand_idle_connections(served: Served) -> None:
-    """1,000 connections that say nothing, or half a head, do not keep a good client waiting."""
+    """1,000 connections that send nothing, or half a head, do not delay another client."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     try:
@@ -577,7 +577,7 @@ def test_a_client_that_hangs_up_is_no_fault(served: Served) -> None:
 
 
 def test_what_answers_say_of_the_server(served: Served) -> None:
-    """No answer names a version, and every one of ours is JSON."""
+    """No answer names a version, and every answer is JSON."""
     requests = served.requests
     heads = (requests.head(CLOSE, path=b"/nope"), requests.head(CLOSE, token=False))
     for data in (requests.post(EVENT, CLOSE), requests.post(b"[]", CLOSE), *heads):
@@ -587,7 +587,7 @@ def test_what_answers_say_of_the_server(served: Served) -> None:
 
 
 def test_the_log_of_all_this(served: Served) -> None:
-    """A flood of refusals is a few lines, all of them warnings, and a line that says how many were left out."""
+    """Many refusals write a few lines, all of them warnings, and one line with the number that were left out."""
     for _ in range(30):
         served.talk(b"nonsense\r\n\r\n", wait=5)
     eventually(lambda: "lines were left out" in served.gateway.text)

@@ -78,7 +78,7 @@ async def test_the_path_names_the_hook(tmp_path: Path, hook: str) -> None:
 
 
 async def test_the_answer_comes_after_the_commit(tmp_path: Path) -> None:
-    """Whoever has a 200 finds the event in the journal file, under the id of the answer, as received."""
+    """After a 200, the journal file has the event as received, under the id of the answer."""
     async with in_process(tmp_path) as gateway:
         body = b'{"type": "payment",\n "amount": 12.50, "n": 123456789012345678901234567890}'
         answer = await gateway.post(body)
@@ -92,7 +92,7 @@ async def test_the_answer_comes_after_the_commit(tmp_path: Path) -> None:
     ["application/json", "application/json; charset=utf-8", "text/plain", "text/xml", "application/octet-stream", ""],
 )
 async def test_any_content_type_will_do(tmp_path: Path, content_type: str) -> None:
-    """What the body is called does not matter, what it is does; nor does it matter when nothing is said."""
+    """A JSON body is accepted with any Content-Type, and without one."""
     async with in_process(tmp_path) as gateway:
         headers = [(b"content-type", content_type.encode())] if content_type else []
         answer = await gateway.request("POST", "/webio", b'{"type":"payment"}', headers=headers)
@@ -101,7 +101,7 @@ async def test_any_content_type_will_do(tmp_path: Path, content_type: str) -> No
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 async def test_a_body_may_come_in_pieces(tmp_path: Path, size: int) -> None:
-    """However a body is cut on its way, it is one event with all of its bytes."""
+    """A body that arrives in pieces is one event with all of its bytes."""
     async with in_process(tmp_path) as gateway:
         body = simulate.encode({**simulate.body("inbound-message"), "body": "déjà vu " * 20})
         answer = await gateway.post(chunks(body, size))
@@ -131,7 +131,7 @@ async def test_what_is_no_json_object_is_no_event(tmp_path: Path, hook: str | No
 
 
 async def test_a_body_that_breaks_off_is_no_event(tmp_path: Path) -> None:
-    """The client hangs up, or its chunks cannot be read: 400, for whoever may still read it, and nothing is kept."""
+    """The client hangs up, or its chunks cannot be read: 400, and nothing is kept."""
     async with in_process(tmp_path) as gateway:
         for beginning in ([], [b'{"type":"payment"}']):
             answer = await gateway.post([*beginning, GONE])
@@ -154,7 +154,7 @@ async def test_an_unknown_type_is_kept(tmp_path: Path, kind: Any) -> None:
 
 
 async def test_an_object_that_does_not_fit_its_hook_is_kept(tmp_path: Path) -> None:
-    """200 with `readable: false`, the body as received."""
+    """An object that does not fit its hook gets 200 with `readable: false`, and is kept as received."""
     async with in_process(tmp_path) as gateway:
         body = b'{"type":"inboundMessage","conversationId":{"not":"a text"}}'
         answer = await gateway.post(body)
@@ -175,7 +175,7 @@ async def test_a_further_spelling_from_the_config(tmp_path: Path) -> None:
 
 
 async def test_the_same_bytes_twice_are_one_event(tmp_path: Path) -> None:
-    """With `dateCreated`: the first one's id and `duplicate: true`, however often; in the journal it is once."""
+    """A repeated body with `dateCreated` gets the id of the first one and `duplicate: true`; it is kept once."""
     async with in_process(tmp_path) as gateway:
         body = simulate.encode(simulate.body("inbound-message"))
         first = (await gateway.post(body)).document
@@ -190,7 +190,7 @@ async def test_the_same_bytes_twice_are_one_event(tmp_path: Path) -> None:
 
 
 async def test_a_duplicate_is_not_delivered_again(tmp_path: Path, site: Path) -> None:
-    """The plugins see the first one, and then the next other event."""
+    """Plugins get the first event of a repeated body, and not its duplicates."""
     source = """
         import asyncio
         from gateway import hookimpl
@@ -236,7 +236,7 @@ async def test_without_a_date_nothing_is_a_duplicate(tmp_path: Path) -> None:
     ["yesterday", 20210128, 1611836535397, "28/01/2021 12:22", "Thu, 28 Jan 2021 12:22:15 GMT", "20210128T122215"],
 )
 async def test_a_date_in_any_form_makes_a_repeated_body_the_same_event(tmp_path: Path, date: str | int) -> None:
-    """How Webio writes dates is not documented for most hooks: that there is one is enough to tell a repeat."""
+    """A date in any form is enough to recognise a repeat, since Webio does not document the form for most hooks."""
     async with in_process(tmp_path) as gateway:
         body = simulate.encode({**simulate.body("payment"), "dateCreated": date})
         first, second = [(await gateway.post(body)).document for _ in range(2)]
@@ -371,7 +371,7 @@ async def test_a_request_for_values_that_fails_leaves_a_line(
 async def test_a_flood_of_one_kind_hides_no_refusal_of_another(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever scans the listener does not blind its operator."""
+    """Many refusals for one reason do not hide a refusal for another reason in the log."""
     async with in_process(tmp_path) as gateway:
         for _ in range(40):
             await gateway.request("GET", "/scan", organisation=None)
@@ -384,7 +384,7 @@ async def test_a_flood_of_one_kind_hides_no_refusal_of_another(
 
 
 async def test_when_nothing_can_be_kept_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """503 with `Retry-After` and no word of why to the caller; the log and the metric have it. GET goes on."""
+    """503 with `Retry-After` and without the reason; the log and the metric have it. GET still works."""
     async with in_process(tmp_path, '[journal]\nmin_free = "1000 TiB"\n') as gateway:
         answer = await gateway.post(b'{"type":"payment"}')
         assert answer.status == 503
@@ -398,7 +398,7 @@ async def test_when_nothing_can_be_kept_it_is_said(tmp_path: Path, caplog: pytes
 
 
 async def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """503 with a problem document and not a word of what went wrong; the log has its kind, and no traceback."""
+    """503 with a problem document that does not tell the cause; the log has the type of the error, and no traceback."""
     async with in_process(tmp_path) as gateway:
 
         async def fails(*_: Any) -> None:

@@ -47,7 +47,7 @@ def refused(config: Path) -> str:
 
 
 def keeps(gateway: RunningGateway) -> str:
-    """Send an event, which must be kept; its id."""
+    """Send an event that must be kept; returns its id."""
     with gateway.client() as client:
         answer = client.post(EVENT)
     assert answer.status == 200
@@ -76,7 +76,7 @@ def is_free(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    """A gateway that the tests which take it leave running."""
+    """A gateway that the tests share and leave running."""
     with running(tmp_path_factory.mktemp("idle")) as gateway:
         yield gateway
 
@@ -85,14 +85,14 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
 
 
 def test_a_line_per_listener_once_it_accepts(idle: RunningGateway) -> None:
-    """Those two lines are all that is said."""
+    """`gateway run` prints these two lines and nothing else."""
     assert idle.output == [f"gateway: webhooks at {idle.url}\n", f"gateway: admin at {idle.admin_url}/\n"]
     assert httpx.get(f"{idle.admin_url}/health/ready").status_code == 200
     keeps(idle)
 
 
 def test_what_an_idle_gateway_takes(start_gateway: StartGateway, tmp_path: Path) -> None:
-    """Time to ready and memory, with the three bundled plugins on: far under what was asked for."""
+    """Time until ready and memory, with three bundled plugins enabled, stay below their limits."""
     text = (
         "[plugins.logging]\n"
         '[plugins.archive]\ndirectory = "archive"\n'
@@ -120,15 +120,15 @@ def test_a_port_in_use(tmp_path: Path, listener: str) -> None:
 
 
 def test_the_ports_of_a_running_gateway(idle: RunningGateway, tmp_path: Path) -> None:
-    """Its public port is not shared, although its server would; the journal does not matter here."""
+    """Two gateways cannot share a public port, although the HTTP server would allow it."""
     config = write_config(tmp_path)
     config.write_text(re.sub(r"(\[server\]\nport = )\d+", rf"\g<1>{idle.config.server.port}", config.read_text()))
     assert refused(config) == f"127.0.0.1:{idle.config.server.port} is in use by another process"
 
 
 def test_a_second_gateway_on_the_same_journal(idle: RunningGateway, tmp_path: Path) -> None:
-    """Refused with a sentence that names the first one's process, also with the very same config, whose ports are
-    in use, too; the first one does not notice."""
+    """A second gateway on a journal is refused with a sentence that names the process of the first, also with the same
+    config, whose ports are in use, too. The first gateway goes on."""
     journal, first = idle.config.journal.path, idle.process.pid
     for config in (write_config(tmp_path, f'[journal]\npath = "{journal}"\n'), idle.config_path):
         assert refused(config) == (
@@ -138,7 +138,7 @@ def test_a_second_gateway_on_the_same_journal(idle: RunningGateway, tmp_path: Pa
 
 
 def test_a_host_may_be_a_name(start_gateway: StartGateway) -> None:
-    """`localhost` is one."""
+    """The host may be a name, such as `localhost`."""
     gateway = start_gateway('host = "localhost"\n')
     assert gateway.output[0] == f"gateway: webhooks at http://localhost:{gateway.config.server.port}/webio\n"
     keeps(gateway)
@@ -234,7 +234,7 @@ def test_a_signal_answers_what_is_on_its_way(start_gateway: StartGateway) -> Non
 
 
 def test_a_second_signal_ends_at_once(start_gateway: StartGateway) -> None:
-    """Where something takes long to shut down. Ctrl-C, which goes to every process, does the same as SIGTERM."""
+    """A second signal ends a slow shutdown at once. Ctrl-C, which goes to every process, does the same as SIGTERM."""
     source = """
         import time
         from gateway import hookimpl
@@ -318,7 +318,8 @@ def test_a_hangup_is_nothing(idle: RunningGateway) -> None:
 
 
 def test_a_worker_that_dies_comes_back(start_gateway: StartGateway) -> None:
-    """`kill -9` of the worker: it is started again by itself, says so, and what was answered 200 is there."""
+    """After `kill -9` of the worker, the supervisor logs it and starts another, and the journal has what was answered
+    200."""
     gateway = start_gateway()
     ids = [keeps(gateway)]
     for _ in range(2):
@@ -332,7 +333,7 @@ def test_a_worker_that_dies_comes_back(start_gateway: StartGateway) -> None:
 
 
 def test_a_worker_that_cannot_come_back_is_tried_again(start_gateway: StartGateway, tmp_path: Path) -> None:
-    """What keeps it from starting now may be over soon: a gateway that once ran does not give up."""
+    """A gateway that has run before tries again when its worker cannot start."""
     source = """
         from pathlib import Path
         from gateway import hookimpl
@@ -355,7 +356,7 @@ def test_a_worker_that_cannot_come_back_is_tried_again(start_gateway: StartGatew
 
 
 def test_a_supervisor_that_dies_takes_the_worker_along(start_gateway: StartGateway) -> None:
-    """`kill -9` of the supervisor: nothing is left that holds the ports or the journal."""
+    """After `kill -9` of the supervisor, no process holds the ports or the journal."""
     gateway = start_gateway()
     worker = worker_of(gateway)
     gateway.process.kill()
@@ -429,7 +430,8 @@ def test_tls(start_gateway: StartGateway, certificate: Path) -> None:
     ],
 )
 def test_tls_that_cannot_be(tmp_path: Path, certificate: Path, fault: str, path: str, sentence: str) -> None:
-    """`run` and `check` say the same, with exit 78, so that no service manager tries again; neither asks anything."""
+    """`run` and `check` report the same fault, with exit code 78, so that a service manager does not try again. Neither
+    asks for a pass phrase."""
     for name in ("certificate.pem", "key.pem"):
         shutil.copy(certificate / name, tmp_path)
     key = tmp_path / "key.pem"

@@ -32,7 +32,7 @@ HEADERS = {
 }
 CLAIMS = "[organisations.acme.claims]\n" + "".join(f"{name} = {value!r}\n" for name, value in REQUIRED.items())
 CORPUS = [*bad_tokens(SECRET.encode()), *bad_claims(SECRET.encode())]
-PLACES = [("POST", "/webio"), ("POST", "/webio/payment"), ("GET", "/webio"), ("GET", "/webio/custom-values")]
+ROUTES = [("POST", "/webio"), ("POST", "/webio/payment"), ("GET", "/webio"), ("GET", "/webio/custom-values")]
 
 
 def refused(gateway: InProcess) -> float:
@@ -50,18 +50,18 @@ async def test_every_bad_token_gets_the_same_answer(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(socket.socket, "connect", no_connection)
         assert len(CORPUS) >= 120
         for name, bad in CORPUS:
-            for method, path in PLACES:
+            for method, path in ROUTES:
                 headers = [(b"x-webio-token", bad), (b"content-length", b"20")]
                 answer = await gateway.request(method, path, [NEVER], headers=headers, organisation=None)
                 assert (answer.status, answer.headers, answer.body) == (401, HEADERS, ANSWER), name
-        assert refused(gateway) == len(CORPUS) * len(PLACES)
+        assert refused(gateway) == len(CORPUS) * len(ROUTES)
         assert gateway.events() == []
         monkeypatch.undo()
 
 
 @pytest.mark.parametrize("second", ["the same", "another", "empty"])
 async def test_two_tokens_are_none(tmp_path: Path, second: str) -> None:
-    """Two `x-webio-token` headers are refused, be both of them good."""
+    """Two `x-webio-token` headers are refused, even if both are valid."""
     async with in_process(tmp_path) as gateway:
         good = gateway.tokens["acme"]
         other = {"the same": good, "another": token(SECRET.encode()), "empty": b""}[second]
@@ -83,7 +83,7 @@ async def test_no_token_is_a_bad_token(tmp_path: Path) -> None:
 
 
 async def test_the_log_says_why_and_not_what(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One line: from where, the reason, and the token's fingerprint; no part of the token."""
+    """One line has the client's address, the reason and the token's fingerprint, and no part of the token."""
     bad = token(b"another secret of thirty-two bytes or more")
 
     async with in_process(tmp_path) as gateway:
@@ -100,7 +100,7 @@ async def test_the_log_says_why_and_not_what(tmp_path: Path, caplog: pytest.LogC
 
 
 async def test_many_refusals_write_few_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """At most ten lines a second; how many were left out is said, and every refusal is counted."""
+    """At most ten lines per second are written, and every refusal is counted."""
 
     with caplog.at_level(logging.DEBUG, logger="gateway"):
         async with in_process(tmp_path) as gateway:
@@ -113,7 +113,7 @@ async def test_many_refusals_write_few_lines(tmp_path: Path, caplog: pytest.LogC
 
 
 async def test_what_was_left_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    """A second later, also when no other line comes; and the next second has lines of its own."""
+    """The number of lines that were left out is logged a second later, also when no other line follows."""
     bounded = RateLimit(logging.getLogger("gateway.test"))
     for number in range(25):
         bounded.warning("line %d", number)
