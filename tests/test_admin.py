@@ -377,7 +377,7 @@ async def test_dead_letters_of_plugins_that_are_off_stay(tmp_path: Path, picky: 
         await gateway.post(EVENT.replace(b"1", b"2"))
         await until(lambda: gateway.events()[-1].deliveries == {"other": "dead"})
         answer = await gateway.manage("POST", "/api/dead/retry", {"plugin": "picky"})
-        assert (answer.status, answer.problem) == (409, "plugin picky takes no events; plugins that do: other")
+        assert (answer.status, answer.problem) == (409, "plugin picky takes no events; plugins that take events: other")
         picky[0] = False
         answer = await gateway.manage("POST", "/api/dead/retry", {})
         assert answer.document == {"matched": 2, "done": 1, "left": 1}
@@ -419,10 +419,13 @@ async def test_a_replay(tmp_path: Path, picky: list[bool]) -> None:
 async def test_a_replay_to_an_unknown_plugin(tmp_path: Path, picky: list[bool]) -> None:
     """409, with the plugins that take events."""
     async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
-        for document, name in (({"plugin": "picki"}, "picki"), ({}, "None")):
+        for document, sentence in (
+            ({"plugin": "picki"}, "plugin picki takes no events"),
+            ({}, "the filter needs a plugin"),
+        ):
             answer = await gateway.manage("POST", "/api/replay", document)
             assert answer.status == 409
-            assert answer.problem == f"plugin {name} takes no events; plugins that do: picky"
+            assert answer.problem == f"{sentence}; plugins that take events: picky"
 
 
 @pytest.mark.parametrize("number", ["0", "7", "9999999999999999999999", "-1", "x"])

@@ -70,7 +70,8 @@ def create_admin(gateway: Gateway) -> Litestar:
     def require_delivery(plugin: str | None) -> None:
         if plugin not in delivery.consumers:
             known = ", ".join(delivery.consumers) or "none"
-            raise NotNow(detail=f"plugin {plugin} takes no events; plugins that do: {known}")
+            subject = f"plugin {plugin} takes no events" if plugin else "the filter needs a plugin"
+            raise NotNow(detail=f"{subject}; plugins that take events: {known}")
 
     @get("/", sync_to_thread=False)
     def front() -> Redirect:

@@ -35,19 +35,19 @@ millions."""
 
 
 class JournalError(Exception):
-    """The journal cannot do what was asked; a sentence for the operator."""
+    """The journal cannot do what was requested. The message is a sentence for the operator."""
 
 
 class JournalFull(JournalError):
-    """No room: the size limit, the disk's low-water mark, or a full disk. Nothing was kept; try again later."""
+    """The journal is at its size limit, or the disk is (almost) full. Nothing was kept; try again later."""
 
 
 class JournalFailed(JournalError):
-    """A commit failed and its outcome is unknown. The journal takes nothing any more, and the gateway stops."""
+    """A commit failed and its outcome is unknown. The journal accepts nothing any more, and the gateway stops."""
 
 
 class LeaseLost(JournalError):
-    """The cursor was taken again, with a later epoch. Nothing that the former owner writes is kept."""
+    """The cursor has a new owner, with a later epoch. Writes of the former owner are refused."""
 
 
 class Track(NamedTuple):
@@ -110,7 +110,7 @@ class Settlement(msgspec.Struct, kw_only=True):
 
 
 class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Which events an operator means; every condition given must hold. `since` is inclusive, `until` exclusive.
+    """Selects events; every condition that is given must hold. `since` is inclusive, `until` exclusive.
     `state` is one of `STATES`, for `plugin` where one is given, else for any plugin; "delivered" without a plugin
     means delivered to all."""
 
@@ -158,7 +158,7 @@ class Standing(msgspec.Struct):
 
 
 class HeldBy(msgspec.Struct):
-    """The cursor is another gateway's, until its lease ends unless it is renewed."""
+    """Another gateway owns the cursor, until its lease ends without being renewed."""
 
     owner: str
     until: float
@@ -198,8 +198,8 @@ class Cursors(Protocol):
         marked as running counts as a crash."""
 
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:
-        """Give a cursor back; nothing runs any more. With `clean`, no event is left that is suspected of having
-        killed a process. `LeaseLost`."""
+        """Release a cursor after the last delivery has ended. `clean` means that no event is left that is suspected
+        of having killed a process. Raises `LeaseLost`."""
 
     async def read(self, after: int, limit: int) -> Sequence[Entry]:
         """At most `limit` events after a position, in order; fewer where they are large."""
@@ -212,13 +212,13 @@ class Cursors(Protocol):
 
     async def settle(self, settlement: Settlement) -> None:
         """Make a plugin's progress durable. Parked rows are written before the cursor moves, not necessarily in one
-        transaction. `LeaseLost`; `JournalFull`: try again."""
+        transaction. Raises `LeaseLost`, or `JournalFull` when the caller should try again later."""
 
     async def mark_running(self, track: Track, epoch: int, seq: int) -> None:
-        """Record that an event is about to be delivered; durable on return. `LeaseLost`."""
+        """Record that an event is about to be delivered; durable on return. Raises `LeaseLost`."""
 
     async def mark_survived(self, track: Track, epoch: int, seq: int) -> None:
-        """Forget that an event was marked as running, and its crashes. `LeaseLost`."""
+        """Forget that an event was marked as running, and its crashes. Raises `LeaseLost`."""
 
     async def changes(self, track: Track) -> Changes:
         """What is parked and replayed now, with what operators have changed; no older than any settlement made before
@@ -239,16 +239,16 @@ class Operator(Protocol):
         """Discard matching dead letters; returns how many."""
 
     async def new_replay(self, which: Filter) -> Replay:
-        """Have the events that match now delivered again to `which.plugin`."""
+        """Start to deliver the events that match now to `which.plugin` again."""
 
     async def replay_state(self, number: int) -> tuple[int, bool]:
-        """How many events a replay has done, and whether it is finished; `ValueError` for an unknown number."""
+        """How many events a replay has delivered, and whether it is finished. `ValueError` for an unknown number."""
 
     async def retire_cursors(self, keep: Collection[str]) -> None:
         """The cursors of plugins other than these expire after the retention."""
 
     async def probe(self) -> None:
-        """Write and read back."""
+        """Write a value and read it back. Raises `JournalError`."""
 
 
 class Journal(Intake, Cursors, Operator, Protocol):
@@ -258,7 +258,7 @@ class Journal(Intake, Cursors, Operator, Protocol):
     """Called once in the event loop when the journal has failed."""
 
     async def start(self) -> None:
-        """Open the journal, or make it where there is none."""
+        """Open the journal; creates it if it does not exist."""
 
     async def close(self) -> None:
-        """Make what was handed over durable, and close."""
+        """Make everything that was handed over durable, then close the journal."""

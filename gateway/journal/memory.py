@@ -84,7 +84,7 @@ class MemoryJournal:
         self._queue, self._closed = [], True
 
     def fail(self) -> None:
-        """Fail as a broken disk makes a journal fail."""
+        """Fail as a journal does when its disk breaks."""
         self._failed = JournalFailed("a commit to the journal failed; what became of it is unknown")
         self._commit()
         self.on_failure(self._failed)

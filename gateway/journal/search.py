@@ -1,5 +1,4 @@
-"""Looking things up in the journal, for the operator's commands: in any process, beside a running gateway or without
-one."""
+"""Searches the journal for the operator's commands, in any process, with or without a running gateway."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ class ValueRecord(msgspec.Struct, kw_only=True):
 
 
 class ValueRecordFilter(msgspec.Struct, kw_only=True, frozen=True):
-    """Which custom value requests an operator means; every condition given must hold. One of `fields` is enough."""
+    """Selects custom value requests; every condition that is given must hold. One of `fields` is enough."""
 
     organisation: str | None = None
     customer_uid: str | None = None

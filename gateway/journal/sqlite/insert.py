@@ -99,7 +99,7 @@ def _flag_conflicts(connection: apsw.Connection, appends: Sequence[Append]) -> N
 
 
 def _settle_repeats(connection: apsw.Connection, appends: Sequence[Append], first_seq: int, window: int) -> None:
-    """Deal with bodies that the journal has already: duplicates within the window, new events outside of it."""
+    """Handle bodies that the journal has already: duplicates within the window, new events outside of it."""
     present = {seq for (seq,) in connection.execute("SELECT seq FROM events WHERE seq >= ?", (first_seq,))}
     for append in appends:
         if append.seq in present:

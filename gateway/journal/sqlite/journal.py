@@ -44,7 +44,7 @@ TAIL_EVENTS: Final = 4096
 TAIL_BYTES: Final = 32 * 2**20
 """The newest events in memory: at most twice this number, and about this many bytes of bodies."""
 STEP: Final = 1000
-"""Dead letters that one commit changes: acknowledgements wait for it."""
+"""Dead letters that one commit changes, at most, since acknowledgements of events wait for the commit."""
 RECORDS: Final = 10_000
 """The most records of custom value requests that wait for a commit."""
 READ_BYTES: Final = 4 * 2**20

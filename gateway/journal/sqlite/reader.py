@@ -1,4 +1,4 @@
-"""Search in SQLite: pages, so that no long read keeps the write-ahead log from being emptied."""
+"""Search in SQLite, page by page: a long read would keep the write-ahead log from being restarted."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class SqliteSearch:
             left = None if left is None else left - len(page)
 
     def _deliveries(self, first: int, last: int) -> Callable[[int], dict[str, str]]:
-        """How far each plugin is with an event of a page."""
+        """The state of each plugin's delivery, for the events of a page."""
         cursors = rows(self._connection, "SELECT plugin, begins, seq FROM cursors WHERE removed_at IS NULL")
         found = rows(self._connection, "SELECT plugin, seq, state FROM parked WHERE seq BETWEEN ? AND ?", (first, last))
         parked = {(plugin, seq): state for plugin, seq, state in found}
