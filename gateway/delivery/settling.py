@@ -134,6 +134,7 @@ class Settler:
         self._health.blocked = f"its checkpoint fails: {type(cause).__name__}"
         self._health.failed(self._health.blocked)
         await self._dispatcher.drain(self._plugin.delivery.timeout + 2 * GRACE)
+        await self._settle([])  # what is parked or dead stays so, or it would come behind what was taken after it
         if self._draining.is_set():
             return
         self._live.rewind()

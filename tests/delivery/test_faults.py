@@ -120,6 +120,21 @@ async def test_order_holds_when_a_checkpoint_fails_between(tmp_path: Path) -> No
         assert plugin.durable[-5:] == [1, 2, 3, 4, 5]
 
 
+async def test_a_dead_letter_stays_one_although_every_checkpoint_fails(tmp_path: Path) -> None:
+    """What was taken comes again after the restart; what was rejected does not, or it would come after later events."""
+    plugin = Batches(failures=1_000_000)
+    plugin.script = {2: [Reject("no")]}
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        await asyncio.gather(*(rig.send("x") for _ in range(3)))
+        await rig.until(lambda: 3 in plugin.taken)
+    plugin.failures = 0
+    async with delivering(tmp_path, {"a": plugin}) as rig:
+        await rig.idle()
+        assert len(rig.dead()) == 1
+        assert rig.states("a") == ["delivered", "dead", "delivered"]
+    assert 2 not in plugin.taken
+
+
 async def test_order_holds_when_the_cursor_is_behind_what_is_parked(tmp_path: Path) -> None:
     """As a crash leaves it: the first event was taken and not made durable, the second is parked, the third held."""
     first = Batches()
