@@ -114,7 +114,11 @@ class Player:
         self.asked_again: set[int] = set()
         """An operator has had these delivered again since the last time everything was settled."""
         self.free: set[int] = set()
-        """In no order any more: replayed, retried, or perhaps dead."""
+        """In no order any more: replayed, retried, or dead in a life that ended before that was durable."""
+        self.dying: set[int] = set()
+        """Perhaps dead since the last time everything was settled."""
+        self.owned = True
+        """Whether no other gateway has taken the cursor since then."""
         self.chains: dict[int, int] = {}
         """The operation that had a dead letter retried in order, until the event is taken."""
         self.chained: list[tuple[int, int]] = []
@@ -146,8 +150,11 @@ class Player:
         self.takes(n, event.conversation_id)
 
     def dies(self, n: int) -> None:
-        """An event may be a dead letter now; should the process die before that is durable, it comes once more."""
-        self.free.add(n)
+        """An event may be a dead letter now. If it is, it comes again only if the process dies, or loses the cursor,
+        before that is durable."""
+        self.dying.add(n)
+        if not self.owned:
+            self.free.add(n)
         self.chains.pop(n, None)
 
     def takes(self, n: int, conversation: str | None) -> None:
@@ -288,13 +295,22 @@ class World:
         self.say("the process dies")
         self.journal.abandon()
         await self.delivery.abandon()
+        self.undo_deaths()
         await self.up()
 
     async def restart(self) -> None:
-        self.say("a restart")
-        await self.delivery.stop(1000.0)
+        patience = self.chance.choice((0.0, 0.05, 2.0, 1000.0))  # short ones end while the plugin has events
+        self.say(f"a restart, {patience=}")
+        await self.delivery.stop(patience)
         await self.journal.close()
+        if patience < 1000.0:
+            self.undo_deaths()
         await self.up()
+
+    def undo_deaths(self) -> None:
+        """The process ended, perhaps before it could write down which events are dead letters."""
+        for player in self.players.values():
+            player.free |= player.dying
 
     # What happens
 
@@ -324,7 +340,7 @@ class World:
             for name, player in self.players.items():
                 letters = {row.seq for _, row in self.store.dead(Filter(plugin=name))}
                 player.asked_again |= letters
-                player.free |= letters
+                player.free |= letters | player.dying  # some of these may be written before the operation
                 for n in letters:
                     player.chains.pop(n, None)
                     if way == "retry in order":
@@ -336,6 +352,8 @@ class World:
     async def lose_lease(self) -> None:
         name = self.chance.choice("ab")
         self.say(f"another gateway takes the cursor of {name}")
+        self.players[name].owned = False
+        self.undo_deaths()
         await self.journal.take_cursor(Track(name), True)
 
     async def jump(self) -> None:
@@ -364,6 +382,8 @@ class World:
         for player in self.players.values():
             player.final |= player.durable
             player.asked_again.clear()
+            player.dying.clear()
+            player.owned = True
         self.calm = False
 
     async def live(self) -> None:

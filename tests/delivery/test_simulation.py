@@ -9,6 +9,7 @@ import pytest
 from simulation import Broken, simulate
 
 from gateway.delivery.conversations import Conversations
+from gateway.delivery.items import Conversation, Item
 from gateway.delivery.parked import ParkedEvents
 from gateway.delivery.settling import Settler
 
@@ -30,7 +31,9 @@ def test_what_the_simulation_has_found_stays_repaired(seed: int) -> None:
     simulate(seed)
 
 
-def nothing(*arguments: Any, **named: Any) -> None: ...
+def join_none(self: Conversations, item: Item, key: str) -> Conversation:
+    item.conversation = Conversation(key)
+    return item.conversation
 
 
 def forget_to_write(self: ParkedEvents, cursor: int) -> tuple[list[Any], list[int]]:
@@ -42,7 +45,7 @@ async def ignore_failure(self: Settler, taken: list[Any], error: Exception) -> N
 
 
 SABOTAGE: dict[str, tuple[type, str, Callable[..., Any]]] = {
-    "later events do not wait for a parked one": (Conversations, "hold", nothing),
+    "every event is a conversation of its own": (Conversations, "join", join_none),
     "rows are not written": (ParkedEvents, "changes", forget_to_write),
     "a failed checkpoint counts as one that succeeded": (Settler, "_undo", ignore_failure),
 }
