@@ -183,7 +183,7 @@ async def test_all_retried_dead_letters_come_whatever_is_asked_meanwhile(
     monkeypatch.setattr("gateway.delivery.parked.UNORDERED", 20)
     monkeypatch.setattr("gateway.delivery.service.TOP_UP", 0.01)
 
-    plugin = Plain({n: [Reject("no")] for n in range(1, 71)})
+    plugin = Async({n: [Reject("no")] for n in range(1, 71)})
     plugin.script[1] = [Reject("no"), Retry(after=60)]
     async with delivering(tmp_path, {"a": plugin}) as rig:
         await asyncio.gather(*(rig.send(f"c{n}") for n in range(70)))
