@@ -82,17 +82,22 @@ async def fill(journal: SqliteJournal, count: int, **fields: str) -> list[str]:
 
 
 async def put_together(
-    journal: SqliteJournal, files: FaultyFiles, bodies: list[bytes], then: Callable[[], None] = lambda: None
+    journal: SqliteJournal, bodies: list[bytes], then: Callable[[], None] = lambda: None
 ) -> list[Receipt | BaseException]:
-    """Put events into the journal in one group, behind a commit that is held up; `then` runs before that goes on."""
-    with files.held("sync", "-wal") as held:
-        first = put(journal, message())
-        await asyncio.to_thread(held.reached.wait, WAIT)
-        futures = [put(journal, raw) for raw in bodies]
-        then()
-        held.release.set()
-        await first
-        return await asyncio.gather(*futures, return_exceptions=True)
+    """Put events into the journal in one group, behind an operation during which `then` runs."""
+    reached, release = threading.Event(), threading.Event()
+
+    def occupy(connection: apsw.Connection) -> None:
+        reached.set()
+        release.wait(WAIT)
+
+    occupied = asyncio.create_task(journal.operate(occupy))
+    assert await asyncio.to_thread(reached.wait, WAIT)
+    futures = [put(journal, raw) for raw in bodies]
+    then()
+    release.set()
+    await occupied
+    return await asyncio.gather(*futures, return_exceptions=True)
 
 
 async def take(journal: SqliteJournal, plugin: str, from_start: bool = True) -> Standing:

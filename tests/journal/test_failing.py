@@ -48,7 +48,7 @@ async def test_a_sync_that_fails_stops_the_journal(tmp_path: Path) -> None:
         async with opened(config, vfs=files.name) as journal:
             journal.on_failure = failures.append
             await take(journal, "archive")
-            outcomes: list[object] = list(await put_together(journal, files, [message() for _ in range(20)], fail))
+            outcomes: list[object] = list(await put_together(journal, [message() for _ in range(20)], fail))
             files.failing.clear()
             with pytest.raises(JournalFailed, match="what became of it is unknown"):
                 put(journal, message())
@@ -142,20 +142,17 @@ async def test_an_operation_that_raises_is_taken_back_and_harms_nothing_else(tmp
     async def scenario() -> tuple[object, int, list[str]]:
         async with opened(config, vfs=files.name) as journal:
             await take(journal, "archive")
-            raising: list[asyncio.Task[None]] = []
-            with files.held("sync", "-wal") as held:
-                first = put(journal, message())
-                await asyncio.to_thread(held.reached.wait, 10)
-                others = [put(journal, message()) for _ in range(5)]
-                raising.append(asyncio.create_task(journal.operate(faulty)))
-                moving = asyncio.create_task(move_cursor(journal, "archive", 3))
-                await asyncio.sleep(0)
-                held.release.set()
-                outcome = (await asyncio.gather(*raising, return_exceptions=True))[0]
-                await moving
-                ids = [receipt.id for receipt in await asyncio.gather(first, *others)]
+            operations: list[asyncio.Future[object]] = []
+
+            def operate() -> None:
+                operations.append(asyncio.ensure_future(journal.operate(faulty)))
+                operations.append(asyncio.ensure_future(move_cursor(journal, "archive", 3)))
+
+            receipts = await put_together(journal, [message() for _ in range(5)], operate)
+            outcome, moved = await asyncio.gather(*operations, return_exceptions=True)
+            assert moved is None
             cursor = (await take(journal, "archive")).cursor
-            return outcome, cursor, ids
+            return outcome, cursor, [receipt.id for receipt in receipts if isinstance(receipt, Receipt)]
 
     outcome, cursor, ids = await scenario()
     assert outcome is fault
