@@ -54,6 +54,8 @@ class Plugin:
         self.settings = table.settings
         self.distribution, self.version = distribution_of(entry)
         self.instance = instance
+        self.package = type(instance).__module__.partition(".")[0]
+        """The top-level package or module of its class: its own code, where an exception's place is looked for."""
         self.hooks = hooks
         self.delivery = delivery
         self.threads = Threads(table.name, delivery.concurrency + 1)
