@@ -15,8 +15,7 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from gateway.config.tables import LogSettings
-from gateway.plugin_host.call import describe
-from gateway.text import counted, printable
+from gateway.text import counted, describe, printable
 
 LINES_PER_LOGGER: Final = 100
 """Lines in a second of one plugin or library: more would delay everything else that logs."""

@@ -1,6 +1,10 @@
-"""Words for people: numbers with their noun, and text that a terminal or a log can show."""
+"""Words for people: numbers with their noun, errors, and text that a terminal or a log can show."""
 
 from __future__ import annotations
+
+import re
+
+_DIGITS = re.compile(r"\d{6,}")
 
 
 def counted(number: int, noun: str) -> str:
@@ -11,3 +15,15 @@ def counted(number: int, noun: str) -> str:
 def printable(text: str) -> str:
     """`text` on one line, with U+FFFD for each character that does not print, such as those that control a terminal."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def describe(error: BaseException, most: int | None = 200) -> str:
+    """An error's type and message for the operator, of at most `most` characters, with long runs of digits (phone
+    numbers) taken out."""
+    name = type(error).__name__
+    try:
+        text = str(error).encode(errors="replace").decode()
+    except BaseException:  # a plugin's exception may raise here, too
+        return name
+    text = _DIGITS.sub("…", " ".join(text.split()))
+    return f"{name}: {text[:most]}" if text else name

@@ -22,8 +22,9 @@ from gateway.config.tables import Config
 from gateway.journal import check_journal, journal_lock
 from gateway.journal.interface import JournalError
 from gateway.journal.lock import GATEWAY, JournalLock
-from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck, describe
+from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck
 from gateway.plugin_host.load import Plugin
+from gateway.text import describe
 
 _CHECK_TIMEOUT: Final = 15.0
 _LISTENING: Final = "0A"  # the state in /proc/net/tcp

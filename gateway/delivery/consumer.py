@@ -14,8 +14,8 @@ from gateway.delivery.health import Health
 from gateway.delivery.pipeline import Pipeline
 from gateway.delivery.reading import until_read
 from gateway.journal.interface import Cursors, HeldBy, JournalError, LeaseLost, Standing, Track
-from gateway.plugin_host.call import describe
 from gateway.plugin_host.load import Plugin
+from gateway.text import describe
 
 log = logging.getLogger("gateway.delivery")
 

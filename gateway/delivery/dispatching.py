@@ -11,9 +11,10 @@ from gateway.delivery.health import Health
 from gateway.delivery.items import Batch
 from gateway.delivery.machine import Machine
 from gateway.journal.interface import Cursors, JournalError, LeaseLost, Track
-from gateway.plugin_host.call import Stuck, describe
+from gateway.plugin_host.call import Stuck
 from gateway.plugin_host.event_calls import EventCalls, Outcome
 from gateway.plugin_host.load import Plugin
+from gateway.text import describe
 
 BATCH: Final = 256
 BATCH_SECONDS: Final = 0.005

@@ -23,8 +23,9 @@ from gateway.delivery.state import State
 from gateway.events import Event
 from gateway.hookspecs import Reject
 from gateway.journal.interface import RETRYING, WAITING, Parked, Standing
-from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck, describe
+from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck
 from gateway.plugin_host.event_calls import SKIPPED, Outcome
+from gateway.text import describe
 
 SLOW: Final = 1.0
 """Seconds with the plugin after which an event no longer keeps the window open."""

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import re
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final
 
+from gateway.text import describe
+
 GRACE: Final = 1.0
 """Seconds that a cancelled task has to end before it is left behind."""
 LEFT_BEHIND: Final = 100
 """Calls of one plugin that were given up and still run, at which no further call begins."""
-
-_DIGITS = re.compile(r"\d{6,}")
 
 Result = tuple[Any, BaseException | None]
 """What a call returned, or what it raised."""
@@ -40,18 +39,6 @@ class CallTimeout(Exception):
 
 class Stuck(Exception):
     """No call can begin: too many that were given up still run."""
-
-
-def describe(error: BaseException, most: int | None = 200) -> str:
-    """An error's type and message for the operator, of at most `most` characters, with long runs of digits (phone
-    numbers) taken out."""
-    name = type(error).__name__
-    try:
-        text = str(error).encode(errors="replace").decode()
-    except BaseException:  # a plugin's exception may raise here, too
-        return name
-    text = _DIGITS.sub("…", " ".join(text.split()))
-    return f"{name}: {text[:most]}" if text else name
 
 
 class Impl:

@@ -21,7 +21,8 @@ from gateway.config.tables import Config, PluginSettings, PluginTable
 from gateway.events import Event
 from gateway.hookspecs import ENTRY_POINT_GROUP
 from gateway.plugin_host.bind import EVENT_HOOKS, HookError, bind
-from gateway.plugin_host.call import Caller, Impl, Threads, describe
+from gateway.plugin_host.call import Caller, Impl, Threads
+from gateway.text import describe
 
 OWN_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(PluginSettings))
 """The keys of a plugin's table that are the gateway's."""

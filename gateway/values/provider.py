@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from gateway.events import QUESTION_KEYS, CustomValueRequest
 from gateway.hookspecs import Reject, SeveralCustomers
 from gateway.log import RateLimit
-from gateway.plugin_host.call import Caller, CallTimeout, Impl, PluginFault, Stuck, Threads, describe
+from gateway.plugin_host.call import Caller, CallTimeout, Impl, PluginFault, Stuck, Threads
 from gateway.plugin_host.load import Plugin
-from gateway.text import counted
+from gateway.text import counted, describe
 from gateway.values.answer import FAILED, LATE, SEVERAL, SKIPPED
 from gateway.values.breaker import Breaker
 from gateway.values.question import Question

@@ -19,8 +19,8 @@ import msgspec
 from gateway.config.convert import ConfigError, Problem, dotted
 from gateway.config.tables import Config
 from gateway.journal.search import ValueRecord
-from gateway.plugin_host.call import describe
 from gateway.plugin_host.load import Plugin
+from gateway.text import describe
 from gateway.values.answer import (
     CACHED,
     FAILED,
