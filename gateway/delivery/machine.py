@@ -95,7 +95,8 @@ class Machine:
             if event is None:
                 item.move_to(State.SETTLED)
                 self.parked.release(item)
-                self._leave(item)
+                self.conversations.leave(item)
+                self._go_on(item)
                 continue
             attempt = row.attempts + 1
             item.event = msgspec.structs.replace(event, attempt=attempt, redelivered=True, replayed=row.replayed)
@@ -184,16 +185,17 @@ class Machine:
         if crashes < CRASHES:
             return False
         self._bury(item, crashes, f"the process died {crashes} times while this plugin had the event")
+        self._go_on(item)
         return True
 
     def _bury(self, item: Item, attempts: int, reason: str) -> None:
         item.move_to(State.DEAD)
         self.parked.bury(item, attempts, reason)
         self._health.buried(str(item.seq) if item.event is None else item.event.id, attempts)
-        self._leave(item)
-
-    def _leave(self, item: Item) -> None:
         self.conversations.leave(item)
+
+    def _go_on(self, item: Item) -> None:
+        """It may be the turn of the event behind this one, which has left its conversation."""
         if item.conversation is not None:
             self.conversations.go_on(item.conversation)
         self.unsettled.set()
