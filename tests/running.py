@@ -9,22 +9,21 @@ import pty
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from cli_process import CliProcess, run_cli
 from machine import free_ports, watch_group
 
 from gateway.config.load import load_config
 from gateway.config.tables import Config
 from gateway.simulate import Client
 
-GATEWAY = str(Path(sys.executable).with_name("gateway"))
 SECRET = "a secret of thirty-two bytes or more"
 READY_WITHIN = 20.0
 STOPPED_WITHIN = 10.0
@@ -70,7 +69,7 @@ class RunningGateway:
         self.config_path = config_path
         self.config: Config = load_config(config_path)
         self.output: list[str] = []
-        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        self._environment = {"PYTHONUNBUFFERED": "1", **(environment or {})}
         self._changed = threading.Condition()
         self._ended = False
         self.start()
@@ -100,26 +99,27 @@ class RunningGateway:
         """Start the process, and return once both listeners accept connections."""
         self._ended = False
         seen = len(self.output)
-        self.process = subprocess.Popen(
-            [GATEWAY, "run", "-c", str(self.config_path)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.directory,
-            env=self._environment,
-            start_new_session=True,
-        )
+        output, theirs = os.pipe()
+        try:
+            self.process = CliProcess(
+                ["run", "-c", self.config_path],
+                stdout=theirs,
+                stderr=theirs,
+                environment=self._environment,
+                directory=self.directory,
+                new_session=True,
+            )
+        finally:
+            os.close(theirs)
         watch_group(self.process.pid)
-        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(os.fdopen(output),), daemon=True)
         self._reader.start()
         for listener in ("gateway: webhooks at ", "gateway: admin at "):
             self.wait_for_line(listener, after=seen, within=READY_WITHIN)
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
+    def _read(self, output: IO[str]) -> None:
+        with output:
+            for line in output:
                 with self._changed:
                     self.output.append(line)
                     self._changed.notify_all()
@@ -144,17 +144,8 @@ class RunningGateway:
 
     def cli(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run another `gateway` command beside it."""
-        return subprocess.run(
-            [GATEWAY, *arguments, "-c", str(self.config_path)],
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
-            text=True,
-            cwd=self.directory,
-            env=self._environment,
-            timeout=60,
-            check=False,
-        )
+        command = [*arguments, "-c", str(self.config_path)]
+        return run_cli(command, input=input, environment=self._environment, directory=self.directory)
 
     def stop(self) -> int:
         """SIGTERM, as a service manager does; the exit code."""
@@ -203,18 +194,6 @@ def running(
         gateway.kill()
 
 
-def run_cli(arguments: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
-    """A `gateway` command as a process of its own, for what only a process shows."""
-    return subprocess.run(
-        [GATEWAY, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-        check=False,
-    )
-
-
 def eventually(holds: Callable[[], bool], *, within: float = 10.0) -> None:
     """Wait until `holds()` is true, because of another process. Fails after `within` seconds."""
     deadline = time.monotonic() + within
@@ -230,13 +209,8 @@ def on_a_terminal(
     was to be seen."""
     terminal, ours = pty.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    process = subprocess.Popen(
-        [GATEWAY, *map(str, arguments)],
-        stdin=ours,
-        stdout=ours,
-        stderr=ours,
-        env={**os.environ, "TERM": "xterm-256color", **(environment or {})},
-    )
+    shown = {"TERM": "xterm-256color", **(environment or {})}
+    process = CliProcess(arguments, stdin=ours, stdout=ours, stderr=ours, environment=shown)
     os.close(ours)
     if answer:
         os.write(terminal, answer.encode())

@@ -718,21 +718,21 @@ def test_the_good_document_is_good(folder: Path) -> None:
 
 @given(tree=mutations())
 @example(tree={"organisations": 3})
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 def test_a_good_document_with_changes_is_read_or_explained(tree: dict[str, Any], tmp_path_factory: Any) -> None:
     """Never a traceback; each problem is one line with a path."""
     _loads_or_explains(document(tree), tmp_path_factory.getbasetemp())
 
 
 @given(tree=st.dictionaries(st.sampled_from(list(tomli.loads(GOOD))) | TEXTS, TREES, max_size=5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80)
 def test_any_document_is_read_or_explained(tree: dict[str, Any], tmp_path_factory: Any) -> None:
     """Whatever stands where."""
     _loads_or_explains(document(tree), tmp_path_factory.getbasetemp())
 
 
 @given(text=st.text(st.sampled_from("[]{}=\"'.,#\n \\abc019-_:TZ+einf\x00\x7f\ufeff"), max_size=60) | TEXTS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80)
 def test_any_text_is_read_or_explained(text: str, tmp_path_factory: Any) -> None:
     """TOML or not."""
     _loads_or_explains(text, tmp_path_factory.getbasetemp())

@@ -384,7 +384,7 @@ def test_a_date_with_a_zone_keeps_it(text: str, moment: datetime) -> None:
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_created_is_exact(moment: datetime) -> None:
     """To the microsecond, whatever a float would make of it."""
     assert read(report(dateCreated=moment.isoformat(" "))).created == micros(moment)
@@ -523,7 +523,7 @@ NEAR = BODIES.map(lambda body: {**json.loads(REPORT), **body})
 
 @given(body=BODIES | NEAR, hook=st.sampled_from([None, *HOOKS]))
 @example(body={"dateCreated": None}, hook="payment")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_object_is_an_event_and_nothing_of_it_is_lost(body: dict[str, Any], hook: str | None) -> None:
     """No exception for any JSON object; struct fields and extra together are the body."""
     decoded = read(body, hook)
@@ -556,7 +556,7 @@ def _as_received(value: str | datetime, received: Any) -> Any:
 
 
 @given(raw=st.binary(max_size=200) | st.text('{}[]",:0123456789.eE+-nulltruefs\\ ', max_size=60).map(str.encode))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_arbitrary_bytes_are_an_event_or_a_value_error(raw: bytes) -> None:
     """Never anything else; what is accepted is an object for Python's own reader too."""
     try:

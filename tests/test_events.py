@@ -137,7 +137,7 @@ def test_line_is_the_text_as_received_on_one_line() -> None:
     st.booleans(),
     st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_one_line_changes_no_meaning(body: dict[str, Any], indent: Any, ascii_only: bool, mark: bool) -> None:
     """Any JSON object, however it is written, is the same object afterwards, on one line."""
     raw = json.dumps(body, indent=indent, ensure_ascii=ascii_only).encode()

@@ -77,7 +77,7 @@ def is_event(body: bytes) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.sampled_from([None, *HOOKS]), st.none() | st.integers(1, 500))
 def test_any_body(ask: Asking, seed: int, hook: str | None, pieces: int | None) -> None:
     """Bodies that are almost events: 200 if and only if it is a JSON object, else 400."""
@@ -87,7 +87,7 @@ def test_any_body(ask: Asking, seed: int, hook: str | None, pieces: int | None) 
     assert answer.document["hook"] if answer.status == 200 else answer.problem
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60)
 @given(OBJECTS, st.sampled_from([None, *HOOKS]))
 def test_any_object(ask: Asking, fields: dict[str, Any], hook: str | None) -> None:
     """Every JSON object is an event, whatever is in it."""
@@ -100,14 +100,14 @@ def test_any_object(ask: Asking, fields: dict[str, Any], hook: str | None) -> No
         assert hook is None or answer.document["hook"] == hook
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=300))
 def test_any_bytes(ask: Asking, body: bytes) -> None:
     """Bytes that are hardly ever JSON."""
     assert ask("POST", "/webio", body).status == (200 if is_event(body) else 400)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32) | st.binary(max_size=200))
 def test_any_query(ask: Asking, query: int | bytes) -> None:
     """A good token and any query: values, or a problem document that says what is missing or wrong."""
@@ -116,7 +116,7 @@ def test_any_query(ask: Asking, query: int | bytes) -> None:
     assert answer.document == {} if answer.status == 200 else answer.problem
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150)
 @given(HEADERS, st.sampled_from(["acme", None]), st.sampled_from(["GET", "POST", "PUT"]), st.text(max_size=8))
 def test_any_headers(
     ask: Asking, headers: list[tuple[bytes, bytes]], organisation: str | None, method: str, tail: str

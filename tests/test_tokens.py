@@ -187,7 +187,7 @@ def test_header_parameters_that_change_nothing_are_let_be(header: dict[str, Any]
         max_size=5,
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_accepted_is_read_as_pyjwt_reads_it(claims: dict[str, Any]) -> None:
     """Both as minted here and as PyJWT makes it."""
     options: Any = {"verify_aud": False, "verify_sub": False, "verify_jti": False}
@@ -535,7 +535,7 @@ CHECKER = checker()
 
 
 @given(place=st.integers(0, len(GOOD_TOKEN) - 1), byte=st.integers(0, 255))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400)
 def test_a_good_token_with_one_byte_changed_is_refused(place: int, byte: int) -> None:
     """Anywhere, to anything."""
     changed = GOOD_TOKEN[:place] + bytes([byte]) + GOOD_TOKEN[place + 1 :]
@@ -561,7 +561,7 @@ def test_every_letter_of_a_token_counts() -> None:
 
 
 @given(cut=st.integers(0, len(GOOD_TOKEN)), more=st.binary(max_size=20), at=st.integers(0, len(GOOD_TOKEN)))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200)
 def test_a_good_token_cut_or_added_to_is_refused(cut: int, more: bytes, at: int) -> None:
     """At any place."""
     for changed in (GOOD_TOKEN[:cut], GOOD_TOKEN[cut:], GOOD_TOKEN[:at] + more + GOOD_TOKEN[at:]):
@@ -571,7 +571,7 @@ def test_a_good_token_cut_or_added_to_is_refused(cut: int, more: bytes, at: int)
 
 @given(value=st.binary(max_size=5000) | st.text("eyJ.-_=abc{}", max_size=100).map(str.encode))
 @example(b"")
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200)
 def test_arbitrary_bytes_are_refused(value: bytes) -> None:
     """Never with anything but TokenRefused."""
     refused(CHECKER.verify, value)
@@ -604,7 +604,7 @@ OBJECTS = st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=5), JSON, ma
 
 
 @given(header=OBJECTS | JSON, payload=OBJECTS | JSON | st.binary(max_size=50), alg=st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200)
 def test_anything_that_is_well_signed_is_accepted_or_refused(header: Any, payload: Any, alg: bool) -> None:
     """Any header and any payload, with the right signature: no other exception, also with claims and issued_after."""
     if alg and isinstance(header, dict):

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_process import run_cli
 from click.testing import CliRunner, Result
-from running import RunningGateway, eventually, on_a_terminal, run_cli, running, write_config, write_plugin
+from running import RunningGateway, eventually, on_a_terminal, running, write_config, write_plugin
 
 from gateway.cli import cli
 from gateway.cli.init import _customers

@@ -13,9 +13,10 @@ from typing import Any
 
 import apsw
 import pytest
+from cli_process import run_cli
 from click.testing import CliRunner, Result
 from machine import free_ports
-from running import RunningGateway, run_cli, write_config, write_plugin
+from running import RunningGateway, write_config, write_plugin
 
 from gateway.cli import check_environment, cli
 from gateway.cli.init import _customers, init

@@ -14,9 +14,10 @@ from typing import Any
 
 import click
 import pytest
+from cli_process import GATEWAY
 from click.testing import CliRunner
 from machine import free_ports
-from running import GATEWAY, RunningGateway
+from running import RunningGateway
 
 from gateway.cli import cli
 from gateway.cli.init import init

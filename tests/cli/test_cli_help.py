@@ -13,8 +13,9 @@ from pathlib import Path
 
 import click
 import pytest
+from cli_process import GATEWAY, run_cli
 from click.testing import CliRunner
-from running import GATEWAY, run_cli, write_config
+from running import write_config
 
 from gateway.cli import SECTIONS, cli
 from gateway.config.convert import ConfigError, Problem

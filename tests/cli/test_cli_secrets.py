@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from cli_process import run_cli
 from click.testing import CliRunner, Result
 from conftest import StartGateway
-from running import RunningGateway, run_cli, write_config
+from running import RunningGateway, write_config
 
 from gateway.cli import cli
 from gateway.simulate import body, encode

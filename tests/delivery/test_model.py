@@ -296,7 +296,6 @@ class DeliveryModel(RuleBasedStateMachine):
 DeliveryModel.TestCase.settings = settings(
     max_examples=max(1, STEPS // PER_EXAMPLE),
     stateful_step_count=PER_EXAMPLE,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,
     phases=(Phase.generate,),

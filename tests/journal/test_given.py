@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from delivering import journal_config
-from running import GATEWAY, RunningGateway
+from running import RunningGateway
 
 from gateway.journal import open_reader
 from gateway.journal.search import ValueRecord, ValueRecordFilter
@@ -91,9 +90,7 @@ def test_what_a_bot_was_told_can_be_traced(start_gateway: Callable[..., RunningG
         assert client.ask(["hours", "none"]).status == 404
 
     def values(*options: str) -> list[dict[str, object]]:
-        done = subprocess.run(
-            [GATEWAY, "values", "-c", str(gateway.config_path), "--json", *options], capture_output=True, text=True
-        )
+        done = gateway.cli("values", "--json", *options)
         assert done.returncode == 0, done.stderr
         assert "9 to 5" not in done.stdout
         assert "447717472695" not in done.stdout

@@ -472,6 +472,6 @@ class ArchiveMachine(RuleBasedStateMachine):
 
 
 ArchiveMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, stateful_step_count=40, suppress_health_check=list(HealthCheck)
 )
 TestArchiveMachine = ArchiveMachine.TestCase

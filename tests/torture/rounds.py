@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from cli_process import CliProcess
 from senders import Senders, number_of
 from verdict import Findings, judge
 from victim import DEADLY, RECORDER, Victim
@@ -57,7 +57,7 @@ def kill_rounds(
     chance = random.Random(seed)
     victim = Victim(directory, SETTINGS, {"recorder": RECORDER})
     deaths = dict.fromkeys(kinds, 0)
-    operators: list[subprocess.Popen[bytes]] = []
+    operators: list[CliProcess] = []
     try:
         with Senders(victim.config, pause=pause) as senders:
             victim.spawn()
@@ -89,7 +89,7 @@ def kill_rounds(
             operator.wait()
 
 
-def _let_it_live(victim: Victim, chance: random.Random, operators: list[subprocess.Popen[bytes]]) -> None:
+def _let_it_live(victim: Victim, chance: random.Random, operators: list[CliProcess]) -> None:
     """Wait for some time after its start; in one of five rounds it may not be ready yet."""
     if chance.random() < 0.2:
         time.sleep(chance.uniform(0.05, 0.8))

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from cli_process import GATEWAY, CliProcess, run_cli
 from machine import watch_group
-from running import GATEWAY, write_config, write_plugin
+from running import write_config, write_plugin
 
 from gateway.config.load import load_config
 from gateway.config.tables import Config
@@ -78,20 +79,25 @@ class Victim:
         self.log = directory / "gateway.log"
         path = os.pathsep.join(filter(None, [str(directory / "site"), os.environ.get("PYTHONPATH", "")]))
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | CliProcess | None = None
 
     def spawn(self, prefix: Sequence[str] = ()) -> None:
         """Start it, and do not wait; `prefix` is a command that runs it."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*prefix, GATEWAY, "run", "-c", str(self.config_path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.directory,
-                env=self.environment,
-                start_new_session=True,
-            )
+            arguments = ["run", "-c", str(self.config_path)]
+            if prefix:
+                self.process = subprocess.Popen(
+                    [*prefix, GATEWAY, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.directory,
+                    env=self.environment,
+                    start_new_session=True,
+                )
+            else:
+                output = log.fileno()
+                self.process = self._command(arguments, output, new_session=True)
         watch_group(self.process.pid)
 
     def start(self, prefix: Sequence[str] = ()) -> None:
@@ -179,30 +185,26 @@ class Victim:
         """Everything it wrote."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def operate(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def operate(self, *arguments: str) -> CliProcess:
         """Start another `gateway` command, and neither wait for it nor check how it ends."""
-        return subprocess.Popen(
-            [GATEWAY, *arguments, "-c", str(self.config_path)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self.directory,
-            env=self.environment,
-        )
+        return self._command([*arguments, "-c", str(self.config_path)], subprocess.DEVNULL)
 
     def cli(self, *arguments: str) -> str:
         """What another `gateway` command prints; it must succeed."""
-        done = subprocess.run(
-            [GATEWAY, *arguments, "-c", str(self.config_path)],
-            capture_output=True,
-            text=True,
-            cwd=self.directory,
-            env=self.environment,
-            timeout=600,
-            check=False,
-        )
+        command = [*arguments, "-c", str(self.config_path)]
+        done = run_cli(command, environment=self.environment, directory=self.directory)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def _command(self, arguments: list[str], output: int, new_session: bool = False) -> CliProcess:
+        return CliProcess(
+            arguments,
+            stdout=output,
+            stderr=output,
+            environment=self.environment,
+            directory=self.directory,
+            new_session=new_session,
+        )
 
 
 def is_free(port: int) -> bool:

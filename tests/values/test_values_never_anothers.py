@@ -53,7 +53,7 @@ class Registry:
         return {field: f"{request.organisation}/{uid}/{field}/{version}" for uid in found for field in request.fields}
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     customers=st.dictionaries(st.tuples(ORGANISATIONS, UIDS), PHONES, max_size=6),
     questions=st.lists(
@@ -98,9 +98,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         database.execute(
             f"CREATE TABLE {database.table} (uid VARCHAR(20) PRIMARY KEY, phone VARCHAR(20), name VARCHAR(50))"
         )
-        rows = [
-            {"uid": str(n), "phone": f"44777{n // 2 * 2 if n < 100 else n}", "name": f"of {n}"} for n in range(1000)
-        ]
+        rows = [{"uid": str(n), "phone": f"44777{n // 2 * 2 if n < 100 else n}", "name": f"of {n}"} for n in range(600)]
         database.execute(f"INSERT INTO {database.table} VALUES (:uid, :phone, :name)", *rows)
         yield database
 
@@ -112,7 +110,7 @@ def configured(database: Database) -> str:
     return table
 
 
-async def test_a_thousand_customers_at_once_get_their_own(database: Database, tmp_path: Path) -> None:
+async def test_hundreds_of_customers_at_once_get_their_own(database: Database, tmp_path: Path) -> None:
     """By UID and by phone, over ten connections; the hundred that share a phone with another one get nothing."""
 
     async def by_uid(values: Any, n: int) -> None:
@@ -127,7 +125,7 @@ async def test_a_thousand_customers_at_once_get_their_own(database: Database, tm
             assert values_of(answer) == {"name": f"of {n}", "uid": str(n)}
 
     async with running(tmp_path, configured(database)) as (values, _):
-        await asyncio.gather(*(by_uid(values, n) for n in range(1000)), *(by_phone(values, n) for n in range(1000)))
+        await asyncio.gather(*(by_uid(values, n) for n in range(300)), *(by_phone(values, n) for n in range(300)))
 
 
 BY_UID = "SELECT name FROM customers WHERE uid = :customer_uid"

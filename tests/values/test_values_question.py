@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.values.question import MAX_KEY, MAX_NAME, MAX_PARAMS, MAX_QUERY, Malformed, Question, parse_query
@@ -95,7 +95,6 @@ def test_what_says_nothing_sure_is_malformed(query: bytes, message: str) -> None
     assert str(raised.value) == message
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300) | st.text(alphabet="param0123=&%+customerUID", max_size=80).map(str.encode))
 def test_any_bytes_are_read_or_malformed(query: bytes) -> None:
     """Whatever the query holds, nothing else comes out, and the bounds hold."""

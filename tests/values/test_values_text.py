@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.formats import Format, Pattern
@@ -87,7 +87,6 @@ def test_what_is_no_value_is_the_providers_fault(value: object, message: str) ->
     assert str(raised.value) == message
 
 
-@settings(deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=4) | st.decimals(-1e9, 1e9))
 def test_a_decimal_keeps_its_exact_value(value: Decimal) -> None:
     """Reading the text again gives the same number, whatever it was."""
