@@ -1,4 +1,4 @@
-"""Change one thing in a part of the gateway, run the tests of that part, and see whether one fails; many times.
+"""Change one thing in a part of the gateway, run the tests that reach it, and see whether one fails; many times.
 
     python benchmarks/mutants.py --count 300 --seed 1 --budget 10m --results mutants.jsonl
 
@@ -6,6 +6,9 @@ A seeded sample of all possible changes ("mutants") of gateway/journal/ and gate
 of the source tree: another comparison, another operator, a condition negated, a number one larger, a statement left
 out, and the like. A change that no test notices survives. At most 10 % of the sample may survive, and each survivor
 must be in `mutants_accepted.txt` with the reason why that is right.
+
+First, all tests of the two packages run once, and the lines that each reaches are recorded. A mutant then runs those
+that reach its lines and those that take long, the fastest first, until one fails (`mutant_runs.py`).
 
 With `--results` a run that ended early (`--budget`) goes on where it stopped, if the source is still the same."""
 
@@ -18,16 +21,14 @@ import hashlib
 import json
 import os
 import random
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, NamedTuple
+
+from mutant_runs import Attempt, Runs
 
 ROOT = Path(__file__).resolve().parent.parent
 ACCEPTED = Path(__file__).with_name("mutants_accepted.txt")
@@ -44,7 +45,7 @@ SWAPS: dict[type[Any], type[Any]] = dict([*PAIRS, *((two, one) for one, two in P
 class Mutant(NamedTuple):
     package: str
     path: str
-    line: int
+    lines: range
     before: str
     after: str
     source: str
@@ -95,6 +96,13 @@ def first_line(node: ast.AST | None) -> str:
     return text.splitlines()[0][:100]
 
 
+def lines_of(node: ast.AST) -> range:
+    """The lines of an expression or of a simple statement; of a compound statement only those of its condition."""
+    last = node.test if isinstance(node, ast.If | ast.While) else node
+    start: int = getattr(node, "lineno", 0)
+    return range(start, (getattr(last, "end_lineno", None) or start) + 1)
+
+
 def untouched(tree: ast.Module) -> set[int]:
     """Nodes that are not changed: annotations, log messages, imports for types, and the numbers of constants, which
     benchmarks are there for."""
@@ -125,30 +133,14 @@ def mutants(package: str) -> Iterator[Mutant]:
                         setattr(parent, field, changed if isinstance(value, list) else changed[0])
                         source = ast.unparse(ast.fix_missing_locations(tree))
                         setattr(parent, field, value)
-                        name, line = path.relative_to(ROOT).as_posix(), getattr(node, "lineno", 0)
-                        yield Mutant(package, name, line, first_line(node), first_line(change), source)
+                        name, lines = path.relative_to(ROOT).as_posix(), lines_of(node)
+                        yield Mutant(package, name, lines, first_line(node), first_line(change), source)
 
 
 def sample(packages: list[str], count: int, seed: int) -> list[Mutant]:
     everything = [mutant for package in packages for mutant in mutants(package)]
     print(f"{len(everything)} mutants, of which {min(count, len(everything))} are tried (seed {seed})")
     return random.Random(seed).sample(everything, min(count, len(everything)))
-
-
-def run_tests(tree: Path, package: str, within: float) -> bool:
-    """Whether the tests of a package pass in this copy of the source tree, in time."""
-    folders = [f"tests/{name}" for name in TESTS[package] if (tree / "tests" / name).is_dir()]
-    path = os.pathsep.join([str(tree), str(tree / "plugins")])
-    command = [sys.executable, "-m", "pytest", "-x", "-n0", "--timeout", "30", *folders]
-    environment = {**os.environ, "PYTHONPATH": path, "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / ".hypothesis")}
-    with subprocess.Popen(
-        command, cwd=tree, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
-    ) as process:
-        try:
-            return process.wait(within) == 0
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            return False
 
 
 def seconds(text: str) -> float:
@@ -161,33 +153,25 @@ def main(options: argparse.Namespace) -> int:
     lines = results.read_text().splitlines() if results and results.exists() else []
     killed: dict[str, bool] = {line["key"]: line["killed"] for line in map(json.loads, lines)}
     deadline = time.monotonic() + options.budget
-    trees: SimpleQueue[Path] = SimpleQueue()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        for number in range(options.jobs):
-            ignored = shutil.ignore_patterns(".*", "__pycache__", "dist", "var")
-            trees.put(Path(shutil.copytree(ROOT, Path(folder, str(number)), ignore=ignored)))
-        usual = {}
-        for package in options.packages:
-            began = time.monotonic()
-            assert run_tests(Path(folder, "0"), package, 600), f"the tests of {package} fail without a mutant"
-            usual[package] = time.monotonic() - began
-            print(f"{package}: its tests take {usual[package]:.0f} s")
+        runs = Runs(ROOT, Path(folder), options.jobs)
+        tests = {package: runs.survey(TESTS[package], f"gateway/{package}/") for package in options.packages}
+        for package, survey in tests.items():
+            total = sum(survey.seconds.values())
+            print(f"{package}: {len(survey.seconds)} tests take {total:.0f} s", flush=True)
 
-        def attempt(mutant: Mutant) -> None:
-            if mutant.key in killed or time.monotonic() > deadline:
-                return
-            tree = trees.get()
-            (tree / mutant.path).write_text(mutant.source)
-            killed[mutant.key] = dead = not run_tests(tree, mutant.package, 3 * usual[mutant.package] + 20)
-            shutil.copy(ROOT / mutant.path, tree / mutant.path)
-            trees.put(tree)
-            print("killed  " if dead else "SURVIVED", f"line {mutant.line}", mutant.name, flush=True)
+        def attempts() -> Iterator[tuple[Mutant, Attempt]]:
+            for mutant in chosen:
+                if mutant.key not in killed and time.monotonic() < deadline:
+                    survey = tests[mutant.package]
+                    yield mutant, Attempt(mutant.path, mutant.source, survey.reaching(mutant.path, mutant.lines))
+
+        for mutant, passed in runs.run(attempts()):
+            killed[mutant.key] = not passed
+            print("SURVIVED" if passed else "killed  ", f"line {mutant.lines[0]}", mutant.name, flush=True)
             if results:
                 with results.open("a") as file:
-                    file.write(json.dumps({"key": mutant.key, "killed": dead, "mutant": mutant.name}) + "\n")
-
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(attempt, chosen))
+                    file.write(json.dumps({"key": mutant.key, "killed": not passed, "mutant": mutant.name}) + "\n")
     tried = [mutant for mutant in chosen if mutant.key in killed]
     accepted = [line.partition("  # ")[0] for line in ACCEPTED.read_text().splitlines()]
     survivors = [mutant for mutant in tried if not killed[mutant.key]]
@@ -195,7 +179,7 @@ def main(options: argparse.Namespace) -> int:
     share = 1 - len(survivors) / max(1, len(tried))
     print(f"{len(tried)} of {len(chosen)} tried, {share:.1%} killed, {len(unexplained)} survivors without a reason:")
     for mutant in unexplained:
-        print(f"  line {mutant.line} {mutant.name}")
+        print(f"  line {mutant.lines[0]} {mutant.name}")
     return int(share < MUST_DIE or bool(unexplained))
 
 
