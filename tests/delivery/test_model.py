@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import pytest
 from delivering import Rig, journal_config
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -300,4 +301,4 @@ DeliveryModel.TestCase.settings = settings(
     database=None,
     phases=(Phase.generate,),
 )
-TestDeliveryModel = DeliveryModel.TestCase
+TestDeliveryModel = pytest.mark.timeout(max(120, STEPS // 5))(DeliveryModel.TestCase)
