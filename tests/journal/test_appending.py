@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from pathlib import Path
 
 import apsw
 import pytest
 from journal_kit import (
+    Clock,
     FaultyFiles,
     config_of,
     fill,
@@ -149,3 +151,13 @@ async def test_more_than_a_group_are_all_kept_in_order(tmp_path: Path) -> None:
     ids = await scenario()
     assert ids_in(config) == ids
     assert len(set(ids)) == 2 * GROUP + 7
+
+
+async def test_an_id_is_a_uuid_of_version_7_with_the_moment_of_receipt(tmp_path: Path) -> None:
+    """In the canonical form; its first 48 bits are milliseconds since 1970."""
+    clock = Clock(1_700_000_000.125)
+    async with opened(config_of(tmp_path), clock=clock) as journal:
+        [first] = await fill(journal, 1)
+    parsed = uuid.UUID(first)
+    assert (str(parsed), parsed.version, parsed.variant) == (first, 7, uuid.RFC_4122)
+    assert parsed.int >> 80 == 1_700_000_000_125

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import stat
@@ -19,6 +20,7 @@ from gateway.journal.interface import JournalError
 from gateway.journal.lock import JournalLock
 from gateway.journal.sqlite.connection import open_writer
 from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.sqlite.layout import look_at
 
 
 def mode_of(path: Path) -> int:
@@ -240,3 +242,21 @@ def test_looking_whether_a_journal_is_held_does_not_take_it(tmp_path: Path) -> N
         over.set()
         for looker in lookers:
             looker.join()
+
+
+def test_a_folder_is_not_a_journal(tmp_path: Path) -> None:
+    """`gateway check` says so."""
+    with pytest.raises(JournalError, match=f"the journal {tmp_path} cannot be opened: it is not a file"):
+        look_at(tmp_path)
+
+
+async def test_a_journal_without_one_of_its_tables_is_refused(tmp_path: Path) -> None:
+    """With a sentence that names the file, and its connection is closed."""
+    config = config_of(tmp_path)
+    async with opened(config):
+        pass
+    with contextlib.closing(apsw.Connection(str(config.journal.path))) as connection:
+        connection.execute("DROP TABLE cursors")
+    with pytest.raises(JournalError, match=r"the journal .*journal.db cannot be read: .*no such table"):
+        await SqliteJournal(config).start()
+    assert not config.journal.path.with_name("journal.db-wal").exists()

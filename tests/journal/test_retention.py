@@ -6,6 +6,7 @@ import asyncio
 from contextlib import ExitStack
 from pathlib import Path
 
+import apsw
 import pytest
 from journal_kit import (
     WAIT,
@@ -25,7 +26,7 @@ from journal_kit import (
 from gateway.journal.interface import DEAD, Parked
 from gateway.journal.sqlite import writer
 from gateway.journal.sqlite.journal import SqliteJournal
-from gateway.journal.sqlite.retention import STEP
+from gateway.journal.sqlite.retention import STEP, expire_records
 
 HOUR = 3600.0
 ONE_HOUR = {"retention": "1h"}
@@ -141,3 +142,16 @@ async def test_a_large_backlog_goes_without_pauses_when_nothing_else_happens(
             return loop.time() - began
 
     assert await scenario() < 8
+
+
+async def test_more_records_of_requests_than_a_step_go_step_by_step(tmp_path: Path) -> None:
+    """Each step says whether there may be more; newer records stay."""
+    async with opened(config_of(tmp_path)) as journal:
+
+        def expire(connection: apsw.Connection) -> tuple[list[bool], list[tuple[int]]]:
+            sql = "INSERT INTO value_records (at, organisation, fields, status) VALUES (?, 'acme', '{}', 200)"
+            connection.executemany(sql, [(at,) for at in range(STEP + 3)])
+            more = [expire_records(connection, STEP + 2) for _ in range(2)]
+            return more, list(connection.execute("SELECT at FROM value_records"))
+
+        assert await journal.operate(expire) == ([True, False], [(STEP + 2,)])

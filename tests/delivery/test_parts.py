@@ -1,0 +1,126 @@
+"""Parts of the delivery alone: what a batch takes, what is forgotten, and how counting begins."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+from delivering import delivering
+
+from gateway import Event, hookimpl
+from gateway.delivery.conversations import Conversations
+from gateway.delivery.health import Health
+from gateway.delivery.items import Item
+from gateway.delivery.parked import ParkedEvents
+from gateway.delivery.retry import RetryPolicy
+from gateway.delivery.state import State
+
+
+def clock() -> float:
+    return 1_700_000_000.0
+
+
+def queues() -> Conversations:
+    return Conversations(0, ParkedEvents(clock, (), ()), RetryPolicy(3, 1.0, 1.0), clock, asyncio.Event())
+
+
+def add(conversations: Conversations, seq: int, key: str | None = None, *, careful: bool = False) -> Item:
+    item = Item(seq, None, key, careful=careful)
+    conversations.append(item)
+    return item
+
+
+async def test_a_batch_takes_events_with_and_without_a_conversation() -> None:
+    """As many as it may, in their order; those that are taken are running."""
+    conversations = queues()
+    items = [add(conversations, seq, key) for seq, key in enumerate((None, None, "a", "a", None, "b"), 1)]
+    taken = conversations.take(5)
+    assert [item.seq for item in taken] == [1, 2, 3, 4, 5]
+    assert [item.state for item in items] == [State.RUNNING] * 5 + [State.QUEUED]
+    assert [item.seq for item in conversations.take(5)] == [6]
+    assert conversations.take(5) == []
+
+
+async def test_a_careful_event_is_a_batch_of_its_own() -> None:
+    """It comes neither behind another one nor before one, within a conversation and without any."""
+    for key in (None, "a"):
+        conversations = queues()
+        for seq in range(1, 5):
+            add(conversations, seq, key, careful=seq == 2)
+        taken: list[list[int]] = []
+        while items := conversations.take(10):
+            taken.append([item.seq for item in items])
+            if key is not None:
+                for item in items:
+                    assert item.conversation is not None
+                    item.conversation.running -= 1
+                    conversations.go_on(item.conversation)
+        assert taken == [[1], [2], [3, 4]]
+
+
+async def test_what_is_cleared_is_not_handed_out() -> None:
+    """Neither events without a conversation nor those of one."""
+    conversations = queues()
+    for seq, key in enumerate((None, "a", "b"), 1):
+        add(conversations, seq, key)
+    assert len(list(conversations)) == 3
+    conversations.clear(0)
+    assert list(conversations) == []
+    assert conversations.next_item() is None
+    assert [item.seq for item in (add(conversations, 1),)] == [item.seq for item in conversations.take(10)]
+
+
+async def test_a_dead_letter_that_the_cursor_has_passed_is_forgotten() -> None:
+    """Only those ahead of the cursor can be met again."""
+    parked = ParkedEvents(clock, (), ())
+    for seq in (1, 2, 3):
+        parked.bury(Item(seq, None, None), 3, "ValueError")
+    assert [row.seq for row in parked.changes(2)[0]] == [1, 2, 3]
+    assert parked.dead_ahead == {3}
+    assert not parked.unwritten
+
+
+def standing(health: Health) -> tuple[bool, bool, str | None]:
+    return health.healthy, health.down, health.trouble
+
+
+def test_health_counts_from_zero() -> None:
+    """A plugin is unhealthy after three failures in a row and down after twenty; an event that it takes or rejects
+    ends the row."""
+    health = Health("crm")
+    assert (health.delivered, health.failures, health.buried_count) == (0, 0, 0)
+    seen = [standing(health)]
+    for _ in range(20):
+        health.failed("KeyError")
+        seen.append(standing(health))
+    assert seen == [(True, False, None)] * 3 + [(False, False, "KeyError")] * 17 + [(False, True, "KeyError")]
+    health.rejected()
+    assert standing(health) == (True, False, None)
+    health.succeeded(2)
+    assert (health.delivered, health.failures) == (2, 21)
+
+
+class Meets:
+    """Returns from an event once it has another one at the same time."""
+
+    def __init__(self) -> None:
+        self.met = threading.Barrier(2)
+        self.began = threading.Event()
+
+    @hookimpl
+    def on_event(self, event: Event) -> None:
+        self.began.set()
+        self.met.wait(15)
+
+
+async def test_a_slow_plugin_gets_a_second_event_although_nothing_new_comes(tmp_path: Path) -> None:
+    """The second event comes while the first is with the plugin; soon they are handed out beside one another."""
+    plugin = Meets()
+    async with delivering(tmp_path, {"a": plugin}, timeout=20.0) as rig:
+        await rig.send("x")
+        assert await asyncio.to_thread(plugin.began.wait, 15)
+        await rig.send("y")
+        await rig.idle()
+        assert rig.states("a") == ["delivered", "delivered"]
+        assert not plugin.met.broken
