@@ -2,9 +2,10 @@
 
 A plugin is a class that an entry point in the group `gateway.plugins` names. It has a `Config` (a frozen,
 keyword-only msgspec struct that forbids unknown fields; leave it out where there is nothing to set) and
-`__init__(self, config)` without side effects. It implements any of the hooks below as methods marked with
-`@hookimpl`, each either `async def` or plain `def`. Plain ones run in threads of their plugin, so they may block. An
-implementation may leave out arguments that it does not need.
+`__init__(self, config)` without side effects. It implements any of the hooks below as methods of their names, each
+either `async def` or plain `def`. Plain ones run in threads of their plugin, so they may block. An implementation may
+leave out arguments that it does not need. `@hookimpl` marks hooks for readers; a method with the name of a hook is that
+hook without it, too. Names that begin with `on_` are reserved for hooks: any other such method is an error.
 
     class Payments:
         class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,7 +110,8 @@ class Hooks:
     @hookspec
     def check(self) -> Awaitable[Iterable[str] | None] | Iterable[str] | None:
         """`gateway check`: test what the settings name, such as a server or a folder. Raise with a sentence for a
-        fault, and return sentences that are only warnings. Called without `startup`; it must not change anything."""
+        fault (an `ExceptionGroup` for several), and return sentences that are only warnings. A sentence that begins
+        with a key of the settings, such as `queries[0].sql: ...`, is reported at that key. Called without `startup`; it must not change anything."""
 
     @hookspec
     def on_event(self, event: Event) -> Awaitable[None] | None:

@@ -17,6 +17,7 @@ from kit import make_plugin
 from running import read_config
 
 from gateway import Context, CustomValueRequest, hookimpl
+from gateway.config.convert import each
 from gateway.config.tables import Config
 from gateway.plugin_host.call import PluginFault
 from gateway.plugin_host.load import Plugin, load_plugins
@@ -150,12 +151,12 @@ async def running(
 
 
 async def check(directory: Path, text: str) -> Any:
-    """What the `check` of the config's only plugin returns, or the sentence that it raises."""
+    """What the `check` of the config's only plugin returns, or the sentences that it raises."""
     [plugin] = load_plugins(read_config(directory, text))
     try:
         return await plugin.caller.call(plugin.hooks["check"], timeout=30)
     except PluginFault as fault:
-        return str(fault.cause)
+        return "; ".join(map(str, each(fault.cause))) if isinstance(fault.cause, Exception) else str(fault.cause)
     finally:
         plugin.threads.close()
 

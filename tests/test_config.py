@@ -215,8 +215,24 @@ def test_a_byte_order_mark_is_no_fault(folder: Path) -> None:
 FILES: dict[str, tuple[bytes, str]] = {
     "cut value": (b"[server]\nport = \n", "TOML syntax: Invalid value (line 2, column 8)"),
     "no statement": (b"\n\nhello\n", "TOML syntax: Expected '=' after a key in a key/value pair (line 3, column 6)"),
-    "table twice": (b"[a]\n[a]\n", "TOML syntax: Cannot declare ('a',) twice (line 2, column 3)"),
-    "key twice": (b"a = 1\na = 2\n", "TOML syntax: Cannot overwrite a value (line 2, column 6)"),
+    "table twice": (b"[a]\n[a]\n", "TOML syntax: the table [a] is already defined (line 2, column 3)"),
+    "key twice": (b"a = 1\na = 2\n", "TOML syntax: the key a is defined twice (line 2, column 6)"),
+    "key twice in a table": (
+        b"[[plugins.crm.queries]]\nsql = '''\n[x]\n'''\n'sql' = { a = 1 }\n",
+        "TOML syntax: the key plugins.crm.queries.sql is defined twice (line 5, column 18)",
+    ),
+    "key twice in an inline table": (
+        b"[admin]\npassword = { file = 1, file = 2 }\n",
+        "TOML syntax: the key file is defined twice (line 2, column 32)",
+    ),
+    "table over a value": (
+        b"a = 1\n[a]\n",
+        "TOML syntax: [a] is already defined, and not as a table (line 2, column 3)",
+    ),
+    "table extended": (
+        b"[a]\nx = { y = 1 }\nx.z = 1\n",
+        "TOML syntax: a.x is already defined, and cannot be extended here (line 3, column 8)",
+    ),
     "open string": (b'a = "x\n', "TOML syntax: Illegal character '\\n' (line 1, column 7)"),
     "not UTF-8": (b"a = 1\n\nb = '\xff'\n", "is not UTF-8 text (line 3)"),
     "UTF-16": ("a = 1".encode("utf-16"), "is not UTF-8 text (line 1)"),

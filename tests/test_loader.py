@@ -55,11 +55,13 @@ def faults(load: Load) -> Callable[..., list[tuple[str, str]]]:
 
 
 def test_an_unknown_name_lists_what_is_installed(faults: Any) -> None:
-    """The bundled plugins are found the same way as all others."""
-    [(path, message)] = faults("[plugins.archiv]\n", mine=PLAIN)
-    assert path == "plugins.archiv"
+    """The bundled plugins are found the same way as all others. A name that is close to one is a misspelling of it."""
+    misspelt, unknown = faults("[plugins.archiv]\n[plugins.xyz]\n", mine=PLAIN)
+    assert misspelt == ("plugins.archiv", 'no plugin "archiv" is installed; did you mean "archive"?')
+    path, message = unknown
+    assert path == "plugins.xyz"
     sentence, _, names = message.partition("; installed: ")
-    assert sentence == "no plugin 'archiv' is installed"
+    assert sentence == 'no plugin "xyz" is installed'
     assert names.split(", ") == sorted(installed())
     assert {"archive", "logging", "sql_values", "mine"} <= set(installed())
 
@@ -321,10 +323,13 @@ def test_use_of_what_is_not_there(faults: Any) -> None:
     """The name that is looked for is that of `use`, the path that of the table."""
     [(path, message)] = faults('[plugins.mine]\nuse = "yours"\n')
     assert path == "plugins.mine"
-    assert message.startswith("no plugin 'yours' is installed; ")
+    assert message.startswith('no plugin "yours" is installed; ')
 
 
 # Hooks
+
+
+RESERVED = "; names that begin with on_ are reserved for hooks"
 
 
 def one(hooks: str) -> str:
@@ -373,9 +378,9 @@ def test_arguments_may_be_left_out_and_reordered(load: Load) -> None:
 @pytest.mark.parametrize(
     ("hooks", "message"),
     [
-        ("@hookimpl\ndef on_paymnt(self, event): ...", 'unknown hook on_paymnt; did you mean "on_payment"?'),
-        ("def on_paymnt(self, event): ...", 'unknown hook on_paymnt; did you mean "on_payment"?'),
-        ("def on_xyz(self, event): ...", f"unknown hook on_xyz; known: {', '.join(HOOK_NAMES)}"),
+        ("@hookimpl\ndef on_paymnt(self, event): ...", f'unknown hook on_paymnt; did you mean "on_payment"?{RESERVED}'),
+        ("def on_paymnt(self, event): ...", f'unknown hook on_paymnt; did you mean "on_payment"?{RESERVED}'),
+        ("def on_xyz(self, event): ...", f"unknown hook on_xyz; known: {', '.join(HOOK_NAMES)}{RESERVED}"),
         ("@hookimpl\ndef chekpoint(self): ...", 'unknown hook chekpoint; did you mean "checkpoint"?'),
         (
             "@hookimpl\ndef on_payment(self, event, payload, more): ...",

@@ -16,14 +16,14 @@ from typing import Any, Final, NamedTuple
 
 import tomli
 
-from gateway.config.convert import Problem, dotted
+from gateway.config.convert import Problem, dotted, each, placed
 from gateway.config.rules import is_loopback, tls_faults
 from gateway.config.tables import Config
 from gateway.journal import check_journal, journal_lock
 from gateway.journal.interface import JournalError
 from gateway.journal.lock import GATEWAY, JournalLock
 from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck
-from gateway.plugin_host.load import Plugin
+from gateway.plugin_host.load import Plugin, config_of
 from gateway.text import describe
 
 _CHECK_TIMEOUT: Final = 15.0
@@ -224,16 +224,22 @@ async def _plugins(plugins: list[Plugin]) -> list[Finding]:
 
 
 async def _plugin(plugin: Plugin) -> list[Finding]:
-    path = dotted("plugins", plugin.name)
+    path, settings = dotted("plugins", plugin.name), config_of(type(plugin.instance))
     try:
         said = await plugin.caller.call(plugin.hooks["check"], timeout=_CHECK_TIMEOUT)
     except PluginFault as fault:
-        text = describe(fault.cause, None)
-        sentence = text.partition(": ")[2]
-        return [_error(path, sentence if " " in sentence else text)]
+        causes = each(fault.cause) if isinstance(fault.cause, Exception) else [fault.cause]
+        return [Finding(placed(path, _sentence(cause), settings)) for cause in causes]
     except (CallTimeout, Stuck) as fault:
         return [_error(path, f"its check failed: {fault}")]
     finally:
         plugin.threads.close()
     sentences: Iterable[str] = [said] if isinstance(said, str) else said or ()
-    return [_warning(path, str(sentence)) for sentence in sentences]
+    return [Finding(placed(path, str(sentence), settings), warning=True) for sentence in sentences]
+
+
+def _sentence(error: BaseException) -> str:
+    """The error's message, with its type where the message is not a sentence."""
+    text = describe(error, None)
+    sentence = text.partition(": ")[2]
+    return sentence if " " in sentence else text

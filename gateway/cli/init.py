@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 import click
 
 from gateway.cli.failures import Failure
-from gateway.cli.options import config_option
+from gateway.cli.options import config_option, json_option
+from gateway.cli.output import print_json
 
 SECRET: Final = Path("var/webio.secret")
 CUSTOMERS: Final = Path("var/customers.db")
@@ -49,7 +50,8 @@ class Made(NamedTuple):
 @click.command("init")
 @click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False))
 @config_option
-def command(directory: Path | None, config_path: Path) -> None:
+@json_option
+def command(directory: Path | None, config_path: Path, as_json: bool) -> None:
     """Write the files of a first run: config.toml, a new secret and a small sample database.
 
     They are written into DIRECTORY, or beside the config file of `-c`, or into the current folder. Files that exist
@@ -65,6 +67,9 @@ def command(directory: Path | None, config_path: Path) -> None:
         made = init(config)
     except OSError as error:
         raise Failure(f"{error.filename or config}: {error.strerror}; nothing more was written") from None
+    if as_json:
+        print_json({"files": [{"path": str(file.path), "new": file.new} for file in made]})
+        return
     for file in made:
         click.echo(f"{'made' if file.new else 'kept'}  {file.path}")
     option = "" if config == Path("config.toml") else f" -c {shlex.quote(str(config))}"

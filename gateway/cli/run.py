@@ -8,14 +8,15 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.options import config_option
+from gateway.cli.options import config_option, json_option
 from gateway.serving import supervisor
 
 
 @click.command("run")
 @click.option("--no-copy", is_flag=True, help="Upgrade the journal of an older version without a copy of it.")
 @config_option
-def command(no_copy: bool, config_path: Path) -> None:
+@json_option
+def command(no_copy: bool, config_path: Path, as_json: bool) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Prints a line per listener once it accepts connections; the log goes to standard error. On SIGTERM or Ctrl-C the
@@ -29,5 +30,6 @@ def command(no_copy: bool, config_path: Path) -> None:
     """
     sys.stdout.flush()
     # This process becomes the supervisor, without the memory that the gateway's modules and this command take.
-    arguments = ["-I", "-S", supervisor.__file__, str(config_path), supervisor.NO_COPY if no_copy else supervisor.COPY]
+    options = ",".join([supervisor.NO_COPY if no_copy else supervisor.COPY, *([supervisor.JSON] if as_json else [])])
+    arguments = ["-I", "-S", supervisor.__file__, str(config_path), options]
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606

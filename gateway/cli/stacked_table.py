@@ -15,6 +15,8 @@ WHOLE: Final = frozenset({"id"})
 """Columns that are never folded or shortened, because users copy their cells."""
 _READABLE: Final = 20
 _LEAST: Final = 6
+_LONGEST_WORD: Final = 40
+"""Words of at most this many characters are not broken where there is room."""
 _GAP: Final = 2
 _FRAMED_GAP: Final = 3
 
@@ -22,9 +24,10 @@ _FRAMED_GAP: Final = 3
 def fits(width: int, columns: Sequence[str], rows: Sequence[Sequence[Text]], unwrapped: int) -> bool:
     """Whether a table fits with a line per row. Only the columns after the first `unwrapped` ones may fold."""
     widths = _widths(columns, rows)
+    words = [_longest_word(cells) for cells in zip(*rows, strict=True)]
     needed = [
-        wide if index < unwrapped or name in WHOLE else min(wide, _READABLE)
-        for index, (name, wide) in enumerate(zip(columns, widths, strict=True))
+        wide if index < unwrapped or name in WHOLE else min(wide, max(_READABLE, word))
+        for index, (name, wide, word) in enumerate(zip(columns, widths, words, strict=True))
     ]
     return sum(needed) + _FRAMED_GAP * (len(columns) - 1) <= width
 
@@ -49,6 +52,11 @@ def _widths(columns: Sequence[str], rows: Iterable[Sequence[Text]]) -> list[int]
 
 def _cell_width(cell: str | Text) -> int:
     return cell_len(cell if isinstance(cell, str) else cell.plain)
+
+
+def _longest_word(cells: Iterable[str | Text]) -> int:
+    words = (cell_len(word) for cell in cells for word in str(cell).split())
+    return max((word for word in words if word <= _LONGEST_WORD), default=0)
 
 
 def _shrunk(columns: Sequence[str], widths: Sequence[int], room: int) -> list[int]:

@@ -37,6 +37,7 @@ def command(**_: object) -> None:
 @command.command("mint", short_help="Print a token.")
 @config_option
 @organisation_option
+@json_option
 @click.option("--expires-in", metavar="DURATION", callback=duration, help="Such as 30s, 1h, 30d.  [default: never]")
 @click.option(
     "--claim",
@@ -47,9 +48,9 @@ def command(**_: object) -> None:
     help="A further claim: a string; NAME:=VALUE for a JSON value. Repeatable.",
 )
 def mint_token(
-    config_path: Path, organisation: str | None, expires_in: float | None, claims: list[tuple[str, Any]]
+    config_path: Path, organisation: str | None, as_json: bool, expires_in: float | None, claims: list[tuple[str, Any]]
 ) -> None:
-    """Print a token signed with the organisation's first secret, and nothing else.
+    """Print a token signed with the organisation's first secret, and nothing else; with --json as {"token": ...}.
 
     It has the claims that the config requires. Keep it like a password: it allows to send events.
 
@@ -63,11 +64,15 @@ def mint_token(
     from gateway.http.tokens import mint
 
     config = load_config(config_path)
-    settings = config.organisations[the_organisation(config, organisation)]
+    name = the_organisation(config, organisation)
     try:
-        click.echo(mint(settings, claims=dict(claims), expires_in=expires_in))
+        token = mint(config.organisations[name], claims=dict(claims), expires_in=expires_in)
     except ValueError as error:
         raise Failure(str(error)) from None
+    if as_json:
+        print_json({"token": token, "organisation": name})
+    else:
+        click.echo(token)
 
 
 @command.command("verify", short_help="Tell whose a token is, or why it is refused.")

@@ -10,7 +10,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,6 +20,7 @@ from gateway.config.field_types import OrganisationName, Secret, path_from, show
 
 T = TypeVar("T")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
+_KEY = re.compile(r"(([A-Za-z0-9_-]+)(?:\[\d+\]|\.[A-Za-z0-9_-]+|\.\"[^\"]*\")*): ")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _QUIET = re.compile(
     r".*(passw(or)?d|pwd|passphrase|secret|token|key|credential|auth|url|dsn)s?|authorization|bearer|cookie"
@@ -81,7 +82,8 @@ class TableReader:
         try:
             return kind(**values)
         except Exception as error:  # a plugin's own __post_init__ may raise anything
-            self._fault(path, _sentence(error))
+            for one in each(error):
+                self._problems.append(placed(path, _sentence(one), kind))
             return None
 
     def sound_part(self, kind: type[T], table: Any) -> T:
@@ -168,11 +170,29 @@ class TableReader:
         self._problems.append(Problem(path, message))
 
 
-def meant(name: str, known: Iterable[str]) -> str:
-    """A hint for a wrong name: the known name that is close to it, else all of them."""
+def each(error: Exception) -> Iterator[Exception]:
+    """The exceptions of a group, or the one exception."""
+    if isinstance(error, ExceptionGroup):
+        for inner in error.exceptions:
+            yield from each(inner)
+    else:
+        yield error
+
+
+def placed(path: str, sentence: str, kind: Any) -> Problem:
+    """A problem of the table at `path`, which is a `kind` (a msgspec struct). A sentence that begins with one of its
+    keys and a colon, such as `queries[0].sql: ...`, is a problem of that key."""
+    found = _KEY.match(sentence)
+    if found is not None and found[2] in {field.encode_name for field in msgspec.structs.fields(kind)}:
+        return Problem(f"{path}.{found[1]}" if path else found[1], sentence[found.end() :])
+    return Problem(path, sentence)
+
+
+def meant(name: str, known: Iterable[str], what: str = "known") -> str:
+    """A hint for a wrong name: the known name that is close to it, else all of them, which are `what`."""
     known = list(known)
     close = difflib.get_close_matches(name[:80], known, 1)
-    return f"did you mean {show(close[0])}?" if close else f"known: {', '.join(known) or 'none'}"
+    return f"did you mean {show(close[0])}?" if close else f"{what}: {', '.join(known) or 'none'}"
 
 
 def dotted(path: str, key: str) -> str:

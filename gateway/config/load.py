@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import tomli
 
 from gateway.config.convert import ConfigError, Problem, TableReader, dotted
 from gateway.config.field_types import show
@@ -25,6 +24,7 @@ from gateway.config.tables import (
     Table,
     ValuesSettings,
 )
+from gateway.config.toml import parse_toml
 from gateway.json_text import BOM
 
 
@@ -66,7 +66,7 @@ def read_config(source: Path, *, secrets: bool = True) -> tuple[Config, list[Pro
 
 def _parse(source: Path) -> dict[str, Any]:
     try:
-        return tomli.loads(source.read_bytes().removeprefix(BOM).decode())
+        return parse_toml(source.read_bytes().removeprefix(BOM).decode())
     except FileNotFoundError:
         message = "the file does not exist; make one with `gateway init`, or name another with -c/--config"
     except OSError as error:
@@ -74,10 +74,8 @@ def _parse(source: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         message = f"is not UTF-8 text (line {line})"
-    except tomli.TOMLDecodeError as error:
-        message = f"TOML syntax: {error.msg} (line {error.lineno}, column {error.colno})"
-    except (ValueError, RecursionError):  # tomli raises these for thousands of digits or brackets
-        message = "TOML syntax: a number is too long, or a value is nested too deeply"
+    except ValueError as error:
+        message = str(error)
     raise ConfigError(source, [Problem("config", message)])
 
 

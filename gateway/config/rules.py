@@ -61,10 +61,8 @@ def _values(values: ValuesSettings, enabled: list[str], unsure: Collection[str] 
         if not name:
             yield Problem(path, "is empty; expected a field's name")
         if unsure is not None and field.provider is not None and field.provider not in {*enabled, *unsure}:
-            known = ", ".join(enabled) or "none"
-            yield Problem(
-                f"{path}.provider", f"the plugin {show(field.provider)} is not enabled; enabled plugins: {known}"
-            )
+            hint = meant(field.provider, enabled, "enabled plugins")
+            yield Problem(f"{path}.provider", f"the plugin {show(field.provider)} is not enabled; {hint}")
         for index, alias in enumerate(field.aliases):
             if not alias:
                 yield Problem(f"{path}.aliases[{index}]", "is empty; expected a field's name")
@@ -89,6 +87,16 @@ def weak_password(admin: AdminSettings) -> Iterator[Problem]:
     if admin.password is not None and len(admin.password.value) < _PASSWORD_BYTES:
         message = f"{admin.password.source} has {len(admin.password.value)} bytes; it protects customers' values"
         yield Problem("admin.password", f"{message}, so use at least {_PASSWORD_BYTES} bytes")
+
+
+def repeated_secrets(organisations: dict[str, OrganisationSettings]) -> Iterator[Problem]:
+    """Warnings: a secret that is there twice looks like a rotation, and is none."""
+    for name, organisation in organisations.items():
+        for index, secret in enumerate(organisation.secrets):
+            first = organisation.secrets.index(secret)
+            if first < index:
+                path = dotted("organisations", name)
+                yield Problem(f"{path}.secrets[{index}]", f"is the same secret as secrets[{first}]; leave one out")
 
 
 def _same_socket(server: ServerSettings, admin: AdminSettings) -> bool:

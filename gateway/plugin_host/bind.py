@@ -67,7 +67,8 @@ def bind(instance: Any, name: str) -> dict[str, Impl]:
 
 def _known(hook: str) -> None:
     if hook not in HOOK_NAMES:
-        raise HookError(f"unknown hook {hook}; {meant(hook, HOOK_NAMES)}")
+        reserved = "; names that begin with on_ are reserved for hooks" if hook.startswith("on_") else ""
+        raise HookError(f"unknown hook {hook}; {meant(hook, HOOK_NAMES)}{reserved}")
 
 
 def _sentence(text: str) -> str:

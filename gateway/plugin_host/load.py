@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.config.convert import ConfigError, Problem, TableReader, dotted
-from gateway.config.field_types import Duration, ExclusivePath
+from gateway.config.convert import ConfigError, Problem, TableReader, dotted, meant
+from gateway.config.field_types import Duration, ExclusivePath, show
 from gateway.config.tables import Config, PluginSettings, PluginTable
 from gateway.events import Event
 from gateway.hookspecs import ENTRY_POINT_GROUP
@@ -136,7 +136,7 @@ class _Loader:
         except LookupError as error:
             self._fault(path, str(error.args[0]))
             return None
-        settings = self._reader.table(_config_of(kind), table.table, path, OWN_KEYS)
+        settings = self._reader.table(config_of(kind), table.table, path, OWN_KEYS)
         if settings is None:
             return None
         self._claim(settings, path)
@@ -203,8 +203,7 @@ def _construct(kind: Any, settings: Any) -> Any:
 def _entry(name: str, available: dict[str, list[EntryPoint]]) -> EntryPoint:
     entries = available.get(name, [])
     if not entries:
-        known = ", ".join(available) or "none"
-        raise LookupError(f"no plugin {name!r} is installed; installed: {known}")
+        raise LookupError(f"no plugin {show(name)} is installed; {meant(name, available, 'installed')}")
     if len(entries) > 1:
         owners = " and ".join(f"{distribution} {version}" for distribution, version in map(distribution_of, entries))
         raise LookupError(f"the name {name!r} is claimed by {owners}; uninstall one of them")
@@ -235,7 +234,8 @@ def origin(entry: EntryPoint) -> str:
     return f"{entry.value} from {' '.join(distribution_of(entry))}"
 
 
-def _config_of(kind: Any) -> type[msgspec.Struct]:
+def config_of(kind: Any) -> type[msgspec.Struct]:
+    """The `Config` of a plugin's class."""
     config: type[msgspec.Struct] = getattr(kind, "Config", _NoSettings)
     return config
 

@@ -30,6 +30,8 @@ LONGEST_PAUSE: Final = 5.0
 COPY: Final = "copy"
 NO_COPY: Final = "no-copy"
 """Whether the worker copies the journal before it upgrades it."""
+JSON: Final = "json"
+"""After one of these and a comma: the worker prints its lines as JSON."""
 JSON_LOG: Final = b"j"
 TEXT_LOG: Final = b"t"
 """The format of the log, which the worker sends together with its sockets."""

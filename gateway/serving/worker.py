@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import json
 import logging
 import os
 import signal
@@ -27,7 +28,7 @@ from gateway.plugin_host.lifecycle import StartFailed
 from gateway.preflight import Examined, sound_config
 from gateway.service import Gateway
 from gateway.serving.listener import Listener, bracketed, connection_limits, listen
-from gateway.serving.supervisor import COPY, EXIT_CONFIG, EXIT_JOURNAL, EXIT_START, JSON_LOG, TEXT_LOG
+from gateway.serving.supervisor import COPY, EXIT_CONFIG, EXIT_JOURNAL, EXIT_START, JSON, JSON_LOG, TEXT_LOG
 
 log = logging.getLogger("gateway.server")
 
@@ -39,7 +40,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def main(config: str, copy: str, supervisor: int, control: int, *listening: int) -> int:
-    """Serve until SIGTERM; returns the exit code. `copy` is `COPY` or `NO_COPY`. `control` is the socket to the
+    """Serve until SIGTERM; returns the exit code. `copy` is `COPY` or `NO_COPY`, and may have `,JSON`. `control` is the socket to the
     supervisor; `listening` are the public and the admin listener's sockets, if an earlier worker has opened them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor passes Ctrl-C on as SIGTERM
     _die_with(supervisor)
@@ -57,7 +58,7 @@ def main(config: str, copy: str, supervisor: int, control: int, *listening: int)
         with journal_lock(examined.config, process=supervisor).take(COMMAND_SECONDS):
             sockets = [socket.socket(fileno=descriptor) for descriptor in listening] or _open(examined.config, control)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(serve(examined, copy == COPY, control, *sockets))
+                runner.run(serve(examined, COPY in copy.split(","), JSON in copy.split(","), control, *sockets))
     except Exception as error:
         expected = isinstance(error, JournalError | StartFailed | OSError)
         print(f"gateway: {error if expected else f'{type(error).__name__}: {error}'}", file=sys.stderr)  # noqa: T201
@@ -65,7 +66,9 @@ def main(config: str, copy: str, supervisor: int, control: int, *listening: int)
     return 0
 
 
-async def serve(examined: Examined, copy: bool, control: int, public: socket.socket, admin: socket.socket) -> None:
+async def serve(
+    examined: Examined, copy: bool, as_json: bool, control: int, public: socket.socket, admin: socket.socket
+) -> None:
     """Start the gateway, serve on both listeners, and after SIGTERM drain and stop."""
     loop, stop, config = asyncio.get_running_loop(), asyncio.Event(), examined.config
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -83,8 +86,8 @@ async def serve(examined: Examined, copy: bool, control: int, public: socket.soc
     await webhooks.start(public, config.server.tls)
     await operators.start(admin)
     scheme, path = "https" if config.server.tls else "http", config.server.path
-    _say(f"webhooks at {scheme}://{bracketed(config.server.host)}:{public.getsockname()[1]}{path}")
-    _say(f"admin at http://{bracketed(config.admin.host)}:{admin.getsockname()[1]}/")
+    _say("webhooks", f"{scheme}://{bracketed(config.server.host)}:{public.getsockname()[1]}{path}", as_json)
+    _say("admin", f"http://{bracketed(config.admin.host)}:{admin.getsockname()[1]}/", as_json)
     await stop.wait()
     gateway.drain()
     await asyncio.gather(webhooks.drain(), operators.drain())
@@ -127,8 +130,9 @@ def _journal_failed(failure: JournalFailed) -> None:
     asyncio.get_running_loop().call_later(0.2, os._exit, EXIT_JOURNAL)  # first, the waiting requests are answered 503
 
 
-def _say(line: str) -> None:
-    print(f"gateway: {line}", flush=True)  # noqa: T201
+def _say(listener: str, url: str, as_json: bool) -> None:
+    line = json.dumps({"listener": listener, "url": url}) if as_json else f"gateway: {listener} at {url}"
+    print(line, flush=True)  # noqa: T201
 
 
 def _die_with(supervisor: int) -> None:

@@ -36,6 +36,7 @@ _DETAILS: Final = {
     502: "a provider failed",
     504: "a provider did not answer in time",
 }
+_NEEDS_UID: Final = "a field needs a customer UID, and the request has none"
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 _MOST_LOGGED: Final = 5
@@ -110,7 +111,8 @@ def answer_of(found: Mapping[str, Found]) -> Answer:
     failed = {name: STATUS[detail.outcome] for name, detail in details.items() if detail.outcome in STATUS}
     if failed:
         status = next(status for status in _PRECEDENCE if status in failed.values())
-        return problem(status, _DETAILS[status], failed, details)
+        refused = status == 404 and REFUSED in (detail.outcome for detail in details.values())
+        return problem(status, _NEEDS_UID if refused else _DETAILS[status], failed, details)
     body = _encode({name: field.text for name, field in found.items()})
     return Answer(status=200, body=body, media_type=JSON, details=details)
 

@@ -67,12 +67,12 @@ class ArchivePlugin:
         directory = self._config.directory.absolute()
         existing = next(path for path in (directory, *directory.parents) if os.path.lexists(path))
         if not existing.is_dir():
-            raise ArchiveError(f"{existing} is not a directory")
+            raise ArchiveError(f"directory: {existing} is not a directory")
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise ArchiveError(f"{existing} is not writable for this user")
+            raise ArchiveError(f"directory: {existing} is not writable for this user")
         room = os.statvfs(existing)
         if room.f_bavail * room.f_frsize < _ROOM:
-            raise ArchiveError(f"the disk of {existing} has less than {_ROOM // 2**20} MiB free")
+            raise ArchiveError(f"directory: the disk of {existing} has less than {_ROOM // 2**20} MiB free")
 
     @hookimpl
     def startup(self, context: Context) -> None:

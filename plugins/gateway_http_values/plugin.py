@@ -44,9 +44,9 @@ class Request(Table, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not self.fields:
-            raise ValueError('fields is empty; write fields = { balance = "/account/balance" }')
+            raise ValueError('fields: is empty; write fields = { balance = "/account/balance" }')
         if self.body is not None and self.method != "POST":
-            raise ValueError('a body needs method = "POST"')
+            raise ValueError('body: needs method = "POST"')
         names_in(self.body)
 
     @property
@@ -74,16 +74,18 @@ class Settings(Table, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not self.requests:
-            raise ValueError("at least one [[requests]] is needed")
+            raise ValueError("requests: expected at least one [[requests]]")
         if self.bearer is not None and self.basic is not None:
-            raise ValueError("bearer and basic exclude each other")
+            raise ValueError("basic: cannot be used with bearer")
         open_secrets = [name for name in self.headers if _SECRET_HEADER.search(name)]
         if open_secrets:
-            raise ValueError(f"headers.{open_secrets[0]} may be a secret; write it under secret_headers, from a file")
+            raise ValueError(f"headers.{open_secrets[0]}: may be a secret; write it under secret_headers, from a file")
         if self.key is not None and self.certificate is None:
-            raise ValueError("key needs a certificate")
-        if self.connect_timeout <= 0 or self.max_body <= 0:
-            raise ValueError("connect_timeout and max_body must be larger than 0")
+            raise ValueError("key: needs a certificate")
+        if self.connect_timeout <= 0:
+            raise ValueError("connect_timeout: expected a duration longer than 0 s")
+        if self.max_body <= 0:
+            raise ValueError("max_body: expected a size larger than 0")
 
 
 class HttpValuesPlugin:

@@ -59,12 +59,17 @@ class LoggingPlugin:
 
         def __post_init__(self) -> None:
             if not self.fields and not self.show:
-                raise ValueError("fields and show are both empty; name at least one field")
-            for name in (*self.fields, *self.show):
+                raise ValueError("fields: is empty, as show is; name at least one field")
+            named = [
+                (f"{key}[{index}]", name) for key in ("fields", "show") for index, name in enumerate(getattr(self, key))
+            ]
+            for where, name in named:
                 if name not in FIELDS and not (name.startswith(EXTRA) and name != EXTRA):
                     close = difflib.get_close_matches(name, FIELDS, 1)
                     hint = f"did you mean {close[0]!r}" if close else f"known are {', '.join(FIELDS)}"
-                    raise ValueError(f"unknown field {name!r}; {hint}, and 'extra.NAME' for other fields of a body")
+                    raise ValueError(
+                        f"{where}: unknown field {name!r}; {hint}, and 'extra.NAME' for other fields of a body"
+                    )
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -87,12 +92,12 @@ class LoggingPlugin:
         if path is None:
             return
         if path.is_dir():
-            raise LogError(f"output {path} is a directory")
+            raise LogError(f"output: {path} is a directory")
         there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
         if there != path and not there.is_dir():
-            raise LogError(f"output {path} cannot be made: {there} is not a directory")
+            raise LogError(f"output: {path} cannot be made: {there} is not a directory")
         if not os.access(there, os.W_OK):
-            raise LogError(f"output {path}: {there} is not writable for this user")
+            raise LogError(f"output: {path}: {there} is not writable for this user")
 
     @hookimpl
     def startup(self, context: Context) -> None:

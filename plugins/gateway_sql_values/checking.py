@@ -48,7 +48,7 @@ _WARNING: Final = "its role may write; give the gateway one that may only SELECT
 
 
 async def look(database: Database, queries: Sequence[tuple[Statement, tuple[str, ...] | None]]) -> list[str]:
-    """Warnings; `ValueError` with a sentence for everything that does not work."""
+    """Warnings; `ValueError` with a sentence, or a group of them, for everything that does not work."""
     _file_is_there(database)
     faults: list[str] = []
     warnings: list[str] = []
@@ -60,7 +60,7 @@ async def look(database: Database, queries: Sequence[tuple[Statement, tuple[str,
                 for fault, sentence in await _loose(database, sql):
                     (faults if fault else warnings).append(f"queries[{index}].sql: {sentence}")
             if faults:
-                raise ValueError("; ".join(faults))
+                raise ExceptionGroup("faults of the statements", [ValueError(fault) for fault in faults])
             return [*warnings, *([_WARNING] if await _may_write(database) else [])]
     except TimeoutError:
         raise ValueError(f"the database did not answer within {_TIMEOUT:g} s") from None
@@ -82,9 +82,9 @@ async def _faults(database: Database, index: int, sql: Statement, fields: tuple[
         return [f"queries[{index}].sql: {error.told}"]
     found = []
     if len(set(names)) < len(names):
-        found.append(f"queries[{index}].sql gives two columns of one name: {', '.join(names)}")
+        found.append(f"queries[{index}].sql: gives two columns of one name: {', '.join(names)}")
     if len(rows) > 1:
-        found.append(f"queries[{index}].sql gives several rows for every customer")
+        found.append(f"queries[{index}].sql: gives several rows for every customer")
     missing = [field for field in fields or () if field not in names]
     if missing:
         near = " (upper case needs quotes in the statement)" if _differ_by_case(missing, names) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote, unquote
@@ -30,6 +31,13 @@ _EXTRAS: Final = {
     "oracle": "oracle",
 }
 _PASSWORD_KEYS: Final = {"password", "passwd", "pwd", "sslpassword"}
+_OF_POSTGRESQL: Final = {
+    "sslrootcert": "root.crt",
+    "sslcrl": "root.crl",
+    "sslkey": "postgresql.key",
+    "sslcert": "postgresql.crt",
+}
+"""Keys of a PostgreSQL URL that name a file, and the file's name in ~/.postgresql where the URL has no such key."""
 _ADVICE: Final = (
     'a password must not be in the config file; leave it out and write password = { file = "path" }, '
     'or the whole URL as url = { env = "NAME" }'
@@ -80,10 +88,12 @@ def _in_odbc(url: URL) -> bool:
 
 
 def _require_driver(url: URL) -> None:
-    """`ValueError` where the dialect or its driver is not installed. Making an engine does not connect."""
+    """`ValueError` where the driver is not the supported one, or not installed. Making an engine does not connect."""
+    supported = _DRIVERS.get(url.get_backend_name(), url.drivername)
+    if url.drivername != supported:
+        write = "sqlite:///" if url.get_backend_name() == "sqlite" else f"{supported}://"
+        raise ValueError(f"the driver of {url.drivername}:// is not supported; write {write}")
     if url.get_backend_name() == "sqlite":
-        if url.drivername != "sqlite+pysqlite":
-            raise ValueError(f"the driver of {url.drivername!r} is not supported; write 'sqlite'")
         return
     try:
         create_async_engine(url.set(password=None, host=None, database=None, query={}))
@@ -94,8 +104,7 @@ def _require_driver(url: URL) -> None:
         install = f'; pip install "webio-gateway[{extra}]"' if extra else ""
         raise ValueError(f"the driver {error.name} is not installed{install}") from None
     except InvalidRequestError:
-        better = _DRIVERS.get(url.get_backend_name(), "another")
-        raise ValueError(f"the driver of {url.drivername!r} is not async; use {better!r}") from None
+        raise ValueError(f"the driver of {url.drivername}:// is not async") from None
 
 
 def file_of(url: URL) -> Path | None:
@@ -103,6 +112,28 @@ def file_of(url: URL) -> Path | None:
     if url.get_backend_name() != "sqlite" or url.database is None:
         return None
     return Path(unquote(url.database.removeprefix("file:")))
+
+
+def forbidden_file(url: URL) -> str | None:
+    """A file that a connection to PostgreSQL needs and this user cannot use: asyncpg does not name it."""
+    folder = Path(os.environ.get("HOME") or "/", ".postgresql")
+    needed = [
+        (Path(str(url.query.get(key) or os.environ.get(f"PG{key.upper()}") or folder / name)), os.R_OK)
+        for key, name in _OF_POSTGRESQL.items()
+    ]
+    host = str(url.query.get("host") or url.host or "")
+    if host.startswith("/"):
+        needed.append((Path(host, f".s.PGSQL.{url.port or 5432}"), os.W_OK))
+    for path, mode in needed:
+        try:
+            path.stat()
+        except PermissionError:
+            return str(path)
+        except OSError:
+            continue
+        if not os.access(path, mode):
+            return str(path)
+    return None
 
 
 def _read_only_file(url: URL, directory: Path) -> URL:

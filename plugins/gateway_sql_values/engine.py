@@ -22,7 +22,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
-from gateway_sql_values.database_url import file_of
+from gateway_sql_values.database_url import file_of, forbidden_file
 from gateway_sql_values.failures import DatabaseFailed, DoubtfulRow, outdated
 from gateway_sql_values.sessions import MAX_ROWS, SESSIONS, prepare_session, truncated
 
@@ -147,6 +147,8 @@ class Database:
         try:
             connection = self.engine.raw_connection()
         except Exception as error:
+            if isinstance(error, PermissionError) and error.filename is None and self.kind == "postgresql":
+                error.filename = forbidden_file(self.engine.url)
             raise DatabaseFailed(error, gone=False) from None
         try:
             connection.info["expires"] = time.monotonic() + self._statement_timeout

@@ -12,6 +12,9 @@ _DATA_CODES: Final = {1267, 1270, 1271, 1292, 1300, 1366, 1411, 1525, 1690, 1977
 """The same on MariaDB and MySQL: a text that does not fit the column's character set, collation or type."""
 _OUTDATED: Final = {"InvalidCachedStatementError", "OutdatedSchemaCacheError", "InternalServerError"}
 """Errors of asyncpg where a table or type has changed since the connection first used it."""
+_NO_CONNECTION: Final = "08"  # SQLSTATE class of connection exceptions
+_CLIENT_CODES: Final = range(2000, 3000)
+"""The codes that MariaDB's and MySQL's clients give what happens without an answer, such as a refused connection."""
 
 
 class DatabaseFailed(Exception):
@@ -28,13 +31,20 @@ class DatabaseFailed(Exception):
         state = getattr(error, "sqlstate", None)
         code = state or (first if isinstance(first, int) else None)
         name = type(cause or error).__name__
-        super().__init__(f"the database answered {name}" + (f" ({code})" if code else ""))
+        unreached = isinstance(cause or error, OSError) or name == "InterfaceError"
+        unreached |= str(state).startswith(_NO_CONNECTION) or (isinstance(first, int) and first in _CLIENT_CODES)
+        file = getattr(error, "filename", None)
+        detail = file if isinstance(error, OSError) else code
+        what = "no connection to the database:" if unreached else "the database answered"
+        super().__init__(f"{what} {name}" + (f" ({detail})" if detail else ""))
         self.gone = gone
         ended = state in _TIMEOUT_STATES or (isinstance(first, int | str) and first in _TIMEOUT_CODES)
         self.late = ended or isinstance(error, TimeoutError)
         of_data = name in ("DataError", "UnicodeEncodeError") or str(state).startswith(_DATA)
         self.of_data = of_data or (isinstance(first, int) and first in _DATA_CODES)
         message = str(error.args[-1] if error.args else error)
+        if isinstance(error, OSError) and file is not None:
+            message = f"{error.strerror}: {file}"
         self.told = re.sub(r"^<class '[^']*'>: ", "", message).partition("\n")[0] or name
 
 

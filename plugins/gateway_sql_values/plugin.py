@@ -44,18 +44,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     recycle: Duration = Duration(1800)
 
     def __post_init__(self) -> None:
-        if not self.queries:
-            raise ValueError("at least one [[queries]] is needed")
         kind = self.url.url.get_backend_name()
-        faults = []
+        faults = [] if self.queries else ["queries: expected at least one [[queries]]"]
         for index, query in enumerate(self.queries):
             casts = cast_faults(query.sql.tokens, kind) if kind in LOOSE else ()
             faults += [f"queries[{index}].sql: {fault}" for fault in (*pattern_faults(query.sql.tokens), *casts)]
-        if faults:
-            raise ValueError("; ".join(faults))
         for name in ("pool_timeout", "statement_timeout", "recycle"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be longer than 0s")
+                faults.append(f"{name}: expected a duration longer than 0 s")
+        if faults:
+            raise ExceptionGroup("faults of the settings", [ValueError(fault) for fault in faults])
 
 
 class SqlValuesPlugin:

@@ -20,6 +20,8 @@ _OPAQUE = re.compile(
     re.DOTALL,
 )
 _CAST = re.compile(rf"{_OPAQUE.pattern}|(?P<cast>(?<![:\w\\]):\w+(?=::))", re.DOTALL)
+_COMMENTS = ("--", "/*")
+_KNOWN = re.compile(rf"(?<![:\w\\]):(?:{'|'.join(PARAMETERS)})\b(?!:)")
 _WRITES = re.compile(
     r"\b(insert|update|delete|merge|into|create|alter|drop|truncate|grant|revoke|call|exec|execute|lock)\b(?!\s*\()",
     re.IGNORECASE,
@@ -42,7 +44,10 @@ class Statement:
             raise ValueError("expected one SELECT statement, found several")
         if found := _WRITES.search(bare):
             raise ValueError(f"expected a SELECT that only reads, found {found[0].upper()}")
-        clause = text(_CAST.sub(lambda found: found[0] + " " * bool(found["cast"]), sql))
+        for quoted in _OPAQUE.finditer(sql):
+            if not quoted[0].startswith(_COMMENTS) and (name := _KNOWN.search(quoted[0])):
+                raise ValueError(f"{name[0]} in quotes is a text, not the parameter; write {name[0]} without quotes")
+        clause = text(_CAST.sub(_for_sqlalchemy, sql))
         self.parameters = frozenset(clause.compile().params)
         unknown = sorted(self.parameters.difference(PARAMETERS))
         if unknown:
@@ -61,3 +66,10 @@ class Statement:
 
     def __repr__(self) -> str:
         return f"Statement({self.clause.text!r})"
+
+
+def _for_sqlalchemy(found: re.Match[str]) -> str:
+    """A parameter before `::`, which SQLAlchemy finds only with a space behind it; a comment without parameters."""
+    if found[0].startswith(_COMMENTS):
+        return re.sub(r"(?<!\\):", r"\\:", found[0])
+    return found[0] + " " * bool(found["cast"])

@@ -117,7 +117,7 @@ def test_faults_of_wiring_and_environment_come_together(tmp_path: Path) -> None:
     errors, _ = found(config)
 
     assert {"plugins.crm", "journal.path"} == errors.keys()
-    assert errors["plugins.crm"].startswith("no plugin 'crm' is installed; installed: ")
+    assert errors["plugins.crm"].startswith('no plugin "crm" is installed; installed: ')
     assert f"{tmp_path / 'file'} is not a folder" == errors["journal.path"]
 
 

@@ -100,8 +100,8 @@ def test_a_plugin_that_is_not_installed_is_said_to_be_missing(tmp_path: Path) ->
     """The config names it, and no distribution provides it."""
     config = write_config(tmp_path, "[plugins.crm]\n")
 
-    assert rows(config)["crm"]["error"].startswith("no plugin 'crm' is installed; installed: archive, ")
-    assert "crm: no plugin 'crm' is installed; " in plugins(config).stderr
+    assert rows(config)["crm"]["error"].startswith('no plugin "crm" is installed; installed: archive, ')
+    assert 'crm: no plugin "crm" is installed; ' in plugins(config).stderr
 
 
 def test_without_a_config_what_is_installed_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,10 @@ def test_a_config_that_was_asked_for_must_be_there(
     ("source", "message"),
     [
         ("Plugin = 5", "is not a class"),
-        ("class Plugin:\n    def on_paymnt(self, event): ...", 'unknown hook on_paymnt; did you mean "on_payment"?'),
+        (
+            "class Plugin:\n    def on_paymnt(self, event): ...",
+            'did you mean "on_payment"?; names that begin with on_ are reserved for hooks',
+        ),
         ("class Plugin:\n    def on_event(self, evnt): ...", "on_event has no argument 'evnt'; arguments: event"),
         (
             "import msgspec\nclass Plugin:\n    class Config(msgspec.Struct):\n        timeout: int = 1\n",

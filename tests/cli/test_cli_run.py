@@ -118,7 +118,7 @@ def test_faults_of_fields_and_wiring_are_told_before_anything_starts(tmp_path: P
 
     assert (result.returncode, result.stdout) == (78, "")
     assert f"{config}: server.body_timeout: expected a duration" in result.stderr
-    assert f"{config}: plugins.crm: no plugin 'crm' is installed; installed: " in result.stderr
+    assert f'{config}: plugins.crm: no plugin "crm" is installed; installed: ' in result.stderr
     assert f"{config}: plugins.archive.directory: is missing" in result.stderr
     assert f'{config}: plugins.archive.compres: unknown key; did you mean "compress"?' in result.stderr
     assert not (tmp_path / "var").exists()

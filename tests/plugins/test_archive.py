@@ -414,15 +414,15 @@ def test_check_names_what_is_in_the_way(tmp_path: Path, monkeypatch: pytest.Monk
     """A file where a folder should be, a folder that is not writable, a full disk."""
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "archive"):
-        with pytest.raises(ArchiveError, match=f"^{tmp_path}/file is not a directory$"):
+        with pytest.raises(ArchiveError, match=f"^directory: {tmp_path}/file is not a directory$"):
             check(path)
     with monkeypatch.context() as patched:
         patched.setattr(os, "access", lambda path, mode: False)
-        with pytest.raises(ArchiveError, match=f"^{tmp_path} is not writable for this user$"):
+        with pytest.raises(ArchiveError, match=f"^directory: {tmp_path} is not writable for this user$"):
             check(tmp_path / "archive")
     room = os.statvfs_result((4096, 4096, 10**6, 9, 9, 10**6, 10**6, 10**6, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: room)
-    with pytest.raises(ArchiveError, match=f"^the disk of {tmp_path} has less than 64 MiB free$"):
+    with pytest.raises(ArchiveError, match=f"^directory: the disk of {tmp_path} has less than 64 MiB free$"):
         check(tmp_path / "archive")
 
 

@@ -523,8 +523,8 @@ async def test_check_reaches_the_service_without_asking_it(tmp_path: Path) -> No
         ('url = "http://crm:port/x"\nfields = { a = "/a" }', "", "is not a URL: "),
         ('url = "BASE/x"\nfields = { a = "a" }', "", "expected a JSON pointer such as"),
         ('url = "BASE/x"\nfields = { a = "/~2" }', "", "expected a JSON pointer such as"),
-        ('url = "BASE/x"\nfields = {}', "", "fields is empty"),
-        ('url = "BASE/x"\nfields = { a = "/a" }\nbody = { a = "b" }', "", 'a body needs method = "POST"'),
+        ('url = "BASE/x"\nfields = {}', "", "is empty"),
+        ('url = "BASE/x"\nfields = { a = "/a" }\nbody = { a = "b" }', "", 'needs method = "POST"'),
         ('url = "BASE/x"\nfields = { a = "/a" }\nmethod = "DELETE"', "", 'expected one of "GET", "POST"'),
         (
             'url = "BASE/x"\nmethod = "POST"\nfields = { a = "/a" }\nbody = { a = ["{uid}"] }',
@@ -535,9 +535,9 @@ async def test_check_reaches_the_service_without_asking_it(tmp_path: Path) -> No
         (
             'url = "BASE/x"\nfields = { a = "/a" }',
             'headers = { X-Api-Key = "hunter2" }',
-            "headers.X-Api-Key may be a secret",
+            "may be a secret",
         ),
-        ('url = "BASE/x"\nfields = { a = "/a" }', 'key = "x"', "key needs a certificate"),
+        ('url = "BASE/x"\nfields = { a = "/a" }', 'key = "x"', "needs a certificate"),
     ],
 )
 def test_a_faulty_request_is_an_error_at_start(tmp_path: Path, request_: str, options: str, message: str) -> None:

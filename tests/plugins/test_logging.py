@@ -335,13 +335,17 @@ def test_any_text_survives_in_one_printable_line(
 
 def test_names_of_fields_that_do_not_exist_are_refused() -> None:
     """With a guess at what was meant; other fields of a body are named as such."""
-    with pytest.raises(ValueError, match=r"^unknown field 'organization'; did you mean 'organisation', and 'extra\."):
+    with pytest.raises(
+        ValueError, match=r"^fields\[0\]: unknown field 'organization'; did you mean 'organisation', and 'extra\."
+    ):
         LoggingPlugin.Config(fields=("organization",))
-    with pytest.raises(ValueError, match=r"^unknown field 'amount'; known are received_at, id, .*'extra.NAME' for"):
+    with pytest.raises(
+        ValueError, match=r"^show\[0\]: unknown field 'amount'; known are received_at, id, .*'extra.NAME' for"
+    ):
         LoggingPlugin.Config(show=("amount",))
-    with pytest.raises(ValueError, match=r"^unknown field 'extra\.'"):
+    with pytest.raises(ValueError, match=r"^fields\[0\]: unknown field 'extra\.'"):
         LoggingPlugin.Config(fields=("extra.",))
-    with pytest.raises(ValueError, match=r"^fields and show are both empty; name at least one field$"):
+    with pytest.raises(ValueError, match=r"^fields: is empty, as show is; name at least one field$"):
         LoggingPlugin.Config(fields=())
 
 
@@ -549,14 +553,14 @@ def test_check_accepts_what_can_be_made_and_makes_nothing(tmp_path: Path) -> Non
 def test_check_names_what_is_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of that name, a file where a folder should be, a folder that is not writable."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(LogError, match=f"^output {tmp_path} is a directory$"):
+    with pytest.raises(LogError, match=f"^output: {tmp_path} is a directory$"):
         check(tmp_path)
     with pytest.raises(
-        LogError, match=f"^output {tmp_path}/file/x cannot be made: {tmp_path}/file is not a directory$"
+        LogError, match=f"^output: {tmp_path}/file/x cannot be made: {tmp_path}/file is not a directory$"
     ):
         check(tmp_path / "file" / "x")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(LogError, match=f"^output {tmp_path}/x: {tmp_path} is not writable for this user$"):
+    with pytest.raises(LogError, match=f"^output: {tmp_path}/x: {tmp_path} is not writable for this user$"):
         check(tmp_path / "x")
 
 

@@ -37,7 +37,7 @@ def refusal(directory: Path, kind: str, sql: str) -> str | None:
         load_plugins(read_config(directory, config(f'"{URLS[kind]}"', sql)))
     except ConfigError as error:
         [problem] = error.problems
-        assert problem.path == "plugins.sql_values"
+        assert problem.path == "plugins.sql_values.queries[0].sql"
         return problem.message
     return None
 
@@ -49,7 +49,8 @@ async def check(directory: Path, database: Database, condition: str) -> Any:
     try:
         found = await plugin.caller.call(plugin.hooks["check"], timeout=30)
     except PluginFault as fault:
-        return str(fault.cause).replace(database.table, "customers")
+        assert isinstance(fault.cause, ExceptionGroup)
+        return "; ".join(map(str, fault.cause.exceptions)).replace(database.table, "customers")
     return [sentence.replace(database.table, "customers") for sentence in found if sentence != MAY_WRITE]
 
 
@@ -79,7 +80,7 @@ def test_a_parameter_is_not_cast_to_a_number_where_that_is_loose(
     tmp_path: Path, kind: str, condition: str, safe: str
 ) -> None:
     """SQLite and MariaDB make a number of any text; the sentence has what to write instead."""
-    expected = f"queries[0].sql: a cast of :customer_uid to a number finds 123 for '0123' and ' 123', too; write {safe}"
+    expected = f"a cast of :customer_uid to a number finds 123 for '0123' and ' 123', too; write {safe}"
     assert refusal(tmp_path, kind, f"SELECT name FROM customers c WHERE {condition}") == expected
 
 
@@ -104,7 +105,7 @@ def test_a_parameter_is_not_a_pattern(tmp_path: Path, kind: str, operator: str, 
     name = operator.replace("NOT ", "").replace(" TO", "")
     expected = f":customer_uid after {name} is a pattern, which may find other customers; write = :customer_uid"
     sql = f"SELECT name FROM customers WHERE uid {operator} {operand} AND name <> ''"
-    assert refusal(tmp_path, kind, sql) == f"queries[0].sql: {expected}"
+    assert refusal(tmp_path, kind, sql) == expected
 
 
 @pytest.mark.parametrize("kind", URLS)
@@ -158,7 +159,8 @@ async def test_check_follows_the_names_of_several_tables(tmp_path: Path) -> None
                 await plugin.caller.call(plugin.hooks["check"], timeout=30)
                 found = ""
             except PluginFault as fault:
-                found = str(fault.cause)
+                assert isinstance(fault.cause, ExceptionGroup)
+                found = str(fault.cause.exceptions)
             assert ("orders.uid is a number" in found) == refused, condition
 
 

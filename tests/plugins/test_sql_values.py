@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -543,8 +544,61 @@ async def test_check_says_which_column_table_or_name_is_wrong(database: Database
     assert fields == (
         "queries[2].fields: no column DUE, there are balance, due, name (upper case needs quotes in the statement)"
     )
-    assert twice == "queries[3].sql gives two columns of one name: name, name"
-    assert several == "queries[4].sql gives several rows for every customer"
+    assert twice == "queries[3].sql: gives two columns of one name: name, name"
+    assert several == "queries[4].sql: gives several rows for every customer"
+
+
+@pytest.mark.parametrize("quoted", ["':customer_uid'", "'%:customer_uid%'", '":customer_uid"', "$x$ :customer_uid $x$"])
+def test_a_parameter_in_quotes_is_an_error(tmp_path: Path, quoted: str) -> None:
+    """The database would look for a customer of that name."""
+    query = f"sql = '''SELECT a FROM b WHERE c = {quoted} '''\n"
+    text = f"[plugins.sql_values]\nurl = 'sqlite:///x.db'\n[[plugins.sql_values.queries]]\n{query}"
+    with pytest.raises(ConfigError) as raised:
+        load_plugins(read_config(tmp_path, text))
+    [problem] = raised.value.problems
+    assert problem.path == "plugins.sql_values.queries[0].sql"
+    assert problem.message == (
+        ":customer_uid in quotes is a text, not the parameter; write :customer_uid without quotes"
+    )
+
+
+async def test_a_comment_may_name_a_parameter(sqlite: Database, tmp_path: Path) -> None:
+    """It is not bound there."""
+    sqlite.execute(f"CREATE TABLE {sqlite.table} (uid TEXT, a TEXT)")
+    sqlite.execute(f"INSERT INTO {sqlite.table} VALUES ('7', 'found')")
+    sql = "SELECT a /* by :organisation: */ FROM {table} WHERE uid = :customer_uid -- not :address_digits"
+    async with running(tmp_path, configured(sqlite, sql)) as (values, _):
+        assert values_of(await ask(values, "a", uid="7")) == {"a": "found"}
+
+
+@pytest.mark.parametrize("url", ["postgresql://root@127.0.0.1:1/test", "mariadb://root@127.0.0.1:1/test"])
+async def test_a_refused_connection_is_not_an_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str
+) -> None:
+    """The log says that there is no connection."""
+    text = f"[plugins.sql_values]\nurl = '{url}'\n[[plugins.sql_values.queries]]\nsql = 'SELECT 1 AS a'\n"
+    async with running(tmp_path, text):
+        pass
+    assert "no connection to the database: " in caplog.text
+    assert "answered" not in caplog.text
+
+
+async def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncpg reads files in ~/.postgresql, and says only "Permission denied"."""
+    import asyncpg
+
+    async def connect(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    forbidden = tmp_path / ".postgresql" / "root.crl"
+    forbidden.parent.mkdir()
+    forbidden.touch()
+    access = os.access
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != forbidden and access(path, mode))
+    text = "[plugins.sql_values]\nurl = 'postgresql://db/crm'\n[[plugins.sql_values.queries]]\nsql = 'SELECT 1 AS a'\n"
+    assert await check(tmp_path, text) == f"the database cannot be asked: Permission denied: {forbidden}"
 
 
 async def test_check_says_when_there_is_no_database(sqlite: Database, tmp_path: Path) -> None:
@@ -567,7 +621,20 @@ async def test_check_says_when_there_is_no_database(sqlite: Database, tmp_path: 
         ('"mssql+aioodbc:///?odbc_connect=Driver%3DX%3BPWD%3Dhunter2"', "a password must not be in the config file"),
         ('"hunter2"', 'expected a database URL such as "postgresql+asyncpg://user@host/database"'),
         ("7", 'expected a database URL such as "sqlite:///var/customers.db"'),
-        ('"sqlite+pysqlcipher:///x.db"', "the driver of 'sqlite+pysqlcipher' is not supported; write 'sqlite'"),
+        ('"sqlite+pysqlcipher:///x.db"', "the driver of sqlite+pysqlcipher:// is not supported; write sqlite:///"),
+        *(
+            (
+                f'"{kind}+{driver}://db/crm"',
+                f"the driver of {kind}+{driver}:// is not supported; write {kind}+{better}://",
+            )
+            for kind, driver, better in (
+                ("postgresql", "psycopg2", "asyncpg"),
+                ("postgresql", "psycopg", "asyncpg"),
+                ("mysql", "pymysql", "asyncmy"),
+                ("mysql", "mysqldb", "asyncmy"),
+                ("mariadb", "pymysql", "asyncmy"),
+            )
+        ),
         ('"sqlite://"', "expected the path of a SQLite file"),
         ('"nosuch://host/x"', "SQLAlchemy knows no database 'nosuch'"),
         ('"oracle://gateway@db/crm"', 'the driver oracledb is not installed; pip install "webio-gateway[oracle]"'),

@@ -78,6 +78,7 @@ async def test_a_field_may_need_the_customer_uid(tmp_path: Path) -> None:
         refused = await ask(values, "balance", uid=None, address="44777")
         assert problem_of(refused) == (404, ["balance"])
         assert refused.details["balance"].outcome == "refused"
+        assert refused.problem == "a field needs a customer UID, and the request has none"
         assert crm.requests == []
         assert problem_of(await ask(values, "balance", "hours", uid=None)) == (404, ["balance"])
         assert crm.requests[-1].fields == ("hours",)
