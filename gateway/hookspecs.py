@@ -111,7 +111,8 @@ class Hooks:
     def check(self) -> Awaitable[Iterable[str] | None] | Iterable[str] | None:
         """`gateway check`: test what the settings name, such as a server or a folder. Raise with a sentence for a
         fault (an `ExceptionGroup` for several), and return sentences that are only warnings. A sentence that begins
-        with a key of the settings, such as `queries[0].sql: ...`, is reported at that key. Called without `startup`; it must not change anything."""
+        with a key of the settings, such as `queries[0].sql: ...`, is reported at that key.
+        Called without `startup`; it must not change anything."""
 
     @hookspec
     def on_event(self, event: Event) -> Awaitable[None] | None:

@@ -329,7 +329,7 @@ def test_use_of_what_is_not_there(faults: Any) -> None:
 # Hooks
 
 
-RESERVED = "; names that begin with on_ are reserved for hooks"
+NAMES_RESERVED = "; names that begin with on_ are reserved for hooks"
 
 
 def one(hooks: str) -> str:
@@ -378,9 +378,12 @@ def test_arguments_may_be_left_out_and_reordered(load: Load) -> None:
 @pytest.mark.parametrize(
     ("hooks", "message"),
     [
-        ("@hookimpl\ndef on_paymnt(self, event): ...", f'unknown hook on_paymnt; did you mean "on_payment"?{RESERVED}'),
-        ("def on_paymnt(self, event): ...", f'unknown hook on_paymnt; did you mean "on_payment"?{RESERVED}'),
-        ("def on_xyz(self, event): ...", f"unknown hook on_xyz; known: {', '.join(HOOK_NAMES)}{RESERVED}"),
+        (
+            "@hookimpl\ndef on_paymnt(self, event): ...",
+            f'unknown hook on_paymnt; did you mean "on_payment"?{NAMES_RESERVED}',
+        ),
+        ("def on_paymnt(self, event): ...", f'unknown hook on_paymnt; did you mean "on_payment"?{NAMES_RESERVED}'),
+        ("def on_xyz(self, event): ...", f"unknown hook on_xyz; known: {', '.join(HOOK_NAMES)}{NAMES_RESERVED}"),
         ("@hookimpl\ndef chekpoint(self): ...", 'unknown hook chekpoint; did you mean "checkpoint"?'),
         (
             "@hookimpl\ndef on_payment(self, event, payload, more): ...",

@@ -40,8 +40,9 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def main(config: str, copy: str, supervisor: int, control: int, *listening: int) -> int:
-    """Serve until SIGTERM; returns the exit code. `copy` is `COPY` or `NO_COPY`, and may have `,JSON`. `control` is the socket to the
-    supervisor; `listening` are the public and the admin listener's sockets, if an earlier worker has opened them."""
+    """Serve until SIGTERM; returns the exit code. `copy` is `COPY` or `NO_COPY`, and may have `,JSON`. `control` is
+    the socket to the supervisor; `listening` are the public and the admin listener's sockets, if an earlier worker has
+    opened them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor passes Ctrl-C on as SIGTERM
     _die_with(supervisor)
     for descriptor in (control, *listening):

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -593,3 +594,35 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
 
     assert "has 16 bytes" in output
     assert "short-and-secret" not in output
+
+
+def test_a_fault_of_a_statement_is_reported_at_its_key(tmp_path: Path) -> None:
+    """By the settings' own check, and by the database's: each at its own path."""
+    with closing(sqlite3.connect(tmp_path / "crm.db")) as database:
+        database.execute("CREATE TABLE customers (uid TEXT, name TEXT)")
+    text = """
+        [plugins.crm]
+        use = "sql_values"
+        url = "sqlite:///crm.db"
+        """
+    statements = ("SELECT nam FROM customers WHERE uid = :customer_uid", "SELECT name FROM customers")
+    queries = "".join(f"[[plugins.crm.queries]]\nsql = '{statement}'\n" for statement in statements)
+    errors, _ = found(write_config(tmp_path, text + queries))
+    assert errors == {
+        "plugins.crm.queries[0].sql": "no such column: nam",
+    }
+    casts = "[[plugins.crm.queries]]\nsql = 'SELECT name FROM customers WHERE uid = :customer_uid + 0'\n"
+    errors, _ = found(write_config(tmp_path, f'{text}recycle = "0s"\n{casts}'))
+    assert list(errors) == ["plugins.crm.queries[0].sql", "plugins.crm.recycle"]
+    assert errors["plugins.crm.recycle"] == "expected a duration longer than 0 s"
+
+
+def test_a_secret_that_is_there_twice_is_a_warning(tmp_path: Path) -> None:
+    """A rotation that changes nothing: both files have the same secret."""
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("s" * 48)
+        (tmp_path / name).chmod(0o600)
+    text = '[organisations.other]\nsecrets = [{ file = "one" }, { file = "two" }]\n'
+    errors, warnings = found(write_config(tmp_path, text), "--offline")
+    assert errors == {}
+    assert warnings == {"organisations.other.secrets[1]": "is the same secret as secrets[0]; leave one out"}

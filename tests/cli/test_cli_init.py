@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import sqlite3
 import stat
 from pathlib import Path
@@ -34,6 +35,15 @@ def test_init_writes_three_files_and_says_what_comes_next(tmp_path: Path) -> Non
     made = [f"made  {folder / name}" for name in ("config.toml", "var/webio.secret", "var/customers.db")]
     assert made == result.output.splitlines()[:3]
     assert f"Next: gateway check -c {folder / 'config.toml'}" in result.output
+
+
+def test_json_lists_the_files(tmp_path: Path) -> None:
+    """One document: each file, and whether it is new."""
+    first, second = (json.loads(init(tmp_path, "--json").output)["files"] for _ in range(2))
+
+    paths = [str(tmp_path / name) for name in ("config.toml", "var/webio.secret", "var/customers.db")]
+    assert first == [{"path": path, "new": True} for path in paths]
+    assert second == [{"path": path, "new": False} for path in paths]
 
 
 def test_what_comes_next_can_be_pasted(tmp_path: Path) -> None:

@@ -126,22 +126,25 @@ def test_faults_of_fields_and_wiring_are_told_before_anything_starts(tmp_path: P
 
 @pytest.mark.parametrize("options", [[], ["--no-copy"]])
 def test_a_journal_of_an_older_version_is_upgraded_after_a_copy(tmp_path: Path, options: list[str]) -> None:
-    """`gateway check` warns of it before; --no-copy leaves the copy out."""
+    """`gateway check` warns of it before; --no-copy leaves the copy out. With --json the listeners' lines are JSON."""
     config = write_config(tmp_path)
     journal = tmp_path / "var" / "journal.db"
     journal.parent.mkdir(exist_ok=True)
     with closing(sqlite3.connect(journal)) as database:
         database.executescript((Path(__file__).parents[1] / "journal" / "layout_1.sql").read_text())
     checked = run_cli(["check", "-c", config])
-    gateway = subprocess.Popen([GATEWAY, "run", "-c", str(config), *options], stdout=subprocess.PIPE, text=True)
+    command = [GATEWAY, "run", "--json", "-c", str(config), *options]
+    gateway = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert gateway.stdout is not None
-        assert gateway.stdout.readline().startswith("gateway: webhooks at ")
+        webhooks, admin = (json.loads(gateway.stdout.readline()) for _ in range(2))
     finally:
         gateway.terminate()
         assert gateway.wait(20) == 0
         gateway.communicate()
 
+    assert (webhooks["listener"], admin["listener"]) == ("webhooks", "admin")
+    assert webhooks["url"].endswith("/webio")
     assert checked.returncode == 0
     assert "`gateway run` brings it to layout 2" in " ".join(checked.stdout.split())
     assert journal.with_name("journal.db.before-2").exists() is not bool(options)

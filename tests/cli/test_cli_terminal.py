@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -81,6 +82,17 @@ def test_ids_and_reasons_stay_readable(gateway: RunningGateway, command: list[st
         assert any(name in line for line in lines[:2]), name
     if "dead" in command:
         assert "the shop is closed" in " ".join(click.unstyle(seen).split())
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140])
+def test_plugins_are_wrapped_between_words(gateway: RunningGateway, columns: int) -> None:
+    """Each name of a hook and of a setting stands whole."""
+    code, seen = run(gateway, "plugins", columns=columns)
+    _, listed = run(gateway, "plugins", "--json")
+    words = {word.strip(",*") for word in click.unstyle(seen).split()}
+    rows = [json.loads(line) for line in listed.splitlines()]
+    assert code == 0
+    assert {name for row in rows for name in (*row["hooks"], *row["settings"])} <= words
 
 
 def test_no_color_is_respected(gateway: RunningGateway) -> None:

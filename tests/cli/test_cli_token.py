@@ -39,6 +39,14 @@ def test_mint_prints_the_token_and_nothing_else(config: Path) -> None:
     assert abs(claims["iat"] - time.time()) < 10
 
 
+def test_mint_prints_json(config: Path) -> None:
+    """The same token, and whose it is."""
+    document = json.loads(token(config, "mint", "--json").output)
+
+    assert document["organisation"] == "acme"
+    assert list(jwt.decode(document["token"], SECRET, ["HS256"])) == ["iat"]
+
+
 def test_mint_takes_a_lifetime_and_claims(config: Path) -> None:
     """A claim is a text, or a JSON value after `:=`; a lifetime is a duration in words."""
     minted = token(config, "mint", "--expires-in", "1h", "--claim", "orgId=4711", "--claim", "roles:=[1, true]")
