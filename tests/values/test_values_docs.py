@@ -66,3 +66,10 @@ async def test_an_empty_text_and_the_word_null_are_answers_that_a_pattern_refuse
     pattern = 'pattern = "[0-9.]+"\n'
     assert await statuses("") == [200, 200]
     assert await statuses(f"[values.fields.empty]\n{pattern}[values.fields.word]\n{pattern}") == [502, 502]
+
+
+def test_the_two_spellings_of_the_phone_number_have_the_same_digits() -> None:
+    """What Webio sends, and what the database may hold."""
+    page = (DOCS / "plugins-bundled/sql_values.md").read_text()
+    [(sent, held)] = re.findall(r"Webio sends `(\d+)`, your database may hold `([^`]+)`", page)
+    assert sent == re.sub(r"\D", "", held)
