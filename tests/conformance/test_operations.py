@@ -216,15 +216,16 @@ async def test_discarded_dead_letters_are_neither_counted_nor_retried(engine: En
 
 
 async def test_replays_have_numbers_of_their_own(engine: Engine) -> None:
-    """An unknown number is a `ValueError`."""
+    """They count from 1; an unknown number is a `ValueError`."""
     journal, _ = await mixed(engine)
     first = await journal.new_replay(Filter(plugin="crm", hook="payment"))
     second = await journal.new_replay(Filter(plugin="archive"))
     assert (first.matched, second.matched) == (5, 10)
-    assert first.number != second.number
+    third = await journal.new_replay(Filter(plugin="crm"))
+    assert (first.number, second.number, third.number) == (1, 2, 3)
     assert await journal.replay_state(second.number) == (0, False)
     with pytest.raises(ValueError, match=r".*"):
-        await journal.replay_state(second.number + 1)
+        await journal.replay_state(third.number + 1)
 
 
 async def test_a_retired_plugin_keeps_its_place_for_the_retention(engine: Engine) -> None:

@@ -6,15 +6,18 @@ import asyncio
 import threading
 from pathlib import Path
 
+import pytest
 from delivering import delivering
 
 from gateway import Event, hookimpl
 from gateway.delivery.conversations import Conversations
 from gateway.delivery.health import Health
 from gateway.delivery.items import Item
+from gateway.delivery.machine import Machine
 from gateway.delivery.parked import ParkedEvents
 from gateway.delivery.retry import RetryPolicy
 from gateway.delivery.state import State
+from gateway.journal.interface import RETRYING, Parked, Standing
 
 
 def clock() -> float:
@@ -124,3 +127,15 @@ async def test_a_slow_plugin_gets_a_second_event_although_nothing_new_comes(tmp_
         await rig.idle()
         assert rig.states("a") == ["delivered", "delivered"]
         assert not plugin.met.broken
+
+
+@pytest.mark.parametrize(
+    ("clean", "next_at", "cautious"), [(False, 0.0, True), (True, 0.0, False), (False, 9e9, False)]
+)
+async def test_what_may_have_killed_the_process_makes_the_next_start_careful_too(
+    clean: bool, next_at: float, cautious: bool
+) -> None:
+    """A cursor is not released cleanly while an event that was due before an unclean end is not tried again."""
+    row = Parked(seq=1, state=RETRYING, attempts=1, next_at=next_at, since=0.0)
+    machine = Machine(Standing(1, 1, clean, [row], [], [], {}), RetryPolicy(3, 1.0, 1.0), Health("crm"), clock)
+    assert machine.cautious is cautious

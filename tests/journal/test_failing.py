@@ -202,3 +202,16 @@ async def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
             await journal.probe()
 
     await scenario()
+
+
+async def test_a_write_that_fails_within_an_operation_is_not_the_operations_fault(tmp_path: Path) -> None:
+    """The journal is refused until it can be written again; a wrong statement is refused alone."""
+
+    def cannot_write(connection: apsw.Connection) -> None:
+        raise apsw.FullError("database or disk is full")
+
+    async with opened(config_of(tmp_path)) as journal:
+        with pytest.raises(JournalFull, match=r"the journal cannot be written \(FullError\)"):
+            await journal.operate(cannot_write)
+        with pytest.raises(JournalError, match="the journal refused this: "):
+            await journal.operate(lambda connection: connection.execute("SELECT nothing"))

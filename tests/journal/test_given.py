@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import apsw
+import pytest
 from delivering import journal_config
+from journal_kit import config_of, opened
 from running import RunningGateway
 
 from gateway.journal import open_reader
@@ -104,3 +108,24 @@ def test_what_a_bot_was_told_can_be_traced(start_gateway: Callable[..., RunningG
     assert fields["hours"].keys() >= {"outcome", "provider", "ms"}
     assert (fields["hours"]["outcome"], fields["hours"]["provider"]) == ("value", "static_values")
     assert values("--field", "none") == [second]
+
+
+async def test_records_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond `RECORDS` that wait, further records are lost and counted: the answer to the bot never waits."""
+    monkeypatch.setattr("gateway.journal.sqlite.journal.RECORDS", 3)
+    async with opened(config_of(tmp_path)) as journal:
+        reached, release = threading.Event(), threading.Event()
+
+        def occupy(connection: apsw.Connection) -> None:
+            reached.set()
+            release.wait(10)
+
+        occupied = asyncio.create_task(journal.operate(occupy))
+        assert await asyncio.to_thread(reached.wait, 10)
+        for number in range(5):
+            journal.record_value_request(row(number))
+        release.set()
+        await occupied
+        sql = "SELECT customer_uid FROM value_records ORDER BY number"
+        assert await journal.operate(lambda connection: [row[0] for row in connection.execute(sql)]) == ["0", "1", "2"]
+        assert journal.value_records_lost == 2

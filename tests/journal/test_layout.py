@@ -20,6 +20,7 @@ from gateway.journal import check_journal, open_journal, open_reader
 from gateway.journal.interface import RETRYING, WAITING, Filter, JournalError, Parked, Standing, Track
 from gateway.journal.search import ValueRecord, ValueRecordFilter
 from gateway.journal.sqlite import layout
+from gateway.journal.sqlite.connection import open_writer
 
 FIRST = Path(__file__).with_name("layout_1.sql")
 NOW = 1_790_000_600.0
@@ -224,3 +225,10 @@ async def test_a_newer_journal_is_refused(tmp_path: Path) -> None:
         await upgrade(config)
     assert str(refused.value) == sentence
     assert config.journal.path.read_bytes() == before
+
+
+def test_an_older_journal_is_copied_when_it_is_opened_to_write(config: Config) -> None:
+    """The copy is the journal as it was."""
+    open_writer(config.journal.path).close()
+    assert layout_in(config.journal.path) == layout.LAYOUT
+    assert layout_in(config.journal.path.with_name("journal.db.before-2")) == 1

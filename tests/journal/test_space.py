@@ -252,3 +252,20 @@ async def test_a_write_that_fails_before_the_commit_keeps_nothing_and_the_journa
             return len(ids_in(config))
 
     assert await scenario() == 2
+
+
+async def test_after_a_full_disk_retention_goes_on(tmp_path: Path) -> None:
+    """Once there is room again, old events go as before."""
+    clock, files = Clock(), FaultyFiles()
+    config = config_of(tmp_path, retention="1h")
+    async with opened(config, clock=clock, vfs=files.name) as journal:
+        await take(journal, "archive", from_start=False)
+        await fill(journal, 3)
+        files.failing["write", "-wal"] = full()
+        with pytest.raises(JournalFull):
+            await put(journal, message())
+        files.failing.clear()
+        await until(lambda: journal.refusal() is None)
+        await move_cursor(journal, "archive", journal.newest)
+        clock.advance(3601)
+        await until(lambda: not ids_in(config))
