@@ -81,7 +81,8 @@ class RateLimit:
 
 
 class _OneLine(logging.Formatter):
-    """A record as one line. A traceback follows it only at level debug."""
+    """A record as one line. A traceback follows it only at level debug, and where the record has the attribute
+    `traceback` (a list of lines), which is also a field of the JSON format."""
 
     def __init__(self, json: bool, tracebacks: bool) -> None:
         super().__init__()
@@ -96,10 +97,12 @@ class _OneLine(logging.Formatter):
                 trace = f"\n{self.formatException(record.exc_info)}"
             else:
                 message += f" ({describe(record.exc_info[1])})"
+        calls: list[str] = getattr(record, "traceback", [])
         if self._json:
             text = (message + trace).encode(errors="replace").decode()
             fields = {"time": when, "level": level, "logger": record.name, "message": text}
-            return msgspec.json.encode(fields).decode()
+            return msgspec.json.encode(fields | {"traceback": calls} if calls else fields).decode()
+        trace += "".join(f"\n  {call}" for call in calls)
         return "\n".join(map(printable, f"{when} {level:8} {record.name}: {printable(message)}{trace}".split("\n")))
 
 

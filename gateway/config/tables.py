@@ -131,6 +131,7 @@ class ValuesSettings(Table, frozen=True, kw_only=True):
 class LogSettings(Table, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
+    plugin_messages: bool = False
 
 
 class OrganisationSettings(Table, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ class Consumer:
 
     def __init__(self, plugin: Plugin, journal: Cursors, guard: CrashGuard, clock: Callable[[], float]) -> None:
         self.plugin = plugin
-        self.health = Health(plugin.name)
+        self.health = Health(plugin.name, plugin.faults)
         self._journal = journal
         self._guard = guard
         self._clock = clock

@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 from gateway.log import RateLimit
+from gateway.plugin_host.fault_log import FaultLog
 from gateway.text import counted
 
 log = logging.getLogger("gateway.delivery")
@@ -23,8 +24,9 @@ DOWN: Final = 20
 class Health:
     """Counts of one plugin; `error` is its last failure, without anything of the event."""
 
-    def __init__(self, plugin: str) -> None:
+    def __init__(self, plugin: str, faults: FaultLog) -> None:
         self.plugin = plugin
+        self.faults = faults
         self.delivered = 0
         self.failures = 0
         self.buried_count = 0
@@ -34,12 +36,6 @@ class Health:
         self.broken: str | None = None
         """An error of the gateway itself that ended this plugin's delivery until a restart, or None."""
         self._in_a_row = 0
-        self._failures = RateLimit(
-            log,
-            1,
-            QUIET,
-            lambda count: f"plugin {plugin} failed {counted(count, 'more time')} in the last {QUIET:g} s: {self.error}",
-        )
         self._dead = RateLimit(
             log, DEAD_LINES, QUIET, lambda count: f"plugin {plugin}: {counted(count, 'more dead letter')}"
         )
@@ -67,12 +63,12 @@ class Health:
         self.failures += 1
         self._in_a_row = 0
 
-    def failed(self, error: str) -> None:
-        """A call failed."""
+    def failed(self, error: BaseException, what: str = "") -> None:
+        """A call failed: of a checkpoint where `what` says so, else of an event."""
         self.failures += 1
         self._in_a_row += 1
-        self.error = error
-        self._failures.warning("plugin %s failed: %s", self.plugin, error)
+        self.error = self.faults.told(error)
+        self.faults.warning(log, f"{what}plugin {self.plugin}", error)
 
     def buried(self, event_id: str, attempts: int) -> None:
         """An event became a dead letter."""

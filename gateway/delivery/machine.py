@@ -23,7 +23,7 @@ from gateway.delivery.state import State
 from gateway.events import Event
 from gateway.hookspecs import Reject
 from gateway.journal.interface import RETRYING, WAITING, Parked, Standing
-from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck
+from gateway.plugin_host.call import PluginFault, Stuck
 from gateway.plugin_host.event_calls import SKIPPED, Outcome
 from gateway.text import describe
 
@@ -154,11 +154,11 @@ class Machine:
 
     def _failed(self, item: Item, outcome: BaseException) -> None:
         error = outcome.cause if isinstance(outcome, PluginFault) else outcome
-        reason = describe(error)
+        reason = self._health.faults.located(error)
         if isinstance(error, Reject):
             self._health.rejected()
         else:
-            self._health.failed(reason if isinstance(error, CallTimeout) else type(error).__name__)
+            self._health.failed(error)
         item.careful = False
         if item.replay and item.row is None:
             if item.seq in self.parked.items:  # an operator has had its dead letter retried: that one comes

@@ -131,8 +131,8 @@ class Settler:
     async def _undo(self, taken: list[Item], error: Exception) -> None:
         cause = error.cause if isinstance(error, PluginFault) else error
         self._failures += 1
-        self._health.blocked = f"its checkpoint fails: {type(cause).__name__}"
-        self._health.failed(self._health.blocked)
+        self._health.blocked = f"its checkpoint fails: {self._health.faults.told(cause)}"
+        self._health.failed(cause, what="the checkpoint of ")
         await self._dispatcher.drain(self._plugin.delivery.timeout + 2 * GRACE)
         await self._settle([])  # what is parked or dead stays so, or it would come behind what was taken after it
         if self._draining.is_set():

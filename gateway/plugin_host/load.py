@@ -22,6 +22,7 @@ from gateway.events import Event
 from gateway.hookspecs import ENTRY_POINT_GROUP
 from gateway.plugin_host.bind import EVENT_HOOKS, HookError, bind
 from gateway.plugin_host.call import Caller, Impl, Threads
+from gateway.plugin_host.fault_log import FaultLog
 from gateway.text import describe
 
 OWN_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(PluginSettings))
@@ -48,7 +49,13 @@ class Plugin:
     """One plugin instance of the config: what it is, how it is delivered to, and its bound hooks."""
 
     def __init__(
-        self, table: PluginTable, entry: EntryPoint, instance: Any, hooks: dict[str, Impl], delivery: PluginDelivery
+        self,
+        table: PluginTable,
+        entry: EntryPoint,
+        instance: Any,
+        hooks: dict[str, Impl],
+        delivery: PluginDelivery,
+        log_messages: bool = False,
     ) -> None:
         self.name = table.name
         self.plugin = table.plugin
@@ -57,6 +64,7 @@ class Plugin:
         self.instance = instance
         self.package = type(instance).__module__.partition(".")[0]
         """The top-level package or module of its class: its own code, where an exception's place is looked for."""
+        self.faults = FaultLog(self.package, log_messages)
         self.hooks = hooks
         self.delivery = delivery
         self.threads = Threads(table.name, delivery.concurrency + 1)
@@ -150,7 +158,9 @@ class _Loader:
                 raise
             self._fault(path, f"{origin(entry)}: {describe(error, None)}")
         else:
-            return Plugin(table, entry, instance, hooks, _delivery(self._config, table.settings))
+            return Plugin(
+                table, entry, instance, hooks, _delivery(self._config, table.settings), self._config.log.plugin_messages
+            )
         return None
 
     def _claim(self, settings: msgspec.Struct, path: str) -> None:

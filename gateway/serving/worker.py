@@ -12,7 +12,9 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -75,6 +77,8 @@ async def serve(
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     loop.add_reader(control, os._exit, 1)  # end of file: the supervisor died
+    began = time.monotonic()
+    log.info("%s", starting(examined))
     gateway = Gateway(config, examined.plugins, copy_before_upgrade=copy)
     await gateway.start(_journal_failed)
     limits = connection_limits()
@@ -89,10 +93,28 @@ async def serve(
     scheme, path = "https" if config.server.tls else "http", config.server.path
     _say("webhooks", f"{scheme}://{bracketed(config.server.host)}:{public.getsockname()[1]}{path}", as_json)
     _say("admin", f"http://{bracketed(config.admin.host)}:{admin.getsockname()[1]}/", as_json)
+    log.info("ready after %.1f s", time.monotonic() - began)
     await stop.wait()
+    log.info("draining: no new requests; those that have begun are answered, and the plugins finish what they have")
+    drained = time.monotonic()
     gateway.drain()
     await asyncio.gather(webhooks.drain(), operators.drain())
     await gateway.stop()
+    log.info("stopped after %.1f s", time.monotonic() - drained)
+
+
+def starting(examined: Examined) -> str:
+    """The first line of the log: what starts, with which config, journal and plugins."""
+    journal = examined.config.journal.path
+    try:
+        size = f"{journal.stat().st_size / 2**20:.1f} MiB"
+    except OSError:
+        size = "new"
+    plugins = ", ".join(f"{plugin.name} ({plugin.distribution} {plugin.version})" for plugin in examined.plugins)
+    return (
+        f"starting: version {version('webio-gateway')}, process {os.getpid()}, config {examined.config.source},"
+        f" journal {journal} ({size}), plugins: {plugins or 'none'}"
+    )
 
 
 @contextlib.contextmanager

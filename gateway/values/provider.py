@@ -13,18 +13,15 @@ from msgspec.structs import replace
 
 from gateway.events import QUESTION_KEYS, CustomValueRequest
 from gateway.hookspecs import Reject, SeveralCustomers
-from gateway.log import RateLimit
 from gateway.plugin_host.call import Caller, CallTimeout, Impl, PluginFault, Stuck, Threads
 from gateway.plugin_host.load import Plugin
 from gateway.text import counted, describe
 from gateway.values.answer import FAILED, LATE, SEVERAL, SKIPPED
-from gateway.values.breaker import Breaker
+from gateway.values.breaker import FIRST_PAUSE, LONGEST_PAUSE, Breaker
 from gateway.values.question import Question
 
 THREADS: Final = 32
 """Threads for the `custom_values` hook of a provider that is a plain `def`. Its events run in other threads."""
-LOG_EVERY: Final = 10.0
-"""Seconds between two log lines about failures of one provider."""
 DECLARE_EVERY: Final = 10.0
 """Seconds until a provider that did not say which fields it knows is asked for them again, after it has answered."""
 _log = logging.getLogger("gateway.values")
@@ -65,7 +62,7 @@ class Provider:
         self._monotonic = monotonic
         self._keys: dict[str, frozenset[str]] | None = None  # by field; None: not declared
         self._health = ProviderHealth(name=plugin.name)
-        self._failures = RateLimit(_log, 1, LOG_EVERY, self._more_failures)
+        self._opened = 0.0
         self._declare_again = float("inf")
         self._declaring: asyncio.Future[None] | None = None
         impl = plugin.hooks["custom_values"]
@@ -130,9 +127,9 @@ class Provider:
             cause = error.cause if isinstance(error, PluginFault) else error
             failure = failure_of(cause)
             if isinstance(cause, SeveralCustomers | Reject):
-                self.breaker.succeeded()
+                self._succeeded()
             else:
-                self.breaker.failed()
+                self._failed(cause)
             if failure != SEVERAL:
                 self.log_failure(cause)
         except BaseException:
@@ -145,11 +142,29 @@ class Provider:
         """It returned values, some of which may be failures of single fields. It counts as failed where all are."""
         failures = [value for value in values.values() if isinstance(value, Exception)]
         if failures and len(failures) == len(values):
-            self.breaker.failed()
+            self._failed(failures[0])
         else:
-            self.breaker.succeeded()
+            self._succeeded()
         if failures:
             self.log_failure(failures[0])
+
+    def _failed(self, error: BaseException) -> None:
+        was_closed = self.breaker.state == "closed"
+        self.breaker.failed()
+        if was_closed and self.breaker.state != "closed":
+            self._opened = self._monotonic()
+            times = counted(self.breaker.failures, "failure")
+            _log.error(
+                "provider %s: breaker opened after %s in a row, the last: %s; its fields fail without being asked for,"
+                " and it is tried again every %g s to %g s",
+                self.name, times, self._plugin.faults.told(error), FIRST_PAUSE, LONGEST_PAUSE,
+            )  # fmt: skip
+
+    def _succeeded(self) -> None:
+        was_closed = self.breaker.state == "closed"
+        self.breaker.succeeded()
+        if not was_closed:
+            _log.warning("provider %s: breaker closed after %.0f s", self.name, self._monotonic() - self._opened)
 
     def health(self) -> ProviderHealth:
         return replace(self._health, breaker=self.breaker.state, failures=self.breaker.failures)
@@ -158,12 +173,9 @@ class Provider:
         if self._threads is not None:
             self._threads.close()
 
-    def _more_failures(self, count: int) -> str:
-        return f"provider {self.name} had {counted(count, 'more failure')} in the last {LOG_EVERY:g} s"
-
     def log_failure(self, error: BaseException) -> None:
         self._health.failed += 1
-        self._failures.warning("provider %s failed: %s; breaker %s", self.name, _reason(error), self.breaker.state)
+        self._plugin.faults.warning(_log, f"provider {self.name}", error, f"; breaker {self.breaker.state}")
 
 
 async def ask_together(

@@ -30,6 +30,8 @@ _MOST_OPEN = 128
 class ArchiveError(Exception):
     """The archive cannot be used, or not now; the message is a sentence for the operator."""
 
+    loggable = True
+
 
 class Store:
     """An open archive. Callers hold `lock` around `write` and `sync`. `rollbacks` counts the failures after which lines

@@ -88,6 +88,12 @@ class Settings(Table, frozen=True, kw_only=True):
             raise ValueError("max_body: expected a size larger than 0")
 
 
+class RequestFailed(Exception):
+    """A request to the service failed. The message contains nothing of the request and its answer."""
+
+    loggable = True
+
+
 class HttpValuesPlugin:
     """Answers custom values from one HTTP service."""
 
@@ -179,11 +185,11 @@ class HttpValuesPlugin:
         except httpx.TimeoutException as error:
             raise TimeoutError(f"requests[{index}]: {type(error).__name__}") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise RuntimeError(f"requests[{index}]: {type(error).__name__}") from None
+            raise RequestFailed(f"requests[{index}]: {type(error).__name__}") from None
         except Reject as error:
             raise Reject(f"requests[{index}]: {error}") from None
         except BadReply as error:
-            raise RuntimeError(f"requests[{index}]: {error}") from None
+            raise RequestFailed(f"requests[{index}]: {error}") from None
         if document is MISSING:
             return {}
         found = {field: pointer.find(document) for field, pointer in request.fields.items()}

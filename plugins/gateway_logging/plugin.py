@@ -32,6 +32,8 @@ _MOST_IN_MEMORY = 1024 * 1024
 class LogError(Exception):
     """The lines cannot be written; the message is a sentence for the operator."""
 
+    loggable = True
+
 
 class _Batch:
     """The lines since the last checkpoint."""

@@ -25,6 +25,8 @@ class DatabaseFailed(Exception):
     `late`: the statement took too long.
     """
 
+    loggable = True
+
     def __init__(self, error: BaseException, gone: bool) -> None:
         cause = error.__cause__ if type(error).__module__.startswith("sqlalchemy") else None
         first = error.args[0] if error.args else None

@@ -18,6 +18,7 @@ from gateway.delivery.parked import ParkedEvents
 from gateway.delivery.retry import RetryPolicy
 from gateway.delivery.state import State
 from gateway.journal.interface import RETRYING, Parked, Standing
+from gateway.plugin_host.fault_log import FaultLog
 
 
 def clock() -> float:
@@ -91,11 +92,11 @@ def standing(health: Health) -> tuple[bool, bool, str | None]:
 def test_health_counts_from_zero() -> None:
     """A plugin is unhealthy after three failures in a row and down after twenty; an event that it takes or rejects
     ends the row."""
-    health = Health("crm")
+    health = Health("crm", FaultLog("crm", False))
     assert (health.delivered, health.failures, health.buried_count) == (0, 0, 0)
     seen = [standing(health)]
     for _ in range(20):
-        health.failed("KeyError")
+        health.failed(KeyError("7001"))
         seen.append(standing(health))
     assert seen == [(True, False, None)] * 3 + [(False, False, "KeyError")] * 17 + [(False, True, "KeyError")]
     health.rejected()
@@ -137,5 +138,7 @@ async def test_what_may_have_killed_the_process_makes_the_next_start_careful_too
 ) -> None:
     """A cursor is not released cleanly while an event that was due before an unclean end is not tried again."""
     row = Parked(seq=1, state=RETRYING, attempts=1, next_at=next_at, since=0.0)
-    machine = Machine(Standing(1, 1, clean, [row], [], [], {}), RetryPolicy(3, 1.0, 1.0), Health("crm"), clock)
+    machine = Machine(
+        Standing(1, 1, clean, [row], [], [], {}), RetryPolicy(3, 1.0, 1.0), Health("crm", FaultLog("crm", False)), clock
+    )
     assert machine.cautious is cautious

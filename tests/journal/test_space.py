@@ -69,7 +69,7 @@ async def test_beyond_max_size_events_are_refused_and_retention_makes_room(tmp_p
         return str(refused.value), config.journal.path.stat().st_size
 
     sentence, size = await scenario()
-    assert sentence == "the journal holds 1 MiB, more than journal.max_size"
+    assert sentence == "the journal holds 1 MiB, 1 MiB more than journal.max_size"
     assert size < 2 * 2**20
 
 
@@ -106,7 +106,7 @@ async def test_below_min_free_events_are_refused_until_there_is_room(
             await fill(journal, 3)
             return str(refused.value)
 
-    assert await scenario() == "200 MiB are free for the journal, less than journal.min_free"
+    assert await scenario() == "200 MiB are free for the journal, less than journal.min_free; 56 MiB more are needed"
     assert len(ids_in(config)) == 6
 
 
@@ -164,7 +164,8 @@ async def test_a_full_disk_refuses_the_group_and_recovers(
     assert set(sentences) == {"the journal cannot be written (FullError)"} == {refusal}
     assert ids_in(config) == kept
     assert [record.message for record in caplog.records] == [
-        "journal: cannot keep new events: FullError; trying again every 0.02 s"
+        "journal: cannot keep new events: FullError; trying again every 0.02 s",
+        "journal: takes new events again",
     ]
 
 

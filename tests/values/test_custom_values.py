@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections import UserDict
@@ -318,13 +319,15 @@ async def test_one_provider_may_be_asked_by_many_at_once(tmp_path: Path) -> None
         assert [values_of(answer)["balance"] for answer in answers] == [f"of {uid}" for uid in uids]
 
 
-async def test_what_a_plugin_raises_is_logged_without_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One line names the provider; runs of digits are gone; further failures soon after have no line of their own."""
+async def test_what_a_plugin_raises_is_logged_without_its_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line names the provider and the place, without the message; further failures soon after have no line."""
     async with asking(tmp_path, crm=Knows(ValueError("no row for 447717472695"))) as values:
         for _ in range(4):
             await ask(values, "balance")
         [record] = caplog.records
-        assert record.getMessage() == "provider crm failed: ValueError: no row for …; breaker closed"
+        assert re.fullmatch(r"provider crm failed: ValueError at asking\.py:\d+; breaker closed", record.getMessage())
 
 
 async def test_an_answer_never_raises(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

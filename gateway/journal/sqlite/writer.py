@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from gateway.journal.interface import JournalError, JournalFailed, JournalFull
 from gateway.journal.sqlite.connection import WriteAheadLog
 from gateway.journal.sqlite.insert import insert
 from gateway.journal.sqlite.retention import expire_records, prune
+from gateway.journal.sqlite.space import shortage
 
 log = logging.getLogger("gateway.journal")
 
@@ -260,19 +260,15 @@ class Writer:
             except apsw.Error:
                 return
             self._full = False
-        self.refusal = self._no_room()
+        self._refuse(shortage(self._connection, self._path, self._limits.min_free, self._limits.max_size))
 
-    def _no_room(self) -> str | None:
-        disk = os.statvfs(self._path.parent)
-        page = self._connection.pragma("page_size")
-        unused = self._connection.pragma("freelist_count") * page
-        free = disk.f_bavail * disk.f_frsize + unused  # pages that retention freed stay in the file and are used first
-        if free < self._limits.min_free:
-            return f"{free >> 20} MiB are free for the journal, less than journal.min_free"
-        size = self._connection.pragma("page_count") * page - unused
-        if size > self._limits.max_size:
-            return f"the journal holds {size >> 20} MiB, more than journal.max_size"
-        return None
+    def _refuse(self, refusal: str | None) -> None:
+        """New events are refused for this reason, or taken where it is None. A change is logged."""
+        was, self.refusal = self.refusal, refusal
+        if refusal is not None and was is None:
+            log.error("journal: refuses new events with 503: %s; deliveries go on", refusal)
+        elif refusal is None and was is not None:
+            log.warning("journal: takes new events again")
 
     def _prune(self) -> None:
         now = int(self._clock() * 1_000_000)

@@ -1,0 +1,28 @@
+"""Whether the journal has room for new events."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import apsw
+
+
+def shortage(connection: apsw.Connection, path: Path, min_free: int, max_size: int) -> str | None:
+    """Why there is no room, and how much is missing; None where there is room. Limits are in bytes."""
+    disk = os.statvfs(path.parent)
+    page = connection.pragma("page_size")
+    unused = connection.pragma("freelist_count") * page
+    free = disk.f_bavail * disk.f_frsize + unused  # pages that retention freed stay in the file and are used first
+    if free < min_free:
+        missing = _mib(min_free - free)
+        return f"{free >> 20} MiB are free for the journal, less than journal.min_free; {missing} more are needed"
+    size = connection.pragma("page_count") * page - unused
+    if size > max_size:
+        return f"the journal holds {size >> 20} MiB, {_mib(size - max_size)} more than journal.max_size"
+    return None
+
+
+def _mib(size: int) -> str:
+    """A size rounded up, so that what is missing is never 0."""
+    return f"{-(-size >> 20)} MiB"
