@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.events import HOOKS, PAYLOADS, UNKNOWN, Payload
 from gateway.json_text import BOM, parse_object, whole_characters
+from gateway.text import printable
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
@@ -22,7 +23,8 @@ _TYPES = {
     "messageSend": "message-send",
     "messageStatusUpdate": "delivery-report",
 }
-_SEPARATORS = str.maketrans("", "", " -_")
+_SEPARATORS = str.maketrans("", "", " -_/")
+_NAME_LENGTH = 64
 _ALIASES = {"communicationActionID": "communicationActionId"}  # Webio's prose spells it so
 _WIRE_NAMES = {
     hook: frozenset(f.encode_name for f in msgspec.structs.fields(kind)) - {"extra"} for hook, kind in PAYLOADS.items()
@@ -41,7 +43,8 @@ _NO_DATE = 0
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
     """A decoded body. `created` is `dateCreated` in microseconds since 1970, 0 where its form is unknown, None where it
-    is missing (such an event is never a duplicate). Two different bodies with one `natural_key` are a conflict."""
+    is missing (such an event is never a duplicate). Two different bodies with one `natural_key` are a conflict. `name`
+    is what an event of the unknown hook came by; see `Event`."""
 
     hook: str
     payload: Payload | None
@@ -50,6 +53,7 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     customer_uid: str | None
     created: int | None
     natural_key: str | None
+    name: str | None = None
 
 
 class Decoder:
@@ -65,8 +69,13 @@ class Decoder:
 
 
 def normalise(spelling: str) -> str:
-    """A `type` in lower case, without spaces, `-` and `_`."""
+    """A `type`, or a name in a path, in lower case, without spaces, `-`, `_` and `/`."""
     return spelling.translate(_SEPARATORS).lower()
+
+
+def bounded(name: str) -> str:
+    """A name that a sender chose, as it is kept and shown: at most 64 characters, all of them printable."""
+    return printable(name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…")
 
 
 def hook_names(aliases: Mapping[str, Iterable[str]]) -> dict[str, str]:
@@ -79,12 +88,16 @@ def hook_names(aliases: Mapping[str, Iterable[str]]) -> dict[str, str]:
 
 
 def decode(raw: bytes, hook: str | None, names: Mapping[str, str], zone: tzinfo) -> Decoded:
-    """Decode a POST body; `hook` is the one that its path names, if any. `ValueError` where it is not a JSON object."""
+    """Decode a POST body. `hook` is the one that its path names, or `/` and a name to look up, or None where `type`
+    decides. `ValueError` where the body is not a JSON object."""
     body = parse_object(raw)
-    if hook is None:
-        spelling = body.get("type")
+    name = None
+    if hook is None or hook[0] == "/":
+        spelling = body.get("type") if hook is None else hook
+        hook = None
         if type(spelling) is str:
             hook = names.get(spelling) or names.get(normalise(spelling))
+            name = bounded(spelling) if hook is None else None
         hook = hook or UNKNOWN
     created = _date(body.get("dateCreated"), zone)
     payload = _payload(body, hook, created)
@@ -97,7 +110,7 @@ def decode(raw: bytes, hook: str | None, names: Mapping[str, str], zone: tzinfo)
         micros = None if body.get("dateCreated") in _ABSENT else _NO_DATE
     if payload is None:
         conversation_id, customer_uid = _text(body, "conversationId"), _text(body, "customerUID")
-        return Decoded(hook, None, hook == UNKNOWN, conversation_id, customer_uid, micros, None)
+        return Decoded(hook, None, hook == UNKNOWN, conversation_id, customer_uid, micros, None, name)
     action = getattr(payload, "communication_action_id", None)
     natural_key = f"{action}:{getattr(payload, 'status_code', '')}" if action else None
     return Decoded(hook, payload, True, payload.conversation_id or None, payload.customer_uid, micros, natural_key)

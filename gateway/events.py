@@ -25,7 +25,7 @@ CONVERSATION_CLOSED: Final = "conversation-closed"
 MOVE_TO_QUEUE: Final = "move-to-queue"
 CONVERSATION_ASSIGNMENT: Final = "conversation-assignment"
 UNKNOWN: Final = "unknown"
-"""The hook of an event whose `type` is not known to this version; its payload is None."""
+"""The hook of an event by a name that neither this version nor the config knows; its payload is None."""
 
 _PHONE_NUMBER = re.compile(
     r"(?:(?:tel|callto|sms|mms|rcs|whatsapp|viber|signal):)?[ (]*\+?[0-9 ().\-/]*", re.ASCII | re.IGNORECASE
@@ -147,7 +147,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `id` is stable: a plugin that sees the same id again sees the same event (after a crash, a retry or a replay).
     `attempt` counts the tries of this delivery from 1. `redelivered` is true when this plugin may have had the
-    event before; false means that it did not. `replayed` is true when an operator asked for it again.
+    event before; false means that it did not. `replayed` is true when an operator asked for it again. `name` is given
+    where `hook` is `"unknown"`: the `type` that the event came by, or `/` and the rest of its path; at most 64
+    characters.
     """
 
     id: str
@@ -160,6 +162,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     conflict: bool = False
     conversation_id: str | None = None
     customer_uid: str | None = None
+    name: str | None = None
     attempt: int = 1
     redelivered: bool = False
     replayed: bool = False

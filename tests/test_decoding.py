@@ -231,7 +231,7 @@ def test_a_type_that_is_no_text_names_no_hook(value: Any) -> None:
 def test_an_unknown_event_still_tells_its_conversation() -> None:
     """So that its order is kept; numbers as their text."""
     body = b'{"type": "new", "conversationId": 12.50, "customerUID": 0, "dateCreated": "2026-01-01 00:00:00"}'
-    expected = Decoded(UNKNOWN, None, True, "12.50", "0", micros(datetime(2026, 1, 1, tzinfo=UTC)), None)
+    expected = Decoded(UNKNOWN, None, True, "12.50", "0", micros(datetime(2026, 1, 1, tzinfo=UTC)), None, "new")
     assert read(body) == expected
 
 

@@ -77,6 +77,63 @@ async def test_the_path_names_the_hook(tmp_path: Path, hook: str) -> None:
         assert {row.hook for row in gateway.events()} == {hook}
 
 
+@pytest.mark.parametrize(
+    ("name", "hook"),
+    [
+        ("setStatus", "set-status"),
+        ("moveToQueue", "move-to-queue"),
+        ("conversation_closed", "conversation-closed"),
+        ("Conversation Assignment", "conversation-assignment"),
+        ("messageStatusUpdate/", "delivery-report"),
+        ("set/status", "set-status"),
+        ("webioPayment", "payment"),
+    ],
+)
+async def test_a_name_in_the_path_is_read_forgivingly(tmp_path: Path, name: str, hook: str) -> None:
+    """As a `type` is: by any case and separators, by Webio's words and by those of the config."""
+    async with in_process(tmp_path, '[hooks.payment]\ntypes = ["webioPayment"]\n') as gateway:
+        answer = await gateway.post(simulate.encode({**simulate.body(hook), "type": "inboundMessage"}), name)
+        assert (answer.status, answer.document["hook"], answer.document["readable"]) == (200, hook, True)
+        assert [(row.hook, row.name) for row in gateway.events()] == [(hook, None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("refundMade", "/refundMade"),
+        ("payment/x", "/payment/x"),
+        ("../admin/", "/../admin"),
+        ("a\r\n200 fake line\x1b[2J\u202e", "/a\ufffd\ufffd200 fake line\ufffd[2J\ufffd"),
+        ("x" * 70, f"/{'x' * 62}…"),
+    ],
+)
+async def test_an_unknown_name_in_the_path_is_kept(tmp_path: Path, name: str, kept: str) -> None:
+    """With the name that it came by, bounded and printable, whatever `type` says."""
+    async with in_process(tmp_path) as gateway:
+        answer = await gateway.post(b'{"type": "payment"}', name)
+        assert (answer.status, answer.document["hook"], answer.document["readable"]) == (200, "unknown", True)
+        assert [(row.hook, row.name) for row in gateway.events()] == [("unknown", kept)]
+        refused = await gateway.post(b"[]", name)
+        assert refused.status == 400
+
+
+async def test_an_unknown_type_is_kept_with_its_name(tmp_path: Path) -> None:
+    """The text of `type`; none where it is missing or not a text."""
+    async with in_process(tmp_path) as gateway:
+        for body in (b'{"type": "refund\\u0000Made"}', b'{"type": 7}', b"{}"):
+            assert (await gateway.post(body)).document["hook"] == "unknown"
+        assert [row.name for row in gateway.events()] == ["refund\ufffdMade", None, None]
+
+
+async def test_a_name_in_the_path_needs_a_token(tmp_path: Path) -> None:
+    """Without a good token every name gets the same 401, and nothing is kept."""
+    async with in_process(tmp_path) as gateway:
+        for path in ("/webio/refundMade", "/webio/setStatus", "/webio/a/b", "/webio/", "/webio/../health"):
+            refused = await gateway.request("POST", path, b"{}", organisation=None)
+            assert (refused.status, refused.problem) == (401, "The x-webio-token header is missing or not valid.")
+        assert gateway.events() == []
+
+
 async def test_the_answer_comes_after_the_commit(tmp_path: Path) -> None:
     """After a 200, the journal file has the event as received, under the id of the answer."""
     async with in_process(tmp_path) as gateway:

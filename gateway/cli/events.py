@@ -59,7 +59,8 @@ def command(which: Filter, limit: int | None, show: bool, config_path: Path, as_
 
 def _cells(row: EventRow, several: bool) -> list[str]:
     organisation = [row.organisation] if several else []
-    return [show_time(row.received_at), *organisation, row.hook, row.conversation_id or "-", state_of(row), row.id]
+    hook = row.hook if row.name is None else f"{row.hook} ({row.name})"
+    return [show_time(row.received_at), *organisation, hook, row.conversation_id or "-", state_of(row), row.id]
 
 
 def state_of(row: EventRow) -> str:
@@ -73,7 +74,7 @@ def state_of(row: EventRow) -> str:
 def _show_each(rows: Iterator[EventRow]) -> int:
     count = 0
     for count, row in enumerate(rows, 1):  # noqa: B007
-        for name in ("id", "received_at", "organisation", "hook", "conversation_id", "customer_uid"):
+        for name in ("id", "received_at", "organisation", "hook", "name", "conversation_id", "customer_uid"):
             value = getattr(row, name)
             click.echo(f"{name:<16} {printable(str(value)) if value is not None else '-'}")
         click.echo(f"{'state':<16} {state_of(row)}")

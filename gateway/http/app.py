@@ -21,7 +21,7 @@ _PRIVATE = re.compile(r"\d{5,}|[^/]{33,}")
 
 
 class WebhookApp(Litestar):
-    """Litestar, except that a request whose path is exactly one of the receiver's skips Litestar's router.
+    """Litestar, except that a request whose path is the receiver's skips Litestar's router.
 
     The router and its wrappers cost 34 us of the event loop for each event: 120 us with them and 86 us without,
     measured under uvicorn without sockets. Litestar serves all other paths."""
@@ -29,7 +29,7 @@ class WebhookApp(Litestar):
     receiver: Receiver
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["path"] not in self.receiver.routes:
+        if scope["type"] != "http" or not self.receiver.takes(scope["path"]):
             await super().__call__(scope, receive, send)
             return
         try:

@@ -32,7 +32,7 @@ _PORT: Final = re.compile(r"\[(.*)\](?::\d+)?|([\d.]+):\d+")
 
 
 class Route(NamedTuple):
-    """The hook that a path names, or None, and the methods that it accepts."""
+    """The hook that a path names, or `/` and a name that is none, or None, and the methods that it accepts."""
 
     hook: str | None
     methods: tuple[str, ...]
@@ -48,11 +48,12 @@ def routes(base: str) -> dict[str, Route]:
 
 
 class Receiver:
-    """Answers every request at the paths of `routes`."""
+    """Answers every request at the paths of `routes`, and every other one below the base path."""
 
     def __init__(self, config: Config, journal: Intake, values: CustomValues, metrics: Metrics) -> None:
         server = config.server
         self.routes = routes(server.path)
+        self._below = f"{server.path}/"
         self._max_body = server.max_body
         self._bodies = BodyReader(server.max_body, server.body_timeout)
         self._allowed = server.allowed_networks
@@ -69,7 +70,7 @@ class Receiver:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         began = time.perf_counter()
-        method, (hook, methods) = scope["method"], self.routes[scope["path"]]
+        method, (hook, methods) = scope["method"], self.routes.get(scope["path"]) or self._named(scope["path"])
         if method not in methods:
             headers = ((b"allow", ", ".join(methods).encode()),)
             await self._refuse(scope, send, 405, "method", "This method is not allowed here.", headers)
@@ -89,6 +90,16 @@ class Receiver:
         else:
             await self._get(scope, send, organisation)
             self._get_seconds.observe(time.perf_counter() - began)
+
+    def takes(self, path: str) -> bool:
+        """Whether a request to this path is the receiver's."""
+        return path in self.routes or path.startswith(self._below)
+
+    def _named(self, path: str) -> Route:
+        """The route of a path that is not one of `routes`: its name is looked up like a `type`, once the token is
+        known to be good."""
+        name = path[len(self._below) :].strip("/")
+        return self.routes.get(f"{self._below}{name}".rstrip("/")) or Route(f"/{name}", ("POST",))
 
     async def _post(self, scope: Any, receive: Any, send: Any, organisation: str, hook: str | None) -> None:
         try:

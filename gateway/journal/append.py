@@ -57,6 +57,7 @@ class Appends:
             readable=decoded.readable,
             conversation_id=decoded.conversation_id,
             customer_uid=decoded.customer_uid,
+            name=decoded.name,
         )
         scope = f"{organisation}/{decoded.hook}/"
         digest = natural_key = None

@@ -44,6 +44,7 @@ class EventRow(msgspec.Struct, kw_only=True):
     customer_uid: str | None
     readable: bool
     conflict: bool
+    name: str | None
     deliveries: dict[str, str]
     body: msgspec.Raw
 

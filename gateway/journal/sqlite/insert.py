@@ -16,7 +16,7 @@ from gateway.journal.append import Append
 from gateway.journal.interface import Receipt
 
 _SIZES: Final = (64, 16, 4, 1)
-_ROW: Final = "(?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_ROW: Final = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
 def insert(connection: apsw.Connection, appends: Sequence[Append], first_seq: int, window: int) -> None:
@@ -70,6 +70,7 @@ def _values(append: Append) -> tuple[Any, ...]:
         append.digest,
         append.natural_key,
         event.raw,
+        event.name,
     )
 
 

@@ -99,7 +99,14 @@ ALTER TABLE given RENAME TO value_records;
 DROP INDEX given_at;
 CREATE INDEX value_records_at ON value_records (at);
 """
-STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2}
+# Layout 2 did not keep the name that an event of the unknown hook came by: its `type`, or `/` and the rest of its path.
+_LAYOUT_3: Final = """
+ALTER TABLE events ADD COLUMN name TEXT;
+UPDATE events SET name = CASE WHEN json_valid(CAST(raw AS TEXT))
+    THEN substr(json_extract(CAST(raw AS TEXT), '$.type'), 1, 64) END WHERE hook = 'unknown';
+CREATE INDEX events_unknown ON events (name, seq) WHERE hook = 'unknown';
+"""
+STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2, 3: _LAYOUT_3}
 LAYOUT: Final = max(STEPS)
 
 

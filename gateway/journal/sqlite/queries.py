@@ -30,7 +30,9 @@ _STATES: Final = {
     "delivered": f"(EXISTS ({_OPEN}) AND NOT EXISTS ({_OPEN} AND ({_UNTAKEN} OR EXISTS (SELECT 1 FROM parked p"
     " WHERE p.plugin = c.plugin AND p.seq = events.seq))))",
 }
-COLUMNS: Final = "seq, id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw"
+COLUMNS: Final = (
+    "seq, id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw, name"
+)
 RECORD_COLUMNS: Final = "number, at, organisation, customer_uid, address, fields, status"
 EVERYTHING: Final = 2**63 - 1
 
@@ -93,12 +95,14 @@ def where(which: Filter) -> tuple[str, tuple[Any, ...]]:
 
 def restore(decoder: Decoder, row: tuple[Any, ...]) -> Event:
     """An event from a row of `COLUMNS`; what could not be read when it came is tried again."""
-    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw = row
+    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw, name = row
+    if hook == UNKNOWN:
+        hook = name if name is not None and name.startswith("/") else None
     try:
-        decoded = decoder.decode(organisation, raw, None if hook == UNKNOWN else hook)
-        hook, payload, readable = decoded.hook, decoded.payload, decoded.readable
+        decoded = decoder.decode(organisation, raw, hook)
+        hook, payload, readable, name = decoded.hook, decoded.payload, decoded.readable, decoded.name
     except ValueError:
-        payload, readable = None, False
+        hook, payload, readable = row[4], None, False
     return Event(
         id=event_id,
         received_at=moment(received_at),
@@ -110,6 +114,7 @@ def restore(decoder: Decoder, row: tuple[Any, ...]) -> Event:
         conflict=bool(conflict),
         conversation_id=conversation_id,
         customer_uid=customer_uid,
+        name=name,
     )
 
 

@@ -145,7 +145,7 @@ class SqliteSearch:
 
 
 def _event_row(row: tuple[Any, ...], deliveries: dict[str, str]) -> EventRow:
-    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw = row
+    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw, name = row
     return EventRow(
         id=event_id,
         received_at=moment(received_at),
@@ -155,6 +155,7 @@ def _event_row(row: tuple[Any, ...], deliveries: dict[str, str]) -> EventRow:
         customer_uid=customer_uid,
         readable=bool(readable),
         conflict=bool(conflict),
+        name=name,
         deliveries=deliveries,
         body=msgspec.Raw(one_line(raw)),
     )
