@@ -116,4 +116,4 @@ def test_a_long_traceback_is_cut() -> None:
         deep(100)
     lines = list(frames(raised.value))
     assert len(lines) == 31
-    assert lines[0] == "72 calls are left out"
+    assert lines[0] == "without 72 earlier calls"

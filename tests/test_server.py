@@ -296,6 +296,12 @@ def test_signals_while_starting(tmp_path: Path) -> None:
         text=True,
     ) as process:
         assert process.stdout is not None
+        first = process.stdout.readline()
+        assert re.search(
+            r"gateway\.server: starting: version \S+, process \d+, config \S+/config\.toml, journal \S+ \(new\),"
+            r" plugins: slow \(plugin-slow 1\.0\)$",
+            first,
+        )
         assert "starting\n" in iter(process.stdout.readline, "")
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0

@@ -82,7 +82,7 @@ def test_a_secret_taken_away_ends_its_tokens() -> None:
     """A token of a secret that the config no longer names is refused."""
     assert refusal(token(OLD)) == (
         "signature",
-        "no secret verifies its signature (tried: 1 secrets of 1 organisations)",
+        "no secret verifies its signature (tried: 1 secret of 1 organisation)",
     )
 
 

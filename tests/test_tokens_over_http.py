@@ -91,7 +91,7 @@ async def test_the_log_says_why_and_not_what(tmp_path: Path, caplog: pytest.LogC
         headers = [(b"x-webio-token", bad)]
         await gateway.request("GET", query=query, headers=headers, organisation=None, client="203.0.113.9")
         await gateway.request("POST", organisation=None)
-    reason = "no secret verifies its signature (tried: 1 secrets of 1 organisations)"
+    reason = "no secret verifies its signature (tried: 1 secret of 1 organisation)"
     assert caplog.messages == [
         f"401 GET from 203.0.113.9: {reason} (token {fingerprint(bad)})",
         "401 POST from 127.0.0.1: the request has no x-webio-token header (token -)",

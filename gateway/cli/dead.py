@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from gateway.cli.filters import filter_options, narrows, require_known
 from gateway.cli.operations import Operations, change_options, confirm, open_operations, report
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_rows, show_time
+from gateway.text import printable
 
 if TYPE_CHECKING:
     from gateway.journal.interface import Filter
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
 
 @click.group("dead", invoke_without_command=True)
 @filter_options(arguments=False)
+@click.option("--show", is_flag=True, help="Show each in full: the last failure with its place, time and message.")
 @config_option
 @json_option
 @click.pass_context
-def command(context: click.Context, which: Filter, config_path: Path, as_json: bool) -> None:
+def command(context: click.Context, which: Filter, show: bool, config_path: Path, as_json: bool) -> None:
     """List dead letters: events that a plugin failed to take in its last attempt.
 
     `retry` delivers them again, `discard` gives them up, by id or by the same filters, written after the word.
@@ -31,11 +34,12 @@ def command(context: click.Context, which: Filter, config_path: Path, as_json: b
     \b
     Examples:
       gateway dead --plugin archive
+      gateway dead --show
       gateway dead retry --plugin archive --since 2h --dry-run
       gateway dead discard --id 0190b5c4-...
     """
     if context.invoked_subcommand is not None:
-        if narrows(which) or as_json:
+        if narrows(which) or as_json or show:
             raise click.UsageError(f"write options after `{context.invoked_subcommand}`, not before it")
         return
     from gateway.config.load import load_config
@@ -46,12 +50,27 @@ def command(context: click.Context, which: Filter, config_path: Path, as_json: b
     columns = ("dead since (UTC)", "plugin", "hook", "conversation", "attempts", "id", "error")
     nothing = "no dead letter matches" if narrows(which) else "there are no dead letters"
     with closing(open_reader(config)) as reader:
-        print_rows(reader.dead(which), as_json, columns, _cells, wrapped=2, nothing=nothing)
+        rows = reader.dead(which)
+        if not show or as_json:
+            print_rows(rows, as_json, columns, _cells, wrapped=2, nothing=nothing)
+        elif not _show_each(rows):
+            click.echo(nothing, err=True)
 
 
 def _cells(row: DeadRow) -> tuple[str, ...]:
     conversation = row.conversation_id or "-"
     return show_time(row.dead_since), row.plugin, row.hook, conversation, str(row.attempts), row.id, row.error
+
+
+def _show_each(rows: Iterable[DeadRow]) -> int:
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007
+        failed = f"attempt {row.attempts}, at {show_time(row.dead_since)} UTC: {row.error}"
+        values = {"id": row.id, "plugin": row.plugin, "hook": row.hook, "conversation_id": row.conversation_id or "-"}
+        for name, value in (values | {"last failure": failed}).items():
+            click.echo(f"{name:<16} {printable(value)}")
+        click.echo()
+    return count
 
 
 def _selection(function: Any) -> Any:
@@ -84,7 +103,7 @@ def retry(
     """
     journal = _operations(config_path, which, every)
     if not dry_run:
-        confirm("Deliver {n} dead letters again?", lambda: journal.retry_dead(which, dry_run=True), yes)
+        confirm("Deliver {n} again?", lambda: journal.retry_dead(which, dry_run=True), yes, "dead letter")
     change = journal.retry_dead(which, in_order=in_order, dry_run=dry_run)
     when = "after the next start" if journal.offline else "now"
     report(change, as_json, dry_run, "dead letter", "delivered again", when=when)
@@ -106,7 +125,7 @@ def discard(which: Filter, every: bool, dry_run: bool, yes: bool, config_path: P
     """
     journal = _operations(config_path, which, every)
     if not dry_run:
-        confirm("Give {n} dead letters up?", lambda: journal.discard_dead(which, dry_run=True), yes, ask_from=1)
+        confirm("Give {n} up?", lambda: journal.discard_dead(which, dry_run=True), yes, "dead letter", ask_from=1)
     change = journal.discard_dead(which, dry_run=dry_run)
     report(change, as_json, dry_run, "dead letter", "discarded")
 

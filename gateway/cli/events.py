@@ -78,5 +78,8 @@ def _show_each(rows: Iterator[EventRow]) -> int:
             value = getattr(row, name)
             click.echo(f"{name:<16} {printable(str(value)) if value is not None else '-'}")
         click.echo(f"{'state':<16} {state_of(row)}")
+        for plugin, [failed] in row.attempts.items():
+            again = f"; next try {show_time(row.next_try[plugin])} UTC" if plugin in row.next_try else ""
+            click.echo(printable(f"{plugin:<16} attempt {failed.attempt} failed: {failed.error}{again}"))
         click.echo(f"{printable(bytes(row.body).decode())}\n")
     return count

@@ -18,6 +18,7 @@ from gateway.cli.filters import require_known
 from gateway.cli.output import print_json
 from gateway.journal import journal_lock, open_journal, open_reader
 from gateway.journal.lock import GATEWAY, JournalBusy
+from gateway.text import counted
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
@@ -161,13 +162,13 @@ def change_options(function: F) -> F:
     return click.option("--dry-run", is_flag=True, help="Only count what would be changed.")(function)
 
 
-def confirm(question: str, count: Callable[[], Change], yes: bool, *, ask_from: int = 2) -> None:
-    """On a terminal, ask before `ask_from` or more are changed. `{n}` in the question is the number."""
+def confirm(question: str, count: Callable[[], Change], yes: bool, noun: str, *, ask_from: int = 2) -> None:
+    """On a terminal, ask before `ask_from` or more are changed. `{n}` in the question is the number with its noun."""
     if yes or not on_terminal():
         return
     change = count()
     number = change.matched - change.left
-    if number >= ask_from and not click.confirm(question.format(n=number), err=True):
+    if number >= ask_from and not click.confirm(question.format(n=counted(number, noun)), err=True):
         raise Failure("nothing was changed")
 
 

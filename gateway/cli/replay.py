@@ -36,8 +36,8 @@ def command(which: Filter, dry_run: bool, yes: bool, config_path: Path, as_json:
     """
     journal = open_operations(config_path, which)
     if not dry_run:
-        question = f"Deliver {{n}} events to {which.plugin} again?"
-        confirm(question, lambda: journal.replay(which, dry_run=True), yes)
+        question = f"Deliver {{n}} to {which.plugin} again?"
+        confirm(question, lambda: journal.replay(which, dry_run=True), yes, "event")
     with progress("Delivering again") as show_progress:
         change = journal.replay(which, dry_run=dry_run, progress=show_progress)
     when = "after the next start" if journal.offline else ""

@@ -25,6 +25,7 @@ from gateway.config.tables import (
 )
 from gateway.decoding import hook_names, normalise
 from gateway.events import HOOKS
+from gateway.text import counted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _PASSWORD_BYTES = 12
@@ -85,7 +86,9 @@ def _admin(admin: AdminSettings) -> Iterator[Problem]:
 def weak_password(admin: AdminSettings) -> Iterator[Problem]:
     """A warning: the password gives access to the values of every customer."""
     if admin.password is not None and len(admin.password.value) < _PASSWORD_BYTES:
-        message = f"{admin.password.source} has {len(admin.password.value)} bytes; it protects customers' values"
+        message = (
+            f"{admin.password.source} has {counted(len(admin.password.value), 'byte')}; it protects customers' values"
+        )
         yield Problem("admin.password", f"{message}, so use at least {_PASSWORD_BYTES} bytes")
 
 
@@ -173,7 +176,9 @@ def _secret(path: str, secret: Secret, algorithms: tuple[str, ...]) -> Iterator[
     needed = max((_KEY_BYTES[algorithm] for algorithm in algorithms), default=32)
     if len(secret.value) < needed:
         longest = max(algorithms, key=_KEY_BYTES.__getitem__, default="a token")
-        yield Problem(path, f"{secret.source} has {len(secret.value)} bytes; {longest} needs at least {needed}")
+        yield Problem(
+            path, f"{secret.source} has {counted(len(secret.value), 'byte')}; {longest} needs at least {needed}"
+        )
     elif b"-----BEGIN " in secret.value or b'"kty"' in secret.value or secret.value.startswith((b"ssh-", b"ecdsa-")):
         # PyJWT does not accept these as a shared secret, so it would refuse every token
         yield Problem(path, f"expected a shared secret, found a public or private key in {secret.source}")

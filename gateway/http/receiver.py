@@ -20,6 +20,7 @@ from gateway.http.tokens import TokenChecker, TokenRefused
 from gateway.journal.interface import Intake, JournalError
 from gateway.log import RateLimit
 from gateway.metrics import Metrics
+from gateway.text import counted
 from gateway.values.service import CustomValues
 
 log = logging.getLogger("gateway.receiver")
@@ -107,7 +108,7 @@ class Receiver:
             decoded = self._journal.decoder.decode(organisation, raw, hook)
             receipt = await self._journal.append(organisation, decoded, raw)
         except TooLarge:
-            detail = f"The body is larger than {self._max_body} bytes."
+            detail = f"The body is larger than {counted(self._max_body, 'byte')}."
             await self._refuse(scope, send, 413, "size", detail, CLOSE)
         except TooSlow:
             await self._refuse(scope, send, 408, "slow", "The body did not arrive in time.", CLOSE)

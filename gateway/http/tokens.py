@@ -24,6 +24,7 @@ import msgspec
 from gateway.config.rules import same_value
 from gateway.config.tables import OrganisationSettings
 from gateway.json_text import deeper_than
+from gateway.text import counted
 
 HEADER: Final = b"x-webio-token"
 MAX_BYTES: Final = 4096
@@ -119,7 +120,7 @@ class TokenChecker:
         signers = list(self._signers(algorithm, token.rpartition(b".")[0], signature))
         if not signers:
             tried = [len(o.secrets) for o in self._organisations.values() if algorithm in o.algorithms]
-            counts = f"{sum(tried)} secrets of {len(tried)} organisations"
+            counts = f"{counted(sum(tried), 'secret')} of {counted(len(tried), 'organisation')}"
             raise TokenRefused("signature", f"no secret verifies its signature (tried: {counts})")
         claims = _read_claims(token, algorithm, signers[0][1])
         faults = {name: _claims_fault(name, self._organisations[name], claims) for name, _ in signers}

@@ -33,8 +33,17 @@ class ValueRecordFilter(msgspec.Struct, kw_only=True, frozen=True):
     until: datetime | None = None
 
 
+class FailedAttempt(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The last failed attempt of a delivery: its number, the error, and for a dead letter when it was."""
+
+    attempt: int
+    error: str
+    at: datetime | None = None
+
+
 class EventRow(msgspec.Struct, kw_only=True):
-    """A line of `gateway events`."""
+    """A line of `gateway events`. `attempts` has the last failed attempt of each plugin that is retrying or has given
+    up, and `next_try` when a retrying one gets it again."""
 
     id: str
     received_at: datetime
@@ -46,6 +55,8 @@ class EventRow(msgspec.Struct, kw_only=True):
     conflict: bool
     name: str | None
     deliveries: dict[str, str]
+    attempts: dict[str, list[FailedAttempt]] = {}
+    next_try: dict[str, datetime] = {}
     body: msgspec.Raw
 
 

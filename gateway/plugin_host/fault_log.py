@@ -97,6 +97,6 @@ def frames(error: BaseException) -> Iterator[str]:
             for frame, line in walk_tb(cause.__traceback__)
         ]
         if len(calls) > _FRAMES:
-            yield f"{len(calls) - _FRAMES} calls are left out"
+            yield f"without {counted(len(calls) - _FRAMES, 'earlier call')}"
         yield from calls[-_FRAMES:]
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)

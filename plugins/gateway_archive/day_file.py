@@ -145,7 +145,7 @@ class DayFile:
             return size + 1
         if b"\n" in tail[cut:]:
             self._put_aside(tail[cut:])
-        self._log.warning("cut %d bytes of a torn last line off the archive file %s", len(tail) - cut, self.path)
+        self._log.warning("cut a torn last line off the archive file %s (bytes: %d)", self.path, len(tail) - cut)
         os.ftruncate(fd, start + cut)
         return start + cut
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -108,6 +109,18 @@ def test_dead_lists_a_line_per_letter_of_the_promised_shape(untouched: RunningGa
     assert table[0].split()[:5] == ["dead", "since", "(UTC)", "plugin", "hook"]
     assert len(table) == 4
     assert run(untouched, "dead", "--conversation", "1").stderr == "no dead letter matches\n"
+
+
+def test_show_has_the_last_failure_with_its_place_and_time(untouched: RunningGateway) -> None:
+    """And with its message."""
+    result = CliRunner().invoke(cli, ["dead", "--show", "-c", str(untouched.config_path)])
+
+    failures = [line for line in result.stdout.splitlines() if line.startswith("last failure ")]
+    pattern = (
+        r"last failure +attempt 1, at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: Reject at \w+\.py:\d+: the shop is closed"
+    )
+    assert len(failures) == 3
+    assert all(re.fullmatch(pattern, line) for line in failures)
 
 
 def test_retry_by_id_and_by_filter(gateway: RunningGateway) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -67,13 +68,37 @@ def hooks(gateway: RunningGateway, *arguments: str) -> list[str]:
     return [row["hook"] for row in listed(gateway, *arguments)]
 
 
+def test_a_retrying_event_tells_attempt_reason_and_next_try(gateway: RunningGateway) -> None:
+    """In `--json` and in `--show`; a dead letter tells its last attempt and when that was."""
+    with closing(open_reader(gateway.config)) as reader:
+        eventually(lambda: reader.count(Filter(state="retrying", plugin="picky")) >= 1)
+    [row] = listed(gateway, "--state", "retrying", "--limit", "1")
+    [failed] = row["attempts"]["picky"]
+    due = datetime.fromisoformat(row["next_try"]["picky"])
+    assert (failed["attempt"], "at" in failed) == (1, False)
+    assert re.fullmatch(r"RuntimeError at \w+\.py:10: not now", failed["error"])
+    assert due <= datetime.now(UTC) + timedelta(hours=1)
+    shown = run(gateway, row["id"], "--show").stdout
+    assert re.search(
+        r"^picky +attempt 1 failed: RuntimeError at \w+\.py:10: not now; next try [\d: -]+ UTC$", shown, re.M
+    )
+
+    [dead] = listed(gateway, "--state", "dead", "--plugin", "picky")
+    [last] = dead["attempts"]["picky"]
+    assert last["attempt"] == 1
+    assert datetime.fromisoformat(last["at"]) <= datetime.now(UTC)
+    assert dead["next_try"] == {}
+    [archived] = listed(gateway, "--hook", "set-status")
+    assert archived["next_try"] == {}
+
+
 def test_json_is_a_line_per_event_of_the_promised_shape(gateway: RunningGateway) -> None:
     """With exactly the documented keys, and the body as it was received."""
     [row] = listed(gateway, "--hook", "payment")
 
     assert list(row) == [
         *("id", "received_at", "organisation", "hook", "conversation_id", "customer_uid", "readable", "conflict"),
-        *("name", "deliveries", "body"),
+        *("name", "deliveries", "attempts", "next_try", "body"),
     ]
     assert (row["organisation"], row["hook"], row["conversation_id"]) == ("acme", "payment", "97847")
     assert (row["customer_uid"], row["readable"], row["conflict"]) == ("4711", True, False)

@@ -106,7 +106,7 @@ async def test_below_min_free_events_are_refused_until_there_is_room(
             await fill(journal, 3)
             return str(refused.value)
 
-    assert await scenario() == "200 MiB are free for the journal, less than journal.min_free; 56 MiB more are needed"
+    assert await scenario() == "the journal has 200 MiB free, 56 MiB less than journal.min_free"
     assert len(ids_in(config)) == 6
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from asking import Clock, Knows, ask, asking, problem_of, values_of
 
 from gateway import CustomValueRequest, Reject, SeveralCustomers
@@ -25,6 +27,24 @@ async def test_a_provider_that_failed_five_times_in_a_row_is_skipped(tmp_path: P
         assert len(crm.requests) == THRESHOLD
         [health] = values.health()
         assert (health.name, health.breaker, health.failures, health.skipped) == ("crm", "open", 5, 1)
+
+
+async def test_a_line_says_when_it_opens_and_when_it_closes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With the last failure, and how long it was open."""
+    clock, crm = Clock(), Knows(OSError("down"))
+    async with asking(tmp_path, clock=clock, crm=crm) as values:
+        for _ in range(THRESHOLD + 1):
+            await ask(values, "balance")
+        clock.ahead += 7
+        crm.values = {"balance": "1"}
+        await ask(values, "balance")
+    opened, closed = (record.getMessage() for record in caplog.records if ": breaker" in record.getMessage())
+    assert re.match(
+        r"provider crm: breaker opened after 5 failures in a row, the last: OSError at asking\.py:\d+; its fields fail"
+        r" without being asked for, and it is tried again every 1 s to 30 s",
+        opened,
+    )
+    assert closed == "provider crm: breaker closed after 7 s"
 
 
 async def test_a_dead_provider_does_not_cost_the_deadline_again_and_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
 from typing import Any, Final
 
 import apsw
@@ -10,8 +11,8 @@ import msgspec
 
 from gateway.config.tables import Config
 from gateway.journal.append import moment
-from gateway.journal.interface import DEAD, DISCARDED, Filter, JournalError
-from gateway.journal.search import DeadRow, EventRow, ValueRecord, ValueRecordFilter
+from gateway.journal.interface import DEAD, DISCARDED, RETRYING, Filter, JournalError
+from gateway.journal.search import DeadRow, EventRow, FailedAttempt, ValueRecord, ValueRecordFilter
 from gateway.journal.sqlite import operations
 from gateway.journal.sqlite.connection import open_reader_connection, rows, why
 from gateway.journal.sqlite.queries import (
@@ -74,8 +75,9 @@ class SqliteSearch:
         sql = f"SELECT {COLUMNS} FROM {page_from(which)} WHERE seq > ? AND seq <= ? AND {condition} ORDER BY seq"
         for page in self._pages(sql, lambda row: (row[0], last, *values), (first - 1,), limit):
             deliveries = self._deliveries(page[0][0], page[-1][0])
+            failures = self._failures(page[0][0], page[-1][0])
             for row in page:
-                yield _event_row(row, deliveries(row[0]))
+                yield _event_row(row, deliveries(row[0]), *failures.get(row[0], ({}, {})))
 
     def dead(self, which: Filter, limit: int | None = None) -> Iterator[DeadRow]:
         condition, values = where(msgspec.structs.replace(which, state=None, plugin=None))
@@ -127,6 +129,21 @@ class SqliteSearch:
             row = page[-1]
             left = None if left is None else left - len(page)
 
+    def _failures(self, first: int, last: int) -> dict[int, tuple[dict[str, list[FailedAttempt]], dict[str, datetime]]]:
+        """By position: the last failed attempt of each plugin, and when those that retry get the event again."""
+        sql = (
+            "SELECT plugin, seq, state, attempts, error, since, next_at FROM parked"
+            f" WHERE seq BETWEEN ? AND ? AND attempts AND state IN ('{DEAD}', '{RETRYING}')"
+        )
+        found: dict[int, tuple[dict[str, list[FailedAttempt]], dict[str, datetime]]] = {}
+        for plugin, seq, state, number, error, since, next_at in rows(self._connection, sql, (first, last)):
+            attempts, next_try = found.setdefault(seq, ({}, {}))
+            at = moment(int(since * 1_000_000)) if state == DEAD else None
+            attempts[plugin] = [FailedAttempt(attempt=number, error=error, at=at)]
+            if state == RETRYING:
+                next_try[plugin] = moment(int(next_at * 1_000_000))
+        return found
+
     def _deliveries(self, first: int, last: int) -> Callable[[int], dict[str, str]]:
         """The state of each plugin's delivery, for the events of a page."""
         cursors = rows(self._connection, "SELECT plugin, begins, seq FROM cursors WHERE removed_at IS NULL")
@@ -144,7 +161,12 @@ class SqliteSearch:
         return deliveries
 
 
-def _event_row(row: tuple[Any, ...], deliveries: dict[str, str]) -> EventRow:
+def _event_row(
+    row: tuple[Any, ...],
+    deliveries: dict[str, str],
+    attempts: dict[str, list[FailedAttempt]],
+    next_try: dict[str, datetime],
+) -> EventRow:
     _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw, name = row
     return EventRow(
         id=event_id,
@@ -157,5 +179,7 @@ def _event_row(row: tuple[Any, ...], deliveries: dict[str, str]) -> EventRow:
         conflict=bool(conflict),
         name=name,
         deliveries=deliveries,
+        attempts=attempts,
+        next_try=next_try,
         body=msgspec.Raw(one_line(raw)),
     )

@@ -15,8 +15,7 @@ def shortage(connection: apsw.Connection, path: Path, min_free: int, max_size: i
     unused = connection.pragma("freelist_count") * page
     free = disk.f_bavail * disk.f_frsize + unused  # pages that retention freed stay in the file and are used first
     if free < min_free:
-        missing = _mib(min_free - free)
-        return f"{free >> 20} MiB are free for the journal, less than journal.min_free; {missing} more are needed"
+        return f"the journal has {free >> 20} MiB free, {_mib(min_free - free)} less than journal.min_free"
     size = connection.pragma("page_count") * page - unused
     if size > max_size:
         return f"the journal holds {size >> 20} MiB, {_mib(size - max_size)} more than journal.max_size"
