@@ -29,6 +29,7 @@ LAYERS = (
     "gateway.hookspecs",
     "gateway",
     "gateway.log",
+    "gateway.unknown",
     "gateway.plugin_host",
     "gateway.journal",
     "gateway.delivery",
@@ -47,7 +48,7 @@ LAYERS = (
 ROOT_PARTS = {
     *("__init__", "hookspecs", "events"),
     *("config", "plugin_host", "http", "journal", "delivery", "values", "serving", "cli"),
-    *("service", "log", "metrics", "decoding", "simulate", "text", "json_text", "preflight"),
+    *("service", "log", "metrics", "decoding", "simulate", "text", "json_text", "preflight", "unknown"),
 }
 LIBRARIES = {
     "litestar": ("gateway.http", "gateway.serving"),

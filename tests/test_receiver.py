@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ from typing import Any
 import pytest
 from asgi import GONE, chunks, in_process
 from click.testing import CliRunner
-from running import write_plugin
+from running import write_config, write_plugin
 
 from gateway import simulate
 from gateway.cli import cli
+from gateway.config.load import load_config
 from gateway.events import HOOKS
+from gateway.unknown import UnknownNames
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 NO_EVENTS: dict[str, bytes] = {
@@ -123,6 +127,65 @@ async def test_an_unknown_type_is_kept_with_its_name(tmp_path: Path) -> None:
         for body in (b'{"type": "refund\\u0000Made"}', b'{"type": 7}', b"{}"):
             assert (await gateway.post(body)).document["hook"] == "unknown"
         assert [row.name for row in gateway.events()] == ["refund\ufffdMade", None, None]
+
+
+async def test_an_unknown_name_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With the lines to add to the config, which keep the types that are there; a number in a name is not shown."""
+    caplog.set_level(logging.WARNING)
+    async with in_process(tmp_path, '[hooks.payment]\ntypes = ["webioPay"]\n') as gateway:
+        for n in range(3):
+            await gateway.post(simulate.encode({"type": "cardPayment", "n": n}))
+        await gateway.post(b"{}", "refundMade")
+        await gateway.post(b'{"type": "447700900123"}')
+    add = "is kept as unknown; if you know its hook, add to [hooks.{}] in the config: types = [{}]"
+    assert caplog.messages == [
+        'an event of the type "cardPayment" ' + add.format("payment", '"webioPay", "cardPayment"'),
+        'an event at the path "/refundMade" ' + add.format("HOOK", '"refundMade"'),
+        'an event of the type "…" is kept as unknown; `gateway events --hook unknown` lists what is kept',
+    ]
+
+
+def test_an_unknown_name_is_logged_again_after_an_hour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With how many came meanwhile; beyond a hundred names the others share a line."""
+    now = [0.0]
+    names = UnknownNames(load_config(write_config(tmp_path)), lambda: now[0])
+    for at in (0.0, 1.0, 3599.0, 3600.0):
+        now[0] = at
+        names.note("new")
+    assert [", and 2 before it" in message for message in caplog.messages] == [False, True]
+    for number in range(300):
+        names.note(f"name {number}")
+    assert len(caplog.messages) == 2 + 99 + 1
+    assert caplog.messages[-1].startswith("an event by a further name is kept as unknown")
+
+
+@pytest.mark.parametrize("plugin", [(), ("--plugin", "archive")])
+async def test_what_was_unknown_is_delivered_after_the_repair(tmp_path: Path, plugin: tuple[str, ...]) -> None:
+    """Kept by its `type` or its path, and replayed as the hook that the config then names."""
+    archive = '[plugins.archive]\ndirectory = "archived"\n'
+    async with in_process(tmp_path, archive) as gateway:
+        kept = [(await gateway.post(b'{"type": "cardPaid", "amount": 12.50}')).document["id"]]
+        kept.append((await gateway.post(b'{"amount": 7}', "card-paid")).document["id"])
+        still = (await gateway.post(b'{"type": "brandNew"}')).document["id"]
+    path = write_config(tmp_path, f'[hooks.payment]\ntypes = ["cardPaid"]\n{archive}')
+    command = ["replay", "--unknown", *plugin, "-c", str(path)]
+    refused = await asyncio.to_thread(CliRunner().invoke, cli, [*command, "--hook", "payment"])
+    assert refused.exit_code == 2
+    replayed = await asyncio.to_thread(CliRunner().invoke, cli, command)
+    assert replayed.stdout == "3 of 3 will be delivered to archive again after the next start\n"
+    async with (
+        in_process(tmp_path, f'[hooks.payment]\ntypes = ["cardPaid"]\n{archive}') as gateway,
+        asyncio.timeout(30),
+    ):
+        while not gateway.gateway.delivery.consumers["archive"].idle:
+            await asyncio.sleep(0.01)
+    lines = {hook: _archived(tmp_path, hook) for hook in ("payment", "unknown")}
+    assert lines == {"payment": kept, "unknown": [*kept, still]}
+
+
+def _archived(directory: Path, hook: str) -> list[str]:
+    files = sorted((directory / "archived" / "acme" / hook).glob("*.jsonl"))
+    return [json.loads(line)["id"] for file in files for line in file.read_text().splitlines()]
 
 
 async def test_a_name_in_the_path_needs_a_token(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Operations:
 
     def retry_dead(self, which: Filter, *, in_order: bool = False, dry_run: bool = False) -> Change:
         """Deliver dead letters again, with their attempts counted anew. Those of plugins that are off stay."""
-        enabled = self._enabled(which)
+        enabled = self.plugins(which)
         if dry_run:
             with contextlib.closing(open_reader(self._config)) as reader:
                 matched = reader.count_dead(which)
@@ -84,7 +84,7 @@ class Operations:
     ) -> Change:
         """Deliver events to `which.plugin` again. A running gateway has delivered them when this returns; it calls
         `progress(done, matched)` meanwhile. Without one, the replay is only recorded: `done` is 0."""
-        self._enabled(which)
+        self.plugins(which)
         if dry_run:
             with contextlib.closing(open_reader(self._config)) as reader:
                 return Change(reader.count(which), 0)
@@ -103,7 +103,7 @@ class Operations:
                 return Change(started["matched"], state["done"])
             time.sleep(POLL)
 
-    def _enabled(self, which: Filter) -> list[str]:
+    def plugins(self, which: Filter) -> list[str]:
         """The enabled plugins that take events. `Failure` where the filter's plugin is not among them."""
         from gateway.plugin_host.load import taking_events
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.filters import filter_options
-from gateway.cli.operations import change_options, confirm, open_operations, report
+from gateway.cli.operations import Change, change_options, confirm, open_operations, report
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import progress
 
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 
 @click.command("replay")
-@filter_options(states=True, plugin_required=True)
+@filter_options(states=True)
+@click.option("--unknown", is_flag=True, help="The events that were kept as unknown; to every plugin without --plugin.")
 @change_options
 @config_option
 @json_option
-def command(which: Filter, dry_run: bool, yes: bool, config_path: Path, as_json: bool) -> None:
+def command(which: Filter, unknown: bool, dry_run: bool, yes: bool, config_path: Path, as_json: bool) -> None:
     """Deliver events to one plugin again.
+
+    --unknown delivers the events whose hook was not known, once the config names their `type` and the gateway has been
+    restarted: they are read anew.
 
     They keep their ids and are marked as replayed (`event.replayed`), so that a plugin can tell. An event must match
     all of the filters; without a filter, every event in the journal is delivered again. Without a running gateway the
@@ -33,12 +37,24 @@ def command(which: Filter, dry_run: bool, yes: bool, config_path: Path, as_json:
       gateway replay --plugin archive --since 2026-01-31 --until 2026-02-01 --dry-run
       gateway replay --plugin crm --hook payment --since 7d
       gateway replay --plugin crm 0190b5c4-...
+      gateway replay --unknown --since 2d
     """
+    import msgspec
+
+    if unknown:
+        if which.hook not in (None, "unknown"):
+            raise click.UsageError("--unknown is about events without a hook; leave out --hook")
+        which = msgspec.structs.replace(which, hook="unknown")
+    elif which.plugin is None:
+        raise click.UsageError("Missing option '--plugin'.")
     journal = open_operations(config_path, which)
-    if not dry_run:
-        question = f"Deliver {{n}} to {which.plugin} again?"
-        confirm(question, lambda: journal.replay(which, dry_run=True), yes, "event")
+    plugins = journal.plugins(which) if which.plugin is None else [which.plugin]
+    each = [msgspec.structs.replace(which, plugin=plugin) for plugin in plugins]
+    names = ", ".join(plugins) or "no plugin"
+    if each and not dry_run:
+        confirm(f"Deliver {{n}} to {names} again?", lambda: journal.replay(each[0], dry_run=True), yes, "event")
     with progress("Delivering again") as show_progress:
-        change = journal.replay(which, dry_run=dry_run, progress=show_progress)
+        changes = [journal.replay(one, dry_run=dry_run, progress=show_progress) for one in each]
+    change = Change(max((c.matched for c in changes), default=0), min((c.done for c in changes), default=0))
     when = "after the next start" if journal.offline else ""
-    report(change, as_json, dry_run, "event", f"delivered to {which.plugin} again", when=when)
+    report(change, as_json, dry_run, "event", f"delivered to {names} again", when=when)

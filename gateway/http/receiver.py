@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
 from gateway.config.tables import Config
-from gateway.events import HOOKS
+from gateway.events import HOOKS, UNKNOWN
 from gateway.http.body import BodyReader, Gone, TooLarge, TooSlow
 from gateway.http.problems import CLOSE, JSON, PROBLEM, UNAUTHORIZED, answer, problem
 from gateway.http.tokens import TokenChecker, TokenRefused
@@ -21,6 +21,7 @@ from gateway.journal.interface import Intake, JournalError
 from gateway.log import RateLimit
 from gateway.metrics import Metrics
 from gateway.text import counted
+from gateway.unknown import UnknownNames
 from gateway.values.service import CustomValues
 
 log = logging.getLogger("gateway.receiver")
@@ -66,6 +67,7 @@ class Receiver:
         self._refusals: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(log))
         """A limit for each reason, so that many refusals for one reason do not hide those for another."""
         self._failures = RateLimit(log)
+        self._unknown = UnknownNames(config)
         self._post_seconds = metrics.seconds["event"]
         self._get_seconds = metrics.seconds["custom_values"]
 
@@ -124,6 +126,8 @@ class Receiver:
         else:
             kind = "duplicate" if receipt.duplicate else "new" if receipt.readable else "unreadable"
             self._metrics.received[organisation, receipt.hook, kind] += 1
+            if receipt.hook == UNKNOWN and not receipt.duplicate:
+                self._unknown.note(decoded.name)
             body = b'{"id":"%b","hook":"%b","duplicate":%b,"readable":%b}' % (
                 receipt.id.encode(),
                 receipt.hook.encode(),
