@@ -18,6 +18,7 @@ from gateway.config.tables import TlsSettings
 from gateway.metrics import Metrics
 from gateway.serving.connections import DRAIN_HEAD_SECONDS, SWEEP_SECONDS, Connections
 from gateway.serving.protocol import Connection
+from gateway.text import counted
 
 log = logging.getLogger("gateway.server")
 
@@ -76,8 +77,8 @@ class Listener:
                 await shared.closed()
         if shared.tasks:
             log.warning(
-                "drain: %d requests were not answered within %g s; closing their connections",
-                len(shared.tasks),
+                "drain: %s had no answer within %g s; closing the connections",
+                counted(len(shared.tasks), "request"),
                 DRAIN_SECONDS,
             )
         for connection in list(shared.connections):

@@ -15,7 +15,7 @@ from gateway.events import QUESTION_KEYS, CustomValueRequest
 from gateway.hookspecs import Reject, SeveralCustomers
 from gateway.plugin_host.call import Caller, CallTimeout, Impl, PluginFault, Stuck, Threads
 from gateway.plugin_host.load import Plugin
-from gateway.text import counted, describe
+from gateway.text import counted
 from gateway.values.answer import FAILED, LATE, SEVERAL, SKIPPED
 from gateway.values.breaker import FIRST_PAUSE, LONGEST_PAUSE, Breaker
 from gateway.values.question import Question
@@ -25,6 +25,10 @@ THREADS: Final = 32
 DECLARE_EVERY: Final = 10.0
 """Seconds until a provider that did not say which fields it knows is asked for them again, after it has answered."""
 _log = logging.getLogger("gateway.values")
+
+
+class UnusableReply(TypeError):
+    """A hook returned something of another shape than the contract's. The message contains nothing of it."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -95,7 +99,8 @@ class Provider:
                 self._keys = _keys_by_field(names)
         except (PluginFault, CallTimeout, Stuck, TypeError) as error:
             cause = error.cause if isinstance(error, PluginFault) else error
-            _log.warning("provider %s does not say which fields it knows: %s", self.name, _reason(cause))
+            told = self._plugin.faults.told(cause)
+            _log.warning("provider %s does not say which fields it knows: %s", self.name, told)
 
     async def ask(self, question: Question, not_by_address: frozenset[str], expires: float) -> Reply:
         """Its reply, before `expires` (on the monotonic clock). Raises only the cancellation of the caller."""
@@ -203,29 +208,29 @@ async def ask_together(
 
 
 def _keys_by_field(names: object) -> dict[str, frozenset[str]]:
-    """What `custom_value_fields` returned; `TypeError` where that has another shape."""
+    """What `custom_value_fields` returned; `UnusableReply` where that has another shape."""
     if isinstance(names, str) or not isinstance(names, Collection):
-        raise TypeError("custom_value_fields must return a collection of names, a mapping of them to keys, or None")
+        raise UnusableReply("custom_value_fields must return a collection of names, a mapping of them to keys, or None")
     if not isinstance(names, Mapping):
         return {str(name): frozenset() for name in names}
     found = {}
     for name, keys in names.items():
         if isinstance(keys, str) or not isinstance(keys, Collection) or not set(QUESTION_KEYS).issuperset(keys):
-            raise TypeError(f"custom_value_fields: expected keys among {', '.join(QUESTION_KEYS)} for each field")
+            raise UnusableReply(f"custom_value_fields: expected keys among {', '.join(QUESTION_KEYS)} for each field")
         found[str(name)] = frozenset(keys)
     return found
 
 
 def _chosen(result: Any, fields: tuple[str, ...]) -> Mapping[str, Any]:
-    """The result as a mapping with at least the fields asked for that it has; `TypeError` where it is not a mapping."""
+    """The result as a mapping with at least the fields asked for that it has; `UnusableReply` for anything else."""
     if type(result) is dict:
         return result
     if not isinstance(result, Mapping):
-        raise TypeError(f"custom_values must return a mapping, not {type(result).__name__}")
+        raise UnusableReply(f"custom_values must return a mapping, not {type(result).__name__}")
     try:
         return {field: result[field] for field in fields if field in result}
     except Exception as error:
-        raise TypeError(f"custom_values returned a mapping that cannot be read: {describe(error)}") from None
+        raise UnusableReply(f"custom_values returned a mapping that cannot be read ({type(error).__name__})") from None
 
 
 def _unless_late(impl: Impl) -> Callable[[CustomValueRequest], Any]:
@@ -242,7 +247,3 @@ def failure_of(cause: BaseException) -> str:
     if isinstance(cause, SeveralCustomers):
         return SEVERAL
     return LATE if isinstance(cause, TimeoutError | CallTimeout) else FAILED
-
-
-def _reason(error: BaseException) -> str:
-    return "no answer in time" if isinstance(error, CallTimeout) else describe(error)
