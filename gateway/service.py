@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from gateway.config.tables import Config
 from gateway.delivery.service import Delivery
 from gateway.http.receiver import Receiver
 from gateway.journal import open_journal
 from gateway.journal.interface import JournalFailed
-from gateway.metrics import Metrics, Sample
+from gateway.metrics import Metrics
+from gateway.monitoring import Monitor
 from gateway.plugin_host.lifecycle import Lifecycle
 from gateway.plugin_host.load import Plugin
+from gateway.process import process_samples
 from gateway.values.service import CustomValues
 
 DRAIN_SECONDS: Final = 4.0
@@ -37,6 +39,7 @@ class Gateway:
         self.journal = open_journal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
         self.values = CustomValues(config, plugins)
         self.delivery = Delivery(plugins, self.journal, clock)
+        self.monitor = Monitor(config, self.journal, self.delivery, self.values)
         self.receiver = Receiver(config, self.journal, self.values, self.metrics)
         self._lifecycle = Lifecycle(config, plugins)
         self._draining: asyncio.Task[None] | None = None
@@ -51,6 +54,7 @@ class Gateway:
             await self._lifecycle.start()
             await self.values.start()
             await self.delivery.start()
+            self.monitor.start()
         except BaseException:
             await self._lifecycle.stop(SHUTDOWN_SECONDS)
             await self.journal.close()
@@ -65,71 +69,12 @@ class Gateway:
 
     async def stop(self) -> None:
         """Wait for the running deliveries, checkpoint, shut the plugins down, and close the journal."""
+        await self.monitor.stop()
         await (self._draining or self.delivery.stop(DRAIN_SECONDS))
         await self.values.close()
         await self._lifecycle.stop(SHUTDOWN_SECONDS)
         await self.journal.close()
 
-    def plugins_health(self) -> list[dict[str, Any]]:
-        """The health of each plugin that takes events. `behind` is in positions, `parked` in events."""
-        return [
-            {
-                "name": name,
-                "healthy": consumer.health.healthy,
-                "error": consumer.health.trouble,
-                "behind": self.delivery.lag(name),
-                "parked": consumer.parked,
-            }
-            for name, consumer in self.delivery.consumers.items()
-        ]
-
     def metrics_page(self) -> bytes:
-        """The page that `/metrics` answers with. Reads memory only."""
-        return self.metrics.page(self._samples())
-
-    def _samples(self) -> Iterator[Sample]:
-        for name, consumer in self.delivery.consumers.items():
-            health, labels = consumer.health, {"plugin": name}
-            for metric, text, count in (
-                ("deliveries", "Events taken by a plugin", health.delivered),
-                ("delivery_failures", "Failed calls of a plugin", health.failures),
-                ("dead_letters", "Events that became dead letters", health.buried_count),
-            ):
-                yield Sample("counter", f"gateway_{metric}_total", text, labels, count)
-            for metric, text, value in (
-                ("healthy", "1 while the plugin takes events", health.healthy),
-                ("behind", "Positions between the cursor of a plugin and the newest event", self.delivery.lag(name)),
-                (
-                    "parked",
-                    "Events that wait for a retry or an earlier event",
-                    consumer.parked,
-                ),
-            ):
-                yield Sample("gauge", f"gateway_plugin_{metric}", text, labels, value)
-        for provider in self.values.health():
-            labels = {"provider": provider.name}
-            for metric, text, count in (
-                ("asked", "Requests sent to a provider", provider.asked),
-                ("failed", "Requests that a provider failed to answer", provider.failed),
-                ("late", "Answers of a provider after the deadline", provider.late),
-                ("skipped", "Requests not sent to a provider because its circuit breaker was open", provider.skipped),
-            ):
-                yield Sample("counter", f"gateway_provider_{metric}_total", text, labels, count)
-            broken = provider.breaker != "closed"
-            yield Sample(
-                "gauge",
-                "gateway_provider_broken",
-                "1 while its circuit breaker is not closed",
-                labels,
-                broken,
-            )
-        lost, refusing = self.journal.value_records_lost, self.journal.refusal() is not None
-        yield Sample(
-            "counter",
-            "gateway_value_records_lost_total",
-            "Custom value requests not recorded",
-            {},
-            lost,
-        )
-        yield Sample("gauge", "gateway_journal_refusing", "1 while the journal refuses new events", {}, refusing)
-        yield Sample("gauge", "gateway_journal_position", "Position of the newest event", {}, self.journal.newest)
+        """The page that `/metrics` answers with. Does not read the journal."""
+        return self.metrics.page((*self.monitor.samples(), *process_samples()))

@@ -152,7 +152,47 @@ async def test_a_sick_plugin_is_named_and_is_no_reason_to_refuse_events(tmp_path
             await asyncio.sleep(0.005)
 
 
+async def test_a_plugin_with_nothing_left_to_do_is_healthy(tmp_path: Path, site: Path) -> None:
+    """Its dead letters are counted in health and metrics, and the gateway stays ready."""
+    source = """
+        from gateway import hookimpl
+
+        class Plugin:
+            @hookimpl
+            async def on_event(self, event):
+                raise RuntimeError("no")
+    """
+    write_plugin(site, "sick", source)
+    text = '[plugins.sick]\nbackoff = "1ms"\nbackoff_max = "1ms"\nmax_attempts = 5\n'
+    async with in_process(tmp_path, text) as gateway, asyncio.timeout(30):
+        await gateway.post(EVENT)
+        for waiting in (1, 0):
+            while True:
+                answer = await gateway.manage("GET", "/health/ready")
+                assert answer.status == 200
+                [plugin] = answer.document["plugins"]
+                if (plugin["healthy"], plugin["dead"], answer.document["dead_letters"]) == (True, waiting, waiting):
+                    break
+                await asyncio.sleep(0.01)
+            metrics = gateway.metrics()
+            assert metrics['gateway_dead_letters{plugin="sick"}'] == waiting
+            assert metrics['gateway_dead_letters_total{plugin="sick"}'] == 1
+            assert metrics['gateway_plugin_healthy{plugin="sick"}'] == 1
+            if waiting:
+                assert (await gateway.manage("POST", "/api/dead/discard", {})).document["done"] == 1
+
+
 # Metrics
+
+
+async def test_metrics_tell_of_the_process_and_the_disk(tmp_path: Path) -> None:
+    """By the names of Prometheus' own clients, with the version of the gateway."""
+    async with in_process(tmp_path) as gateway:
+        metrics = gateway.metrics()
+        sizes = ("gateway_journal_bytes", "gateway_disk_free_bytes")
+        names = ("resident_memory_bytes", "cpu_seconds_total", "open_fds", "start_time_seconds")
+        assert all(metrics[name] > 0 for name in (*sizes, *(f"process_{name}" for name in names)))
+        assert [value for name, value in metrics.items() if name.startswith("gateway_build_info{")] == [1]
 
 
 async def test_metrics_are_prometheus_text(tmp_path: Path) -> None:
@@ -245,7 +285,7 @@ async def test_without_the_password_readiness_has_no_details(tmp_path: Path) -> 
     async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
         assert (await gateway.manage("GET", "/health/ready")).document == {"ready": True}
         whole = await gateway.manage("GET", "/health/ready", headers=[HOST, basic(b"x:correct horse")])
-        assert whole.document.keys() == {"ready", "journal", "plugins", "providers"}
+        assert whole.document.keys() == {"ready", "journal", "plugins", "providers", "dead_letters"}
 
 
 async def test_who_is_turned_away_leaves_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -454,7 +494,7 @@ async def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCap
         def fails() -> None:
             raise RuntimeError("a secret")
 
-        gateway.gateway.plugins_health = fails  # type: ignore[method-assign, assignment]
+        gateway.gateway.monitor.plugins_health = fails  # type: ignore[method-assign, assignment]
         answer = await gateway.manage("GET", "/health/ready")
         assert (answer.status, answer.problem) == (503, "The gateway could not handle this request.")
 

@@ -35,6 +35,8 @@ LAYERS = (
     "gateway.delivery",
     "gateway.values",
     "gateway.metrics",
+    "gateway.monitoring",
+    "gateway.process",
     "gateway.http",
     "gateway.service",
     "gateway.http.app",
@@ -48,7 +50,19 @@ LAYERS = (
 ROOT_PARTS = {
     *("__init__", "hookspecs", "events"),
     *("config", "plugin_host", "http", "journal", "delivery", "values", "serving", "cli"),
-    *("service", "log", "metrics", "decoding", "simulate", "text", "json_text", "preflight", "unknown"),
+    *(
+        "service",
+        "log",
+        "metrics",
+        "decoding",
+        "simulate",
+        "text",
+        "json_text",
+        "preflight",
+        "unknown",
+        "monitoring",
+        "process",
+    ),
 }
 LIBRARIES = {
     "litestar": ("gateway.http", "gateway.serving"),

@@ -54,6 +54,11 @@ class Consumer:
         return self._pipeline is not None and self._pipeline.idle
 
     @property
+    def healthy(self) -> bool:
+        """Whether the plugin takes events, or nothing is left that it could take."""
+        return self.health.healthy or (self.health.broken is None and self.idle)
+
+    @property
     def wants_more(self) -> bool:
         """Whether it is time to look into the journal again for parked events."""
         return self._pipeline is not None and self._pipeline.machine.parked.wants_more

@@ -95,7 +95,8 @@ def create_admin(gateway: Gateway) -> Litestar:
         details: dict[str, Any] = {"ready": reason is None}
         if trusted(gateway.config, request):
             details["journal"] = reason or "ok"
-            details["plugins"] = gateway.plugins_health()
+            details["plugins"] = gateway.monitor.plugins_health()
+            details["dead_letters"] = sum(gateway.monitor.dead.values())
             details["providers"] = [msgspec.to_builtins(health) for health in gateway.values.health()]
         return Response(details, status_code=200 if reason is None else 503, media_type="application/json")
 
