@@ -574,12 +574,16 @@ def test_a_client_that_hangs_up_is_no_fault(served: Served) -> None:
 
 
 def test_what_answers_say_of_the_server(served: Served) -> None:
-    """No answer names a version, and every answer is JSON."""
+    """No answer names a server or a version; every answer is JSON, and says that a browser must not guess its type."""
     requests = served.requests
     heads = (requests.head(CLOSE, path=b"/nope"), requests.head(CLOSE, token=False))
-    for data in (requests.post(EVENT, CLOSE), requests.post(b"[]", CLOSE), *heads):
-        answer = served.talk(data, wait=5)
-        assert not re.search(rb"^(server|x-powered-by|via):.*\d", answer.headers, re.MULTILINE)
+    ports = (requests.port, served.gateway.config.admin.port)
+    asked = [(requests.port, data) for data in (requests.post(EVENT, CLOSE), requests.post(b"[]", CLOSE), *heads)]
+    asked += [(port, data) for port in ports for data in (b"noise\r\n\r\n", requests.head(CLOSE, path=b"/nope"))]
+    for port, data in asked:
+        answer = talk(port, data, wait=5)
+        assert not re.search(rb"^(server|x-powered-by|via):", answer.headers, re.MULTILINE)
+        assert answer.headers.split(b"\r\n").count(b"x-content-type-options: nosniff") == 1
         assert re.search(rb"content-type: application/(problem\+)?json\r?$", answer.headers, re.MULTILINE)
 
 

@@ -311,10 +311,12 @@ def test_signals_while_starting(tmp_path: Path) -> None:
             assert any(f"gateway.server: {moment}" in line for line in rest), moment
 
 
-def test_a_hangup_is_nothing(idle: RunningGateway) -> None:
-    """SIGHUP, which a closing terminal sends, changes nothing."""
-    worker = worker_of(idle)
-    idle.process.send_signal(signal.SIGHUP)
+@pytest.mark.parametrize("name", ["HUP", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO"])
+def test_an_undocumented_signal_does_nothing(idle: RunningGateway, name: str) -> None:
+    """Neither the supervisor nor the worker ends by a signal that has no meaning here."""
+    worker, number = worker_of(idle), getattr(signal, f"SIG{name}")
+    idle.process.send_signal(number)
+    worker.send_signal(number)
     keeps(idle)
     assert worker_of(idle) == worker
 

@@ -54,7 +54,7 @@ class Connections(ServerState):
 
     def sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close the connections that have waited for too long. Runs every second."""
-        self.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        self.default_headers = [(b"date", formatdate(usegmt=True).encode()), (b"x-content-type-options", b"nosniff")]
         latest = loop.time() - (DRAIN_HEAD_SECONDS if self.draining else HEAD_SECONDS)
         for connection, since in list(self.waiting.items()):
             if since > latest:

@@ -267,7 +267,10 @@ class Connection(HttpToolsProtocol):
 
     def _answer(self, status: int) -> None:
         body = problem(status, _DETAILS[status])
-        head = b"%bcontent-type: %b\r\ncache-control: no-store\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        head = (
+            b"%bcontent-type: %b\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n"
+        )
         self.transport.write(head % (STATUS_LINE[status], PROBLEM, len(body)) + body)
         self.transport.close()
         self._wait()

@@ -27,6 +27,16 @@ QUICK_DEATH: Final = 5.0
 """Seconds: the next start after a worker that lived for less is delayed."""
 LONGEST_PAUSE: Final = 5.0
 """Seconds before the next start, at most."""
+IGNORED: Final = (
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGIO,
+)
+"""Signals that would end a process by default, and have no meaning here. A closing terminal sends SIGHUP."""
 COPY: Final = "copy"
 NO_COPY: Final = "no-copy"
 """Whether the worker copies the journal before it upgrades it."""
@@ -57,7 +67,8 @@ class Supervisor:
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in IGNORED:  # the worker inherits this
+            signal.signal(number, signal.SIG_IGN)
         pause, first = 0.0, True
         while True:
             born = time.monotonic()
