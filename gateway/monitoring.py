@@ -108,6 +108,9 @@ class Monitor:
         )
         yield Sample("gauge", "gateway_journal_refusing", "1 while the journal refuses new events", {}, refusing)
         yield Sample("gauge", "gateway_journal_position", "Position of the newest event", {}, self._journal.newest)
+        yield Sample(
+            "gauge", "gateway_journal_damaged", "Damaged places found since the start", {}, self._journal.damaged
+        )
         for name, count in self.dead.items():
             text = "Dead letters that wait for a decision"
             yield Sample("gauge", "gateway_dead_letters", text, {"plugin": name}, count)

@@ -28,6 +28,7 @@ SECTIONS: Final = {
         "values": "List custom value requests and how they were answered.",
         "dead": "List dead letters; retry or discard them.",
         "replay": "Deliver a range of events to one plugin again.",
+        "journal": "Look for damage in the journal, and repair it.",
     },
 }
 

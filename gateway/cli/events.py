@@ -12,7 +12,7 @@ import click
 from gateway.cli.filters import filter_options, narrows, require_known
 from gateway.cli.options import config_option, json_option, limit_option
 from gateway.cli.output import print_rows, show_time
-from gateway.text import printable
+from gateway.text import counted, printable
 
 if TYPE_CHECKING:
     from gateway.journal.interface import Filter
@@ -55,6 +55,10 @@ def command(which: Filter, limit: int | None, show: bool, config_path: Path, as_
             print_rows(rows, as_json, columns, lambda row: _cells(row, several), wrapped=2, nothing=nothing)
         elif not _show_each(rows):
             click.echo(nothing, err=True)
+        if reader.damaged:
+            places = ", ".join(map(str, reader.damaged[:10]))
+            what = f"{counted(len(reader.damaged), 'damaged event')} left out, at position {places}"
+            click.echo(f"{what}; run `gateway journal check`", err=True)
 
 
 def _cells(row: EventRow, several: bool) -> list[str]:

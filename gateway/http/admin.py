@@ -97,6 +97,7 @@ def create_admin(gateway: Gateway) -> Litestar:
             details["journal"] = reason or "ok"
             details["plugins"] = gateway.monitor.plugins_health()
             details["dead_letters"] = sum(gateway.monitor.dead.values())
+            details["damaged"] = journal.damaged
             details["providers"] = [msgspec.to_builtins(health) for health in gateway.values.health()]
         return Response(details, status_code=200 if reason is None else 503, media_type="application/json")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
     from gateway.journal.interface import Journal
     from gateway.journal.lock import JournalLock
-    from gateway.journal.search import Search
+    from gateway.journal.search import Findings, Search
 
 
 def open_journal(
@@ -29,6 +30,20 @@ def open_reader(config: Config) -> Search:
     from gateway.journal.sqlite.reader import open_search
 
     return open_search(config)
+
+
+def examine_journal(config: Config) -> Findings:
+    """Read the whole journal and look for damage. `JournalError` where it cannot be opened."""
+    from gateway.journal.sqlite.repair import examine
+
+    return examine(config.journal.path)
+
+
+def repair_journal(config: Config, found: Findings) -> Path:
+    """Take out what is damaged; returns the copy that was made before. Take the lock first. `JournalError`."""
+    from gateway.journal.sqlite.repair import repair
+
+    return repair(config.journal.path, found)
 
 
 def journal_lock(config: Config, name: str = "", process: int | None = None) -> JournalLock:

@@ -46,6 +46,10 @@ class JournalFailed(JournalError):
     """A commit failed and its outcome is unknown. The journal accepts nothing any more, and the gateway stops."""
 
 
+class JournalDamaged(JournalError):
+    """What the journal holds is not what was written. It is not delivered; `gateway journal check` tells more."""
+
+
 class LeaseLost(JournalError):
     """The cursor has a new owner, with a later epoch. Writes of the former owner are refused."""
 
@@ -202,10 +206,11 @@ class Cursors(Protocol):
         of having killed a process. Raises `LeaseLost`."""
 
     async def read(self, after: int, limit: int) -> Sequence[Entry]:
-        """At most `limit` events after a position, in order; fewer where they are large."""
+        """At most `limit` events after a position, in order; fewer where they are large, or before one that is damaged.
+        `JournalDamaged` where the first is."""
 
     async def fetch(self, seqs: Sequence[int]) -> dict[int, Event]:
-        """The events at these positions; those that the journal no longer has are left out."""
+        """The events at these positions; those that the journal no longer has are left out. Raises `JournalDamaged`."""
 
     async def scan(self, which: Filter, after: int, until: int, limit: int) -> Sequence[Entry]:
         """Like `read`, but only events that the filter matches, and none past `until`."""
@@ -256,6 +261,10 @@ class Journal(Intake, Cursors, Operator, Protocol):
 
     on_failure: Callable[[JournalFailed], None]
     """Called once in the event loop when the journal has failed."""
+
+    @property
+    def damaged(self) -> int:
+        """How many places were found damaged since the start."""
 
     async def start(self) -> None:
         """Open the journal; creates it if it does not exist."""

@@ -20,6 +20,7 @@ from gateway.journal.interface import (
     Changes,
     Entry,
     Filter,
+    JournalDamaged,
     JournalError,
     JournalFailed,
     JournalFull,
@@ -93,6 +94,10 @@ class MemoryJournal:
     def newest(self) -> int:
         return self.store.newest
 
+    @property
+    def damaged(self) -> int:
+        return len(self.store.damaged)
+
     def refusal(self) -> str | None:
         return self._too_large if (error := self._error()) is None else str(error)
 
@@ -129,6 +134,8 @@ class MemoryJournal:
 
     async def fetch(self, seqs: Sequence[int]) -> dict[int, Event]:
         await asyncio.sleep(self._latency())
+        if hurt := self.store.damaged.intersection(seqs):
+            raise JournalDamaged(f"the event at position {min(hurt)} is damaged")
         return {seq: self.store.events[seq].event for seq in seqs if seq in self.store.events}
 
     async def scan(self, which: Filter, after: int, until: int, limit: int) -> Sequence[Entry]:

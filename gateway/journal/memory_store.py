@@ -19,6 +19,7 @@ from gateway.journal.interface import (
     Changes,
     Entry,
     Filter,
+    JournalDamaged,
     LeaseLost,
     Parked,
     Receipt,
@@ -55,6 +56,8 @@ class Store:
 
     def __init__(self) -> None:
         self.newest = 0
+        self.damaged: set[int] = set()
+        """Positions of events that are not what was written."""
         self.events: dict[int, _Kept] = {}
         self.value_records: list[ValueRecord] = []
         self._bodies: dict[tuple[int | None, bytes], _Kept] = {}
@@ -86,6 +89,10 @@ class Store:
             if seq > until or len(found) == limit:
                 break
             if self._matches(which, self.events[seq]):
+                if seq in self.damaged and not found:
+                    raise JournalDamaged(f"the event at position {seq} is damaged")
+                if seq in self.damaged:
+                    break
                 found.append(Entry(seq, self.events[seq].event))
         return found
 

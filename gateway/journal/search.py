@@ -72,8 +72,25 @@ class DeadRow(msgspec.Struct, kw_only=True):
     dead_since: datetime
 
 
+class Findings(msgspec.Struct):
+    """What a check of the whole journal found: the number of sound events, the positions of damaged ones, the plugins
+    whose cursor is damaged, and what is wrong with the file itself."""
+
+    sound: int = 0
+    events: list[int] = []
+    cursors: list[str] = []
+    pages: list[str] = []
+
+    @property
+    def ok(self) -> bool:
+        return not (self.events or self.cursors or self.pages)
+
+
 class Search(Protocol):
     """Changes nothing. A listing may be read slowly: it is fetched in pages."""
+
+    damaged: list[int]
+    """The positions of events that were left out of listings, because they are not what was written."""
 
     def events(self, which: Filter, limit: int | None = None, newest: bool = False) -> Iterator[EventRow]:
         """Matching events, oldest first; with `newest` the last `limit` of them, still oldest first."""

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import apsw
 
-from gateway.journal.interface import JournalError
+from gateway.journal.interface import JournalDamaged, JournalError
+from gateway.journal.sqlite.checksum import register
 from gateway.journal.sqlite.layout import LAYOUT, layout_of, sync, upgrade
 
 PAGES: Final = 2000
@@ -24,8 +25,11 @@ _USE: Final = os.R_OK | os.W_OK
 
 
 def rows(connection: apsw.Connection, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-    """All rows of a query."""
-    return list(connection.execute(sql, values))
+    """All rows of a query. `JournalDamaged`."""
+    try:
+        return list(connection.execute(sql, values))
+    except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError) as error:
+        raise JournalDamaged(f"the journal is damaged ({error}); run `gateway journal check`") from error
 
 
 def open_writer(path: Path, vfs: str | None = None, copy: bool = True) -> apsw.Connection:
@@ -43,7 +47,7 @@ def open_writer(path: Path, vfs: str | None = None, copy: bool = True) -> apsw.C
         upgrade(connection, path, copy)
     except BaseException as error:
         connection.close()
-        if isinstance(error, apsw.Error):
+        if isinstance(error, apsw.Error | UnicodeDecodeError):
             raise JournalError(f"the journal {path} cannot be opened: {error}") from error
         raise
     return connection
@@ -72,6 +76,7 @@ def open_reader_connection(path: Path, vfs: str | None = None) -> apsw.Connectio
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.set_busy_timeout(BUSY_MS)
         connection.execute("PRAGMA query_only = 1")
+        register(connection)
         if (layout := layout_of(connection, path)) != LAYOUT:
             raise JournalError(f"{path}: is of layout {layout}; run `gateway run` once to bring it to layout {LAYOUT}")
     except BaseException:

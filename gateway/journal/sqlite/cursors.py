@@ -12,6 +12,7 @@ from gateway.journal.interface import (
     UNORDERED,
     Changes,
     Filter,
+    JournalDamaged,
     LeaseLost,
     Parked,
     Replay,
@@ -19,6 +20,7 @@ from gateway.journal.interface import (
     Standing,
     Track,
 )
+from gateway.journal.sqlite.checksum import SEAL_CURSORS, SOUND_CURSOR
 from gateway.journal.sqlite.connection import rows
 
 _PARKED = "seq, state, attempts, next_at, error, since, conversation, replayed, asked"
@@ -29,12 +31,16 @@ def take(connection: apsw.Connection, track: Track, begins: int) -> Standing:
     """See `Cursors.take_cursor`. `begins` is where a new cursor begins."""
     plugin = track.plugin
     connection.execute(
-        "INSERT INTO cursors (plugin, begins, seq) VALUES (?1, ?2, ?2)"
-        " ON CONFLICT (plugin) DO UPDATE SET removed_at = NULL",
+        "INSERT INTO cursors (plugin, begins, seq, checksum) VALUES (?1, ?2, ?2, row_checksum(?1, ?2, ?2, NULL, 0, 1))"
+        " ON CONFLICT (plugin) DO NOTHING",
         (plugin, begins),
     )
-    [(cursor, epoch, clean)] = rows(connection, "SELECT seq, epoch, clean FROM cursors WHERE plugin = ?", (plugin,))
-    connection.execute("UPDATE cursors SET epoch = epoch + 1, clean = 0 WHERE plugin = ?", (plugin,))
+    sql = f"SELECT seq, epoch, clean, {SOUND_CURSOR} FROM cursors WHERE plugin = ?"
+    [(cursor, epoch, clean, sound)] = rows(connection, sql, (plugin,))
+    if not sound:
+        raise JournalDamaged(f"the cursor of plugin {plugin} is damaged; run `gateway journal check`")
+    connection.execute("UPDATE cursors SET epoch = epoch + 1, clean = 0, removed_at = NULL WHERE plugin = ?", (plugin,))
+    _seal(connection, plugin)
     connection.execute("UPDATE suspects SET crashes = crashes + 1, running = 0 WHERE plugin = ? AND running", (plugin,))
     dead = rows(
         connection,
@@ -53,9 +59,15 @@ def take(connection: apsw.Connection, track: Track, begins: int) -> Standing:
     )
 
 
+def _seal(connection: apsw.Connection, plugin: str) -> None:
+    connection.execute(f"{SEAL_CURSORS} WHERE plugin = ?", (plugin,))
+
+
 def _require_lease(connection: apsw.Connection, track: Track, epoch: int) -> None:
-    found = rows(connection, "SELECT epoch FROM cursors WHERE plugin = ?", (track.plugin,))
-    if found != [(epoch,)]:
+    found = rows(connection, f"SELECT epoch, {SOUND_CURSOR} FROM cursors WHERE plugin = ?", (track.plugin,))
+    if found == [(epoch, 0)]:
+        raise JournalDamaged(f"the cursor of plugin {track.plugin} is damaged; run `gateway journal check`")
+    if found != [(epoch, 1)]:
         raise LeaseLost(f"the cursor of plugin {track.plugin} has been taken again")
 
 
@@ -63,6 +75,7 @@ def release(connection: apsw.Connection, track: Track, epoch: int, clean: bool) 
     _require_lease(connection, track, epoch)
     connection.execute("UPDATE suspects SET running = 0 WHERE plugin = ?", (track.plugin,))
     connection.execute("UPDATE cursors SET clean = ? WHERE plugin = ?", (clean, track.plugin))
+    _seal(connection, track.plugin)
 
 
 def changes(connection: apsw.Connection, track: Track) -> Changes:
@@ -104,6 +117,7 @@ def settle(connection: apsw.Connection, settlement: Settlement, now: float) -> N
         connection.execute("DELETE FROM parked WHERE plugin = ? AND seq = ?", (plugin, seq))
     if settlement.cursor is not None:
         connection.execute("UPDATE cursors SET seq = ? WHERE plugin = ?", (settlement.cursor, plugin))
+        _seal(connection, plugin)
     if settlement.replay is not None:
         number, position, done = settlement.replay
         connection.execute(
@@ -129,13 +143,15 @@ def mark_survived(connection: apsw.Connection, track: Track, epoch: int, seq: in
 def retire(connection: apsw.Connection, keep: Collection[str], now: float) -> None:
     """See `Operator.retire_cursors`; `now` is seconds since 1970."""
     marks = ",".join("?" * len(keep))
-    connection.execute(
-        f"UPDATE cursors SET removed_at = ? WHERE removed_at IS NULL AND plugin NOT IN ({marks})", (now, *keep)
-    )
+    condition = f"removed_at IS NULL AND plugin NOT IN ({marks}) AND {SOUND_CURSOR}"
+    gone = rows(connection, f"SELECT plugin FROM cursors WHERE {condition}", tuple(keep))
+    for (plugin,) in gone:
+        connection.execute("UPDATE cursors SET removed_at = ? WHERE plugin = ?", (now, plugin))
+        _seal(connection, plugin)
 
 
 def expire(connection: apsw.Connection, oldest: float) -> None:
     """Drop everything of plugins that were retired before `oldest` (seconds since 1970)."""
-    for (plugin,) in rows(connection, "SELECT plugin FROM cursors WHERE removed_at < ?", (oldest,)):
+    for (plugin,) in rows(connection, f"SELECT plugin FROM cursors WHERE removed_at < ? AND {SOUND_CURSOR}", (oldest,)):
         for table in ("cursors", "parked", "suspects", "replays"):
             connection.execute(f"DELETE FROM {table} WHERE plugin = ?", (plugin,))

@@ -19,10 +19,12 @@ from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
 from gateway.events import Event
 from gateway.journal.append import Append, Appends
+from gateway.journal.damage import Damage, event_at
 from gateway.journal.interface import (
     Changes,
     Entry,
     Filter,
+    JournalDamaged,
     JournalError,
     JournalFailed,
     JournalFull,
@@ -34,8 +36,9 @@ from gateway.journal.interface import (
 )
 from gateway.journal.search import ValueRecord
 from gateway.journal.sqlite import cursors, operations
+from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, open_writer
-from gateway.journal.sqlite.queries import COLUMNS, keep_record, page_from, restore, where
+from gateway.journal.sqlite.queries import keep_record, page_from, restore, where
 from gateway.journal.sqlite.writer import Limits, Operate, Writer
 
 T = TypeVar("T")
@@ -73,6 +76,7 @@ class SqliteJournal:
         self._copy = copy_before_upgrade
         self._vfs = vfs
         self._appends = Appends(clock)
+        self._damage = Damage(self.path)
         self._tail: list[Entry] = []
         self._tail_bytes = 0
         self._tail_after = 0
@@ -85,7 +89,7 @@ class SqliteJournal:
     async def start(self) -> None:
         self._connection = await asyncio.to_thread(open_writer, self.path, self._vfs, self._copy)
         try:
-            self._writer = Writer(self._connection, self.path, self._limits, self._committed, self._clock)
+            self._writer = Writer(self._connection, self.path, self._limits, self._committed, self._clock, self._damage)
         except apsw.Error as error:
             self._connection.close()
             raise JournalError(f"the journal {self.path} cannot be read: {error}") from error
@@ -107,6 +111,10 @@ class SqliteJournal:
     @property
     def newest(self) -> int:
         return self._writer.last_seq
+
+    @property
+    def damaged(self) -> int:
+        return self._damage.count
 
     def refusal(self) -> str | None:
         return self._writer.refusal
@@ -142,17 +150,16 @@ class SqliteJournal:
         if after >= self._tail_after:
             start = bisect_right(self._tail, after, key=lambda entry: entry.seq)
             return self._tail[start : start + limit]
-        sql = f"SELECT {COLUMNS} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-        return await self._read(sql, (after, limit), READ_BYTES)
+        return await self._read("events WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit), READ_BYTES)
 
     async def fetch(self, seqs: Sequence[int]) -> dict[int, Event]:
         marks = ",".join("?" * len(seqs))
-        return dict(await self._read(f"SELECT {COLUMNS} FROM events WHERE seq IN ({marks})", tuple(seqs)))
+        return dict(await self._read(f"events WHERE seq IN ({marks})", tuple(seqs), whole=True))
 
     async def scan(self, which: Filter, after: int, until: int, limit: int) -> Sequence[Entry]:
         condition, values = where(which)
         return await self._read(
-            f"SELECT {COLUMNS} FROM {page_from(which)} WHERE seq > ? AND seq <= ? AND {condition} ORDER BY seq LIMIT ?",
+            f"{page_from(which)} WHERE seq > ? AND seq <= ? AND {condition} ORDER BY seq LIMIT ?",
             (after, until, *values, limit),
             READ_BYTES,
         )
@@ -217,23 +224,35 @@ class SqliteJournal:
         def work() -> T:
             try:
                 return run(self._reader(), *values, **named)
+            except (apsw.CorruptError, apsw.NotADBError) as error:
+                raise self._damage.found(f"a page of the file ({error})") from error
             except apsw.Error as error:
                 raise JournalError(f"the journal cannot be read ({type(error).__name__}: {error})") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
-    async def _read(self, sql: str, values: tuple[Any, ...], limit: int = sys.maxsize) -> list[Entry]:
-        """`limit` is in bytes of bodies; the entry that exceeds it is the last."""
+    async def _read(
+        self, rest: str, values: tuple[Any, ...], limit: int = sys.maxsize, whole: bool = False
+    ) -> list[Entry]:
+        """What `SELECT seq FROM rest` finds. `limit` is in bytes of bodies; the entry that exceeds it is the last. A
+        damaged event ends the page before it, and is an error where it is the first, or where `whole` is true."""
+
+        def stop(seq: int) -> None:
+            raise self._damage.found(event_at(seq))
 
         def run(connection: apsw.Connection) -> list[Entry]:
             entries: list[Entry] = []
             size = 0
-            with closing(connection.execute(sql, values)) as found:
-                for row in found:
-                    entries.append(Entry(row[0], restore(self.decoder, row)))
-                    size += len(entries[-1].event.raw)
-                    if size >= limit:
-                        break
+            try:
+                with closing(sound_events(connection, rest, values, stop)) as found:
+                    for row in found:
+                        entries.append(Entry(row[0], restore(self.decoder, row)))
+                        size += len(entries[-1].event.raw)
+                        if size >= limit:
+                            break
+            except JournalDamaged:
+                if whole or not entries:
+                    raise
             return entries
 
         return await self.query(run)

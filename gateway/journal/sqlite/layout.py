@@ -13,6 +13,7 @@ from typing import Final
 import apsw
 
 from gateway.journal.interface import JournalError
+from gateway.journal.sqlite.checksum import EVENT, SEAL_CURSORS, register
 
 log = logging.getLogger("gateway.journal")
 
@@ -106,7 +107,14 @@ UPDATE events SET name = CASE WHEN json_valid(CAST(raw AS TEXT))
     THEN substr(json_extract(CAST(raw AS TEXT), '$.type'), 1, 64) END WHERE hook = 'unknown';
 CREATE INDEX events_unknown ON events (name, seq) WHERE hook = 'unknown';
 """
-STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2, 3: _LAYOUT_3}
+# What older versions wrote is taken as it is; from here on a checksum covers it.
+_LAYOUT_4: Final = f"""
+ALTER TABLE events ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE cursors ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+UPDATE events SET checksum = row_checksum({EVENT});
+{SEAL_CURSORS};
+"""
+STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2, 3: _LAYOUT_3, 4: _LAYOUT_4}
 LAYOUT: Final = max(STEPS)
 
 
@@ -130,6 +138,7 @@ def copy_of(path: Path) -> Path:
 
 def upgrade(connection: apsw.Connection, path: Path, copy: bool) -> None:
     """Bring a database to the current layout, after a checked copy where `copy` is true and there is anything in it."""
+    register(connection)
     layout = layout_of(connection, path)
     if layout == LAYOUT:
         return

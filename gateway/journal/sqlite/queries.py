@@ -30,9 +30,6 @@ _STATES: Final = {
     "delivered": f"(EXISTS ({_OPEN}) AND NOT EXISTS ({_OPEN} AND ({_UNTAKEN} OR EXISTS (SELECT 1 FROM parked p"
     " WHERE p.plugin = c.plugin AND p.seq = events.seq))))",
 }
-COLUMNS: Final = (
-    "seq, id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw, name"
-)
 RECORD_COLUMNS: Final = "number, at, organisation, customer_uid, address, fields, status"
 EVERYTHING: Final = 2**63 - 1
 
@@ -94,8 +91,8 @@ def where(which: Filter) -> tuple[str, tuple[Any, ...]]:
 
 
 def restore(decoder: Decoder, row: tuple[Any, ...]) -> Event:
-    """An event from a row of `COLUMNS`; what could not be read when it came is tried again."""
-    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw, name = row
+    """An event from a row of `EVENT`; what could not be read when it came is tried again."""
+    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, *_, raw, name = row
     if hook == UNKNOWN:
         hook = name if name is not None and name.startswith("/") else None
     try:

@@ -14,9 +14,9 @@ from gateway.journal.append import moment
 from gateway.journal.interface import DEAD, DISCARDED, RETRYING, Filter, JournalError
 from gateway.journal.search import DeadRow, EventRow, FailedAttempt, ValueRecord, ValueRecordFilter
 from gateway.journal.sqlite import operations
+from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, rows, why
 from gateway.journal.sqlite.queries import (
-    COLUMNS,
     EVERYTHING,
     RECORD_COLUMNS,
     page_from,
@@ -44,6 +44,7 @@ class SqliteSearch:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self.damaged: list[int] = []
 
     def close(self) -> None:
         self._connection.close()
@@ -72,11 +73,13 @@ class SqliteSearch:
         first, last = span(self._connection, which)
         if newest and limit is not None:
             first = self._first_of_newest("seq", f"events WHERE {condition}", values, limit)
-        sql = f"SELECT {COLUMNS} FROM {page_from(which)} WHERE seq > ? AND seq <= ? AND {condition} ORDER BY seq"
+        sql = f"SELECT seq FROM {page_from(which)} WHERE seq > ? AND seq <= ? AND {condition} ORDER BY seq"
         for page in self._pages(sql, lambda row: (row[0], last, *values), (first - 1,), limit):
-            deliveries = self._deliveries(page[0][0], page[-1][0])
-            failures = self._failures(page[0][0], page[-1][0])
-            for row in page:
+            seqs = [seq for (seq,) in page]
+            deliveries = self._deliveries(seqs[0], seqs[-1])
+            failures = self._failures(seqs[0], seqs[-1])
+            found = f"events WHERE seq IN ({','.join('?' * len(seqs))}) ORDER BY seq"
+            for row in sound_events(self._connection, found, seqs, self.damaged.append):
                 yield _event_row(row, deliveries(row[0]), *failures.get(row[0], ({}, {})))
 
     def dead(self, which: Filter, limit: int | None = None) -> Iterator[DeadRow]:
@@ -167,7 +170,7 @@ def _event_row(
     attempts: dict[str, list[FailedAttempt]],
     next_try: dict[str, datetime],
 ) -> EventRow:
-    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw, name = row
+    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, *_, raw, name = row
     return EventRow(
         id=event_id,
         received_at=moment(received_at),

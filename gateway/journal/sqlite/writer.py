@@ -17,6 +17,7 @@ import apsw
 
 from gateway.config.tables import Config
 from gateway.journal.append import Append
+from gateway.journal.damage import Damage, event_at
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
 from gateway.journal.sqlite.connection import WriteAheadLog
 from gateway.journal.sqlite.insert import insert
@@ -79,13 +80,15 @@ class Writer:
         path: Path,
         limits: Limits,
         committed: Callable[[Sequence[Append]], None],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
+        damage: Damage,
     ) -> None:
         self.refusal: str | None = None
         self.failed: JournalFailed | None = None
         self._connection = connection
         self._path = path
         self._limits = limits
+        self._damage = damage
         self._committed = committed
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -169,7 +172,7 @@ class Writer:
         try:
             connection.execute("BEGIN IMMEDIATE")
             if appends:
-                insert(connection, appends, self._last_seq + 1, self._limits.window)
+                insert(connection, appends, self._last_seq + 1, self._limits.window, self._damaged)
             for operation in operations:
                 operation.attempt(connection)
             committing = True
@@ -178,6 +181,9 @@ class Writer:
             return self._undo(error, committing)
         self._last_seq = next((append.seq for append in reversed(appends) if append.seq), self._last_seq)
         return None
+
+    def _damaged(self, seq: int) -> None:
+        self._damage.found(event_at(seq))
 
     def _undo(self, error: Exception, committing: bool) -> JournalError:
         """Roll back. Where it is certain that nothing was kept, callers may try again; else the journal failed."""
