@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,9 +31,16 @@ def coloured(text: str, colour: str) -> str:
     return click.style(text, fg=colour) if on_terminal() and not os.environ.get("NO_COLOR") else text
 
 
+_ACTIVE: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that JSON may contain unescaped, and that control a terminal or reorder the text on it."""
+
+
 def print_json(document: Any, *, flush: bool = False) -> None:
-    """Print a JSON document on one line."""
-    sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
+    """Print a JSON document on one line. On a terminal, characters that control it are escaped."""
+    line = msgspec.json.encode(document)
+    if on_terminal():
+        line = _ACTIVE.sub(lambda match: f"\\u{ord(match[0]):04x}", line.decode()).encode()
+    sys.stdout.buffer.write(line + b"\n")
     if flush:
         sys.stdout.buffer.flush()
 

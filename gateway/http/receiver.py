@@ -78,7 +78,7 @@ class Receiver:
             headers = ((b"allow", ", ".join(methods).encode()),)
             await self._refuse(scope, send, 405, "method", "This method is not allowed here.", headers)
             return
-        if self._allowed and not any(self.client(scope) in network for network in self._allowed):
+        if self._allowed and not self._is_allowed(self.client(scope)):
             await self._refuse(scope, send, 403, "address", "This address is not allowed.")
             return
         try:
@@ -153,11 +153,16 @@ class Receiver:
         self._complain(scope, status, reason, sentence)
 
     def _complain(self, scope: Any, status: int, reason: str, sentence: str) -> None:
-        self._refusals[reason].warning("%d %.20s from %s: %s", status, scope["method"], self.client(scope), sentence)
+        self._refusals[reason].warning(
+            "%d %.20s from %s: %s", status, scope["method"], self.client(scope) or "no address", sentence
+        )
 
-    def client(self, scope: Any) -> str:
-        """The client's address. Behind trusted proxies, it is the last address of X-Forwarded-For that is not one of
-        theirs: the client can write what stands before it."""
+    def _is_allowed(self, address: str | None) -> bool:
+        return address is not None and any(address in network for network in self._allowed)
+
+    def client(self, scope: Any) -> str | None:
+        """The client's address, or None where a trusted proxy does not tell it. Behind trusted proxies, it is the last
+        address of X-Forwarded-For that is not one of theirs: the client can write what stands before it."""
         address = str(scope["client"][0]) if scope.get("client") else ""
         if not any(address in network for network in self._proxies):
             return address
@@ -165,7 +170,7 @@ class Receiver:
         for hop in reversed(b",".join(forwarded).decode("latin-1").split(",")):
             found = _address(hop.strip())
             if found is None:
-                break
+                return None
             address = found
             if not any(address in network for network in self._proxies):
                 break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 THRESHOLD: Final = 5  # failures in a row that open the breaker
@@ -11,12 +11,15 @@ LONGEST_PAUSE: Final = 30.0  # seconds that it stays open at most
 
 
 class Breaker:
-    """Closed: every call passes. Open: no call passes. Half-open: one call passes as a probe; its result decides."""
+    """Closed: every call passes. Open: no call passes. Half-open: one call passes as a probe; its result decides.
+
+    Where every failure was about the same customer, it is open for that customer only: calls about others pass."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self.failures = 0
         """Failures in a row."""
+        self._customers: set[Hashable] = set()  # that these failures were about; two are enough
         self._pause = FIRST_PAUSE
         self._next_probe: float | None = None  # None: closed
         self._probing = False
@@ -28,10 +31,12 @@ class Breaker:
             return "closed"
         return "half-open" if self._probing or self._monotonic() >= self._next_probe else "open"
 
-    def allows(self) -> bool:
-        """Whether a call may pass now. After each call that passes, the caller reports `succeeded`, `failed` or
-        `released`."""
+    def allows(self, customer: Hashable) -> bool:
+        """Whether a call about a customer may pass now. After each call that passes, the caller reports `succeeded`,
+        `failed` or `released`."""
         if self._next_probe is None:
+            return True
+        if len(self._customers) == 1 and customer not in self._customers:
             return True
         if self._probing or self._monotonic() < self._next_probe:
             return False
@@ -40,12 +45,15 @@ class Breaker:
 
     def succeeded(self) -> None:
         self.failures = 0
+        self._customers.clear()
         self._pause = FIRST_PAUSE
         self._next_probe = None
         self._probing = False
 
-    def failed(self) -> None:
+    def failed(self, customer: Hashable) -> None:
         self.failures += 1
+        if len(self._customers) < 2:
+            self._customers.add(customer)
         if self._next_probe is None:
             if self.failures >= THRESHOLD:
                 self._next_probe = self._monotonic() + self._pause

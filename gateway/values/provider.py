@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -105,7 +105,8 @@ class Provider:
     async def ask(self, question: Question, not_by_address: frozenset[str], expires: float) -> Reply:
         """Its reply, before `expires` (on the monotonic clock). Raises only the cancellation of the caller."""
         started = self._monotonic()
-        if not self.breaker.allows():
+        customer = (question.organisation, question.address or question.customer_uid)
+        if not self.breaker.allows(customer):
             self._health.skipped += 1
             return Reply({}, SKIPPED, 0.0)
         self._health.asked += 1
@@ -125,7 +126,7 @@ class Provider:
         failure = None
         try:
             values = _chosen(await self._caller.call(self._impl, request, timeout=max(0.0, timeout)), fields)
-            self._answered(values)
+            self._answered(values, customer)
             if self._keys is None and self._monotonic() >= self._declare_again:
                 self._declaring = asyncio.ensure_future(self.declare(timeout))
         except (CallTimeout, PluginFault, Stuck, TypeError) as error:
@@ -134,7 +135,7 @@ class Provider:
             if isinstance(cause, SeveralCustomers | Reject):
                 self._succeeded()
             else:
-                self._failed(cause)
+                self._failed(cause, customer)
             if failure != SEVERAL:
                 self.log_failure(cause)
         except BaseException:
@@ -143,19 +144,19 @@ class Provider:
         self._health.late += failure == LATE
         return Reply(values, failure, round((self._monotonic() - started) * 1000, 2))
 
-    def _answered(self, values: Mapping[str, Any]) -> None:
+    def _answered(self, values: Mapping[str, Any], customer: Hashable) -> None:
         """It returned values, some of which may be failures of single fields. It counts as failed where all are."""
         failures = [value for value in values.values() if isinstance(value, Exception)]
         if failures and len(failures) == len(values):
-            self._failed(failures[0])
+            self._failed(failures[0], customer)
         else:
             self._succeeded()
         if failures:
             self.log_failure(failures[0])
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException, customer: Hashable) -> None:
         was_closed = self.breaker.state == "closed"
-        self.breaker.failed()
+        self.breaker.failed(customer)
         if was_closed and self.breaker.state != "closed":
             self._opened = self._monotonic()
             times = counted(self.breaker.failures, "failure")

@@ -20,6 +20,7 @@ from journal_kit import (
     put,
     put_together,
     take,
+    until,
 )
 
 from gateway.journal.interface import Filter, JournalError, JournalFailed, JournalFull, Receipt
@@ -215,3 +216,23 @@ async def test_a_write_that_fails_within_an_operation_is_not_the_operations_faul
             await journal.operate(cannot_write)
         with pytest.raises(JournalError, match="the journal refused this: "):
             await journal.operate(lambda connection: connection.execute("SELECT nothing"))
+
+
+async def test_a_write_that_hangs_refuses_new_events_until_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that does not answer: events are refused with the reason, so that memory does not fill with them."""
+    monkeypatch.setattr(writer, "HUNG", 0.05)
+    files = FaultyFiles()
+
+    async with opened(config_of(tmp_path), vfs=files.name) as journal:
+        with files.held("sync", "-wal") as held:
+            first = put(journal, message())
+            assert await asyncio.to_thread(held.reached.wait, 10)
+            await until(lambda: journal.refusal() is not None)
+            with pytest.raises(JournalFull, match=r"the disk has not finished a write to the journal for \d+ s"):
+                put(journal, message())
+            held.release.set()
+            await first
+        await until(lambda: journal.refusal() is None)
+        assert len(await fill(journal, 1)) == 1

@@ -66,8 +66,8 @@ async def test_after_the_pause_one_request_tries_and_a_success_closes_it(tmp_pat
     """While that one is out the others are still skipped; when it succeeds all go through again."""
     clock, crm = Clock(), Knows(OSError("down"))
     async with asking(tmp_path, clock=clock, crm=crm) as values:
-        for _ in range(THRESHOLD):
-            await ask(values, "balance")
+        for number in range(THRESHOLD):
+            await ask(values, "balance", uid=str(number))
         arrived, go = asyncio.Event(), asyncio.Event()
 
         async def held(request: CustomValueRequest) -> Mapping[str, Any]:
@@ -85,6 +85,30 @@ async def test_after_the_pause_one_request_tries_and_a_success_closes_it(tmp_pat
         assert values_of(await probe) == {"balance": "1"}
         assert values_of(await ask(values, "balance", uid="another")) == {"balance": "1"}
         assert (values.health()[0].breaker, values.health()[0].failures) == ("closed", 0)
+
+
+async def test_the_odd_id_of_one_customer_opens_it_for_that_customer_only(tmp_path: Path) -> None:
+    """Five failed requests about one customer are skipped from then on; the balance of others is still answered."""
+
+    async def answer(request: CustomValueRequest) -> Mapping[str, Any]:
+        if request.customer_uid == "odd":
+            raise ValueError("not a number")
+        return {"balance": "1"}
+
+    async with asking(tmp_path, clock=Clock(), crm=Knows(answer=answer)) as values:
+        for _ in range(THRESHOLD):
+            await ask(values, "balance", uid="odd")
+        assert (await ask(values, "balance", uid="odd")).details["balance"].outcome == "skipped"
+        assert values_of(await ask(values, "balance", uid="7")) == {"balance": "1"}
+
+
+async def test_failures_about_a_second_customer_open_it_for_all(tmp_path: Path) -> None:
+    """A database that is down fails for everyone: once two customers have seen that, nobody waits for it."""
+    async with asking(tmp_path, clock=Clock(), crm=Knows(OSError("down"))) as values:
+        for _ in range(THRESHOLD):
+            await ask(values, "balance", uid="1")
+        assert (await ask(values, "balance", uid="2")).details["balance"].outcome == "failed"
+        assert (await ask(values, "balance", uid="3")).details["balance"].outcome == "skipped"
 
 
 async def test_each_failed_try_doubles_the_pause_up_to_a_bound(tmp_path: Path) -> None:

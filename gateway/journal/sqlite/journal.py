@@ -120,8 +120,8 @@ class SqliteJournal:
         return self._writer.refusal
 
     def append(self, organisation: str, decoded: Decoded, raw: bytes) -> asyncio.Future[Receipt]:
-        if self._writer.refusal is not None:
-            raise self._writer.failed or JournalFull(self._writer.refusal)
+        if (refusal := self._writer.refusal) is not None:
+            raise self._writer.failed or JournalFull(refusal)
         append = self._appends.make(organisation, decoded, raw)
         self._writer.put(append)
         return append.future

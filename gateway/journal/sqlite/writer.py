@@ -29,6 +29,8 @@ log = logging.getLogger("gateway.journal")
 GROUP: Final = 1024
 GROUP_BYTES: Final = 8 * 2**20
 """About the largest transaction, in items and in bytes of bodies."""
+HUNG: Final = 10.0
+"""Seconds after which a commit that does not return refuses new events."""
 HOUSEKEEPING: Final = 0.5
 """Seconds between two checks of free space, retention and the write-ahead log."""
 
@@ -72,7 +74,7 @@ class Limits:
 
 
 class Writer:
-    """Owns the connection that writes. `refusal` is why new events cannot be kept now, or None."""
+    """Owns the connection that writes."""
 
     def __init__(
         self,
@@ -83,7 +85,8 @@ class Writer:
         clock: Callable[[], float],
         damage: Damage,
     ) -> None:
-        self.refusal: str | None = None
+        self._refusal: str | None = None
+        self._writing_since: float | None = None
         self.failed: JournalFailed | None = None
         self._connection = connection
         self._path = path
@@ -102,6 +105,14 @@ class Writer:
         self._next_look = 0.0
         self._pruned_to = 0
         self._hindered: str | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why new events cannot be kept now, or None."""
+        since = self._writing_since
+        if since is not None and (seconds := time.monotonic() - since) >= HUNG and self.failed is None:
+            return f"the disk has not finished a write to the journal for {seconds:.0f} s"
+        return self._refusal
 
     @property
     def last_seq(self) -> int:
@@ -160,7 +171,9 @@ class Writer:
         operations = [item for item in work if type(item) is Operate]
         error: JournalError | None = self.failed
         if error is None:
+            self._writing_since = time.monotonic()
             error = self._transaction(appends, operations)
+            self._writing_since = None
         try:
             self._loop.call_soon_threadsafe(self._resolve, appends, operations, error)
         except RuntimeError:  # the loop is closed: no caller waits for the answer
@@ -195,16 +208,16 @@ class Writer:
             harmless = False
         kind = type(error).__name__
         if harmless or (not committing and isinstance(error, apsw.IOError)):
-            self.refusal = f"the journal cannot be written ({kind})"
+            self._refusal = refusal = f"the journal cannot be written ({kind})"
             if not self._full:
                 log.error("journal: cannot keep new events: %s; trying again every %g s", kind, HOUSEKEEPING)
             self._full = True
-            return JournalFull(self.refusal)
+            return JournalFull(refusal)
         return self._fail(f"a commit to the journal failed ({kind}: {error}); what became of it is unknown")
 
     def _fail(self, sentence: str) -> JournalFailed:
         self.failed = JournalFailed(sentence)
-        self.refusal = sentence
+        self._refusal = sentence
         log.critical("journal: %s", sentence)
         return self.failed
 
@@ -270,7 +283,7 @@ class Writer:
 
     def _refuse(self, refusal: str | None) -> None:
         """New events are refused for this reason, or taken where it is None. A change is logged."""
-        was, self.refusal = self.refusal, refusal
+        was, self._refusal = self._refusal, refusal
         if refusal is not None and was is None:
             log.error("journal: refuses new events with 503: %s; deliveries go on", refusal)
         elif refusal is None and was is not None:
