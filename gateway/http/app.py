@@ -29,7 +29,7 @@ class WebhookApp(Litestar):
     receiver: Receiver
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or not self.receiver.takes(scope["path"]):
+        if scope["type"] != "http" or not self.receiver.takes(scope["method"], scope["path"]):
             await super().__call__(scope, receive, send)
             return
         try:

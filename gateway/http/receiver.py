@@ -94,9 +94,9 @@ class Receiver:
             await self._get(scope, send, organisation)
             self._get_seconds.observe(time.perf_counter() - began)
 
-    def takes(self, path: str) -> bool:
-        """Whether a request to this path is the receiver's."""
-        return path in self.routes or path.startswith(self._below)
+    def takes(self, method: str, path: str) -> bool:
+        """Whether a request is the receiver's: one to a path of `routes`, or an event at any path below the base."""
+        return path in self.routes or (method == "POST" and path.startswith(self._below))
 
     def _named(self, path: str) -> Route:
         """The route of a path that is not one of `routes`: its name is looked up like a `type`, once the token is

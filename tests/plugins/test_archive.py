@@ -206,7 +206,7 @@ def test_a_torn_last_line_is_cut_off(directory: Path, torn: bytes, caplog: pytes
     with running(directory) as plugin:
         deliver(plugin, event(2))
     assert ids(directory) == each_once(event(1), event(2))
-    assert caplog.messages == [f"cut {len(torn)} bytes of a torn last line off the archive file {day}"]
+    assert caplog.messages == [f"cut a torn last line off the archive file {day} (bytes: {len(torn)})"]
 
 
 def test_lines_behind_a_hole_are_put_aside(directory: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,8 @@ from senders import Acknowledged, Senders
 from verdict import judge
 from victim import RECORDER, Victim
 
+from gateway.journal.sqlite.checksum import EVENT, register
+
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> tuple[Victim, list[Acknowledged]]:
@@ -44,6 +46,8 @@ def test_every_kind_of_damage_is_found(stopped: tuple[Victim, list[Acknowledged]
         " SELECT seq + 10000, 'again', received_at, organisation, hook, 1, 0, raw FROM events WHERE id = ?",
         (second,),
     )
+    register(connection)
+    connection.execute(f"UPDATE events SET checksum = row_checksum({EVENT}) WHERE id = 'again'")
     connection.close()
     damaged = judge(victim, acknowledged)
     assert damaged.lost == [first]

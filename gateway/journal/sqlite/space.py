@@ -1,4 +1,4 @@
-"""Whether the journal has room for new events."""
+"""What the writer watches of its files: whether there is room for new events, and whether they are still there."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ def shortage(connection: apsw.Connection, path: Path, min_free: int, max_size: i
 def _mib(size: int) -> str:
     """A size rounded up, so that what is missing is never 0."""
     return f"{-(-size >> 20)} MiB"
+
+
+def identities(path: Path) -> list[tuple[int, int] | None]:
+    """Device and inode of the database and of its log; None for a missing file."""
+    found: list[tuple[int, int] | None] = []
+    for file in (path, path.with_name(path.name + "-wal")):
+        try:
+            now = file.stat()
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((now.st_dev, now.st_ino))
+    return found

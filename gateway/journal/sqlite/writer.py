@@ -22,7 +22,7 @@ from gateway.journal.interface import JournalError, JournalFailed, JournalFull
 from gateway.journal.sqlite.connection import WriteAheadLog
 from gateway.journal.sqlite.insert import insert
 from gateway.journal.sqlite.retention import expire_records, prune
-from gateway.journal.sqlite.space import shortage
+from gateway.journal.sqlite.space import identities, shortage
 
 log = logging.getLogger("gateway.journal")
 
@@ -98,7 +98,7 @@ class Writer:
         self._queue: SimpleQueue[Append | Operate | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._last_seq = self._highest()
-        self._files = _identities(path)
+        self._files = identities(path)
         self._closed = False
         self._full = False
         self._wal = WriteAheadLog(connection)
@@ -251,7 +251,7 @@ class Writer:
             if now < self._next_look:
                 return
             self._next_look = now + HOUSEKEEPING
-            if _identities(self._path) != self._files:
+            if identities(self._path) != self._files:
                 raise JournalError("its files were moved or deleted; newer events are not in the files at that path")
             self._look_at_space()
             if not self._full:
@@ -296,16 +296,3 @@ class Writer:
             more_records = expire_records(self._connection, now - self._limits.value_record_retention)
         if more or more_records:
             self._next_look = 0.0
-
-
-def _identities(path: Path) -> list[tuple[int, int] | None]:
-    """Device and inode of the database and of its log; None for a missing file."""
-    found: list[tuple[int, int] | None] = []
-    for file in (path, path.with_name(path.name + "-wal")):
-        try:
-            now = file.stat()
-        except FileNotFoundError:
-            found.append(None)
-        else:
-            found.append((now.st_dev, now.st_ino))
-    return found
