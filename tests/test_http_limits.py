@@ -180,6 +180,15 @@ async def test_behind_a_trusted_proxy(tmp_path: Path, forwarded: list[str], stat
         assert answer.status == status
 
 
+@pytest.mark.parametrize("headers", [[], [(b"x-forwarded-for", b"nonsense")], [(b"x-forwarded-for", b"")]])
+async def test_a_proxy_that_tells_no_address_is_not_the_client(
+    tmp_path: Path, headers: list[tuple[bytes, bytes]]
+) -> None:
+    """403, also where the proxy's own address is in `allowed_networks`."""
+    async with in_process(tmp_path, 'allowed_networks = ["10.0.0.0/8"]\n' + PROXIES) as gateway:
+        assert (await gateway.request("GET", headers=headers, client="10.0.0.1")).status == 403
+
+
 async def test_a_host_header_that_is_none(tmp_path: Path) -> None:
     """400 with a problem document that does not repeat it."""
     async with in_process(tmp_path) as gateway:
