@@ -43,8 +43,13 @@ def hint_of_networks(server: ServerSettings) -> None:
     """Print which address `allowed_networks` lacks when the gateway refuses this machine."""
     from gateway.simulate import local_address
 
+    address = local_address(server.host).strip("[]")
+    if any(address in network for network in server.trusted_proxies):
+        sentence = "is in trusted_proxies in [server], and its request names no caller; use another machine"
+        click.echo(f"this machine ({address}) {sentence}", err=True)
+        return
     try:
-        network = str(ip_network(local_address(server.host).strip("[]")))
+        network = str(ip_network(address))
     except ValueError:  # a host name
         network = "127.0.0.1/32"
     click.echo(f'allowed_networks in [server] lacks this machine; add "{network}" to it and restart', err=True)

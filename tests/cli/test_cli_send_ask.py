@@ -274,6 +274,15 @@ def test_a_machine_that_is_not_allowed_is_told_where_that_is_set(tmp_path: Path)
     assert (asked.exit_code, json.loads(asked.stdout)["status"], asked.stderr) == (1, 403, hint)
 
 
+def test_a_machine_that_is_a_trusted_proxy_is_told_that_its_requests_name_no_caller(tmp_path: Path) -> None:
+    """Another entry in `allowed_networks` would not help."""
+    with running(tmp_path, 'allowed_networks = ["127.0.0.1/32"]\ntrusted_proxies = ["127.0.0.1/32"]\n') as refusing:
+        sent = run(refusing, "send", "payment")
+
+    hint = "is in trusted_proxies in [server], and its request names no caller; use another machine\n"
+    assert (sent.exit_code, sent.stderr) == (1, f"this machine (127.0.0.1) {hint}")
+
+
 def test_another_url_may_be_asked(gateway: RunningGateway) -> None:
     """The proxy's, for example: the whole way is tried."""
     url = gateway.url.replace("127.0.0.1", "localhost")
