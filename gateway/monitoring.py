@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from typing import Any, Final
 
 from gateway.config.tables import Config
 from gateway.delivery.service import Delivery
+from gateway.journal import journal_space
 from gateway.journal.interface import Filter, Journal, JournalError
 from gateway.metrics import Sample
 from gateway.values.service import CustomValues
@@ -114,18 +114,6 @@ class Monitor:
         for name, count in self.dead.items():
             text = "Dead letters that wait for a decision"
             yield Sample("gauge", "gateway_dead_letters", text, {"plugin": name}, count)
-        used, free = self._space()
+        used, free = journal_space(self._config)
         yield Sample("gauge", "gateway_journal_bytes", "Size of the journal's files", {}, used)
         yield Sample("gauge", "gateway_disk_free_bytes", "Free space on the journal's disk", {}, free)
-
-    def _space(self) -> tuple[int, int]:
-        path = self._config.journal.path
-        used = 0
-        for file in (path, path.with_name(f"{path.name}-wal")):
-            with contextlib.suppress(OSError):
-                used += file.stat().st_size
-        try:
-            disk = os.statvfs(path.parent)
-        except OSError:
-            return used, 0
-        return used, disk.f_bavail * disk.f_frsize

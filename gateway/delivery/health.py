@@ -67,8 +67,7 @@ class Health:
         """A call failed: of a checkpoint where `what` says so, else of an event."""
         self.failures += 1
         self._in_a_row += 1
-        self.error = self.faults.told(error)
-        self.faults.warning(log, f"{what}plugin {self.plugin}", error)
+        self.error = self.faults.warning(log, f"{what}plugin {self.plugin}", error)
 
     def buried(self, event_id: str, attempts: int) -> None:
         """An event became a dead letter."""

@@ -50,7 +50,7 @@ def routes(base: str) -> dict[str, Route]:
 
 
 class Receiver:
-    """Answers every request at the paths of `routes`, and every other one below the base path."""
+    """Answers every request at the paths of `routes`, and each POST to another path below the base path."""
 
     def __init__(self, config: Config, journal: Intake, values: CustomValues, metrics: Metrics) -> None:
         server = config.server

@@ -32,6 +32,13 @@ def open_reader(config: Config) -> Search:
     return open_search(config)
 
 
+def journal_space(config: Config) -> tuple[int, int]:
+    """The size of the journal's files, and the free space on their disk, in bytes."""
+    from gateway.journal.sqlite.space import space
+
+    return space(config.journal.path)
+
+
 def examine_journal(config: Config) -> Findings:
     """Read the whole journal and look for damage. `JournalError` where it cannot be opened."""
     from gateway.journal.sqlite.repair import examine

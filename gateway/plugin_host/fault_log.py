@@ -42,15 +42,15 @@ class FaultLog:
         self._limits: dict[Kind, RateLimit] = {}
         self._all: RateLimit | None = None
 
-    def warning(self, log: logging.Logger, what: str, error: BaseException, then: str = "") -> None:
-        """Log that `what` failed with `error`; `then` is appended."""
+    def warning(self, log: logging.Logger, what: str, error: BaseException, then: str = "") -> str:
+        """Log that `what` failed with `error`; `then` is appended. Returns `told(error)`."""
         kind = Kind(what, type(error).__name__, place_of(error, self._package))
         told = self.told(error)
         limit, first = self._limits.get(kind), False
         if limit is None:
             self._all = self._all or RateLimit(log, _FIRST, EVERY)
             if not self._all.allows():
-                return
+                return told
             while len(self._limits) >= _KINDS:
                 self._limits.pop(next(iter(self._limits)), None)
 
@@ -62,6 +62,7 @@ class FaultLog:
         if limit.allows():
             extra = {"traceback": list(frames(error))} if first else {}
             log.warning("%s failed: %s%s", what, told, then, extra=extra)
+        return told
 
     def told(self, error: BaseException) -> str:
         """The error for the log: `ConnectionRefusedError at crm.py:88`."""

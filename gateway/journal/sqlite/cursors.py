@@ -38,9 +38,8 @@ def take(connection: apsw.Connection, track: Track, begins: int) -> Standing:
     sql = f"SELECT seq, epoch, clean, {SOUND_CURSOR} FROM cursors WHERE plugin = ?"
     [(cursor, epoch, clean, sound)] = rows(connection, sql, (plugin,))
     if not sound:
-        raise JournalDamaged(f"the cursor of plugin {plugin} is damaged; run `gateway journal check`")
-    connection.execute("UPDATE cursors SET epoch = epoch + 1, clean = 0, removed_at = NULL WHERE plugin = ?", (plugin,))
-    _seal(connection, plugin)
+        raise _damaged(plugin)
+    change(connection, plugin, "epoch = epoch + 1, clean = 0, removed_at = NULL")
     connection.execute("UPDATE suspects SET crashes = crashes + 1, running = 0 WHERE plugin = ? AND running", (plugin,))
     dead = rows(
         connection,
@@ -59,14 +58,20 @@ def take(connection: apsw.Connection, track: Track, begins: int) -> Standing:
     )
 
 
-def _seal(connection: apsw.Connection, plugin: str) -> None:
+def change(connection: apsw.Connection, plugin: str, assignments: str, *values: object) -> None:
+    """Change columns of a plugin's cursor, and its checksum with them."""
+    connection.execute(f"UPDATE cursors SET {assignments} WHERE plugin = ?", (*values, plugin))
     connection.execute(f"{SEAL_CURSORS} WHERE plugin = ?", (plugin,))
+
+
+def _damaged(plugin: str) -> JournalDamaged:
+    return JournalDamaged(f"the cursor of plugin {plugin} is damaged; run `gateway journal check`")
 
 
 def _require_lease(connection: apsw.Connection, track: Track, epoch: int) -> None:
     found = rows(connection, f"SELECT epoch, {SOUND_CURSOR} FROM cursors WHERE plugin = ?", (track.plugin,))
     if found == [(epoch, 0)]:
-        raise JournalDamaged(f"the cursor of plugin {track.plugin} is damaged; run `gateway journal check`")
+        raise _damaged(track.plugin)
     if found != [(epoch, 1)]:
         raise LeaseLost(f"the cursor of plugin {track.plugin} has been taken again")
 
@@ -74,8 +79,7 @@ def _require_lease(connection: apsw.Connection, track: Track, epoch: int) -> Non
 def release(connection: apsw.Connection, track: Track, epoch: int, clean: bool) -> None:
     _require_lease(connection, track, epoch)
     connection.execute("UPDATE suspects SET running = 0 WHERE plugin = ?", (track.plugin,))
-    connection.execute("UPDATE cursors SET clean = ? WHERE plugin = ?", (clean, track.plugin))
-    _seal(connection, track.plugin)
+    change(connection, track.plugin, "clean = ?", clean)
 
 
 def changes(connection: apsw.Connection, track: Track) -> Changes:
@@ -116,8 +120,7 @@ def settle(connection: apsw.Connection, settlement: Settlement, now: float) -> N
     for seq in settlement.release:
         connection.execute("DELETE FROM parked WHERE plugin = ? AND seq = ?", (plugin, seq))
     if settlement.cursor is not None:
-        connection.execute("UPDATE cursors SET seq = ? WHERE plugin = ?", (settlement.cursor, plugin))
-        _seal(connection, plugin)
+        change(connection, plugin, "seq = ?", settlement.cursor)
     if settlement.replay is not None:
         number, position, done = settlement.replay
         connection.execute(
@@ -146,8 +149,7 @@ def retire(connection: apsw.Connection, keep: Collection[str], now: float) -> No
     condition = f"removed_at IS NULL AND plugin NOT IN ({marks}) AND {SOUND_CURSOR}"
     gone = rows(connection, f"SELECT plugin FROM cursors WHERE {condition}", tuple(keep))
     for (plugin,) in gone:
-        connection.execute("UPDATE cursors SET removed_at = ? WHERE plugin = ?", (now, plugin))
-        _seal(connection, plugin)
+        change(connection, plugin, "removed_at = ?", now)
 
 
 def expire(connection: apsw.Connection, oldest: float) -> None:

@@ -11,8 +11,9 @@ import apsw
 
 from gateway.journal.interface import JournalError
 from gateway.journal.search import Findings
-from gateway.journal.sqlite.checksum import SEAL_CURSORS, SOUND_CURSOR, sound_events
+from gateway.journal.sqlite.checksum import SOUND_CURSOR, sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, open_writer, rows
+from gateway.journal.sqlite.cursors import change
 from gateway.journal.sqlite.layout import sync
 
 MOST: Final = 100
@@ -59,11 +60,7 @@ def repair(path: Path, found: Findings) -> Path:
             with connection:
                 connection.executemany("DELETE FROM events WHERE seq = ?", [(seq,) for seq in found.events])
                 for plugin in found.cursors:
-                    connection.execute(
-                        "UPDATE cursors SET begins = 0, seq = 0, removed_at = NULL, clean = 0 WHERE plugin = ?",
-                        (plugin,),
-                    )
-                    connection.execute(f"{SEAL_CURSORS} WHERE plugin = ?", (plugin,))
+                    change(connection, plugin, "begins = 0, seq = 0, removed_at = NULL, clean = 0")
                 connection.execute("REINDEX")
             left = _examine(connection)
         except apsw.Error as error:

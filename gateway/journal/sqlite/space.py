@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def _mib(size: int) -> str:
 def identities(path: Path) -> list[tuple[int, int] | None]:
     """Device and inode of the database and of its log; None for a missing file."""
     found: list[tuple[int, int] | None] = []
-    for file in (path, path.with_name(path.name + "-wal")):
+    for file in _files(path):
         try:
             now = file.stat()
         except FileNotFoundError:
@@ -38,3 +39,20 @@ def identities(path: Path) -> list[tuple[int, int] | None]:
         else:
             found.append((now.st_dev, now.st_ino))
     return found
+
+
+def space(path: Path) -> tuple[int, int]:
+    """The size of the database and of its log, and the free space on their disk, in bytes; 0 for what is not there."""
+    used = 0
+    for file in _files(path):
+        with contextlib.suppress(OSError):
+            used += file.stat().st_size
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return used, 0
+    return used, disk.f_bavail * disk.f_frsize
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    return path, path.with_name(f"{path.name}-wal")
