@@ -180,6 +180,14 @@ QUESTION_KEYS: Final = ("customer_uid", "outbound_channel_address", "address_dig
 """The attributes of a `CustomValueRequest` that a look-up may use."""
 
 
+def digits_of(address: str) -> str | None:
+    """The digits of an address that is a phone number, in any notation; None for any other address."""
+    if not _PHONE_NUMBER.fullmatch(address):
+        return None
+    digits = "".join(filter(str.isdigit, address))
+    return digits if len(digits) >= _FEWEST_DIGITS else None
+
+
 class CustomValueRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Webio's bot asks for values while a customer waits.
 
@@ -223,7 +231,4 @@ class CustomValueRequest(msgspec.Struct, frozen=True, kw_only=True):
         """The digits of an address that is a phone number, in any notation; None for any other address, such as an
         email address with digits in it."""
         address = self.outbound_channel_address
-        if address is None or not _PHONE_NUMBER.fullmatch(address):
-            return None
-        digits = "".join(filter(str.isdigit, address))
-        return digits if len(digits) >= _FEWEST_DIGITS else None
+        return None if address is None else digits_of(address)

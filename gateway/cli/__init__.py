@@ -25,6 +25,7 @@ SECTIONS: Final = {
     },
     "Inspect and repair": {
         "events": "List, show and export what was received.",
+        "timeline": "Tell what happened to a customer or in a conversation.",
         "values": "List custom value requests and how they were answered.",
         "dead": "List dead letters; retry or discard them.",
         "replay": "Deliver a range of events to one plugin again.",

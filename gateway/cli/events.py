@@ -11,8 +11,8 @@ import click
 
 from gateway.cli.filters import filter_options, narrows, require_known
 from gateway.cli.options import config_option, json_option, limit_option
-from gateway.cli.output import print_rows, show_time
-from gateway.text import counted, printable
+from gateway.cli.output import print_rows, report_damage, show_time
+from gateway.text import printable
 
 if TYPE_CHECKING:
     from gateway.journal.interface import Filter
@@ -35,6 +35,9 @@ def command(which: Filter, limit: int | None, show: bool, config_path: Path, as_
     Examples:
       gateway events                                     the newest, as a table
       gateway events --hook payment --since today
+      gateway events --customer 123456 --show
+      gateway events --address +447700900123
+      gateway events --text "pay* tomorrow" --since 7d
       gateway events --state dead --plugin archive
       gateway events 0190b5c4-... --show
       gateway events --since 2026-01-01 --until 2026-02-01 --json > january.jsonl
@@ -55,10 +58,7 @@ def command(which: Filter, limit: int | None, show: bool, config_path: Path, as_
             print_rows(rows, as_json, columns, lambda row: _cells(row, several), wrapped=2, nothing=nothing)
         elif not _show_each(rows):
             click.echo(nothing, err=True)
-        if reader.damaged:
-            places = ", ".join(map(str, reader.damaged[:10]))
-            what = f"{counted(len(reader.damaged), 'damaged event')} left out, at position {places}"
-            click.echo(f"{what}; run `gateway journal check`", err=True)
+        report_damage(reader)
 
 
 def _cells(row: EventRow, several: bool) -> list[str]:

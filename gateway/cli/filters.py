@@ -59,7 +59,8 @@ def filter_options(*, states: bool = False, plugin_required: bool = False, argum
         def command(**given: Any) -> Any:
             from gateway.journal.interface import Filter
 
-            names = ("hook", "organisation", "conversation", "since", "until", "plugin", "state")
+            names = ("hook", "organisation", "conversation", "customer", "address", "text", "since", "until", "plugin",
+                     "state")  # fmt: skip
             fields = {name: given.pop(name) for name in names if name in given}
             which = Filter(ids=given.pop("more_ids", ()) + given.pop("ids"), **fields)
             return function(which=which, **given)
@@ -82,6 +83,11 @@ def _options(states: bool, plugin_required: bool) -> list[Callable[[F], F]]:
         click.option("--hook", metavar="HOOK", callback=_hook, help="Such as payment or inbound-message; or unknown."),
         click.option("--organisation", metavar="NAME", help="An organisation of the config."),
         click.option("--conversation", metavar="ID", help="Webio's conversationId."),
+        click.option("--customer", metavar="UID", help="Webio's customerUID."),
+        click.option("--address", metavar="A", callback=_address, help="The customer's address, in any notation."),
+        click.option(
+            "--text", metavar="WORDS", callback=_words, help="Messages with all of these words; pay* begins one."
+        ),
         time_options,
         click.option("--id", "ids", metavar="ID", multiple=True, help="The event with this id. Repeatable."),
     ]
@@ -100,6 +106,22 @@ def time_options(function: F) -> F:
 
 def _hook(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     return None if value is None else hook_named(value, ("unknown",))
+
+
+def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    from gateway.journal.contents import address_key
+
+    if value is not None and not address_key(value):
+        raise click.BadParameter("expected an address such as +353861234567, found an empty text")
+    return value
+
+
+def _words(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    from gateway.journal.contents import wanted_words
+
+    if value is not None and not wanted_words(value):
+        raise click.BadParameter("expected a word, found a text without a letter or a digit")
+    return value
 
 
 def _time(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:

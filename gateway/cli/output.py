@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain, islice
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import msgspec
 
-from gateway.text import printable
+from gateway.text import counted, printable
+
+if TYPE_CHECKING:
+    from gateway.journal.search import Search
 
 T = TypeVar("T")
 
@@ -85,6 +88,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrappe
 
 def _shortened(cell: str) -> str:
     return cell if len(cell) <= _WIDEST else f"{cell[: _WIDEST - 1]}…"
+
+
+def report_damage(reader: Search) -> None:
+    """Say on standard error which events a listing left out."""
+    if reader.damaged:
+        places = ", ".join(map(str, reader.damaged[:10]))
+        what = f"{counted(len(reader.damaged), 'damaged event')} left out, at position {places}"
+        click.echo(f"{what}; run `gateway journal check`", err=True)
 
 
 def show_time(moment: datetime) -> str:

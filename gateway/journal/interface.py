@@ -116,12 +116,15 @@ class Settlement(msgspec.Struct, kw_only=True):
 class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Selects events; every condition that is given must hold. `since` is inclusive, `until` exclusive.
     `state` is one of `STATES`, for `plugin` where one is given, else for any plugin; "delivered" without a plugin
-    means delivered to all."""
+    means delivered to all. `address` and `text` are compared with the body, as `contents` states it."""
 
     ids: tuple[str, ...] = ()
     hook: str | None = None
     organisation: str | None = None
     conversation: str | None = None
+    customer: str | None = None
+    address: str | None = None
+    text: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     plugin: str | None = None

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.events import Event
 from gateway.journal.append import Append
+from gateway.journal.contents import has_address, has_words
 from gateway.journal.interface import (
     DEAD,
     DISCARDED,
@@ -112,8 +113,13 @@ class Store:
             (which.hook, event.hook),
             (which.organisation, event.organisation),
             (which.conversation, event.conversation_id),
+            (which.customer, event.customer_uid),
         )
         if any(wanted not in (None, found) for wanted, found in pairs) or (which.ids and event.id not in which.ids):
+            return False
+        if which.address is not None and not has_address(event.raw, which.address):
+            return False
+        if which.text is not None and not has_words(event.raw, which.text):
             return False
         if which.since is not None and event.received_at < which.since:
             return False

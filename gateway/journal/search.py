@@ -60,6 +60,32 @@ class EventRow(msgspec.Struct, kw_only=True):
     body: msgspec.Raw
 
 
+class EventHappened(msgspec.Struct, kw_only=True, tag_field="kind", tag="event"):
+    """A line of `gateway timeline`: something that Webio sent."""
+
+    at: datetime
+    organisation: str
+    conversation_id: str | None
+    customer_uid: str | None
+    id: str
+    hook: str
+    name: str | None
+    readable: bool
+    body: msgspec.Raw
+
+
+class ValuesAsked(msgspec.Struct, kw_only=True, tag_field="kind", tag="value"):
+    """A line of `gateway timeline`: a custom value request, without its values. A request names no conversation, so
+    `conversation_id` is always None."""
+
+    at: datetime
+    organisation: str
+    conversation_id: None = None
+    customer_uid: str | None
+    status: int
+    fields: dict[str, dict[str, Any]]
+
+
 class DeadRow(msgspec.Struct, kw_only=True):
     """A line of `gateway dead`."""
 
@@ -108,6 +134,14 @@ class Search(Protocol):
         self, which: ValueRecordFilter, limit: int | None = None, newest: bool = False
     ) -> Iterator[ValueRecord]:
         """Matching records of custom value requests, ordered and limited like `events`."""
+
+    def timeline(self, which: Filter) -> Iterator[EventHappened | ValuesAsked]:
+        """What happened to `which.customer`, or in `which.conversation`, oldest first; `organisation`, `since` and
+        `until` count, too.
+
+        A customer's timeline includes the events of its conversations that name no customer, where the conversation
+        has no other customer. A conversation's includes the custom value requests about its customers from an hour
+        before its first event to an hour after its last one."""
 
     def plugins(self) -> list[str]:
         """The plugin instances that have a cursor and are not retired."""

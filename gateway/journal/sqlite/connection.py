@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import apsw
 
+from gateway.journal.contents import has_address, has_words
 from gateway.journal.interface import JournalDamaged, JournalError
 from gateway.journal.sqlite.checksum import register
 from gateway.journal.sqlite.layout import LAYOUT, layout_of, sync, upgrade
@@ -45,6 +46,7 @@ def open_writer(path: Path, vfs: str | None = None, copy: bool = True) -> apsw.C
     try:
         _prepare(connection, path)
         upgrade(connection, path, copy)
+        _register_contents(connection)
     except BaseException as error:
         connection.close()
         if isinstance(error, apsw.Error | UnicodeDecodeError):
@@ -67,6 +69,12 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
     connection.execute("PRAGMA temp_store = MEMORY")
 
 
+def _register_contents(connection: apsw.Connection) -> None:
+    """Let statements on this connection look into bodies."""
+    connection.create_scalar_function("has_address", lambda *values: has_address(*values), 2, deterministic=True)
+    connection.create_scalar_function("has_words", lambda *values: has_words(*values), 2, deterministic=True)
+
+
 def open_reader_connection(path: Path, vfs: str | None = None) -> apsw.Connection:
     """Open a connection that only reads and never checkpoints."""
     if vfs is None and not path.exists():
@@ -77,6 +85,7 @@ def open_reader_connection(path: Path, vfs: str | None = None) -> apsw.Connectio
         connection.set_busy_timeout(BUSY_MS)
         connection.execute("PRAGMA query_only = 1")
         register(connection)
+        _register_contents(connection)
         if (layout := layout_of(connection, path)) != LAYOUT:
             raise JournalError(f"{path}: is of layout {layout}; run `gateway run` once to bring it to layout {LAYOUT}")
     except BaseException:

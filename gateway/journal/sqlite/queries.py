@@ -76,6 +76,12 @@ def where(which: Filter) -> tuple[str, tuple[Any, ...]]:
         add("organisation = ?", which.organisation)
     if which.conversation is not None:
         add("conversation_id = ?", which.conversation)
+    if which.customer is not None:
+        add("customer_uid = ?", which.customer)
+    if which.address is not None:
+        add("has_address(raw, ?)", which.address)
+    if which.text is not None:
+        add("has_words(raw, ?)", which.text)
     if which.since is not None:  # the index of ids finds the place in time
         add("id >= ? AND received_at >= ?", first_id(micros(which.since)), micros(which.since))
     if which.until is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,7 +12,15 @@ import msgspec
 from gateway.config.tables import Config
 from gateway.journal.append import moment
 from gateway.journal.interface import DEAD, DISCARDED, RETRYING, Filter, JournalError
-from gateway.journal.search import DeadRow, EventRow, FailedAttempt, ValueRecord, ValueRecordFilter
+from gateway.journal.search import (
+    DeadRow,
+    EventHappened,
+    EventRow,
+    FailedAttempt,
+    ValueRecord,
+    ValueRecordFilter,
+    ValuesAsked,
+)
 from gateway.journal.sqlite import operations
 from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, rows, why
@@ -25,9 +33,12 @@ from gateway.journal.sqlite.queries import (
     where,
     where_record,
 )
+from gateway.journal.sqlite.timeline import timeline
 from gateway.json_text import one_line
 
 PAGE: Final = 500
+MOST_FILTERS: Final = 100
+"""Filters of one statement."""
 
 
 def open_search(config: Config) -> SqliteSearch:
@@ -112,6 +123,19 @@ class SqliteSearch:
         sql = f"SELECT {RECORD_COLUMNS} FROM value_records WHERE number > ? AND {condition} ORDER BY number"
         for page in self._pages(sql, lambda row: (row[0], *values), (first - 1,), limit):
             yield from map(restore_record, page)
+
+    def timeline(self, which: Filter) -> Iterator[EventHappened | ValuesAsked]:
+        return timeline(self._connection, which, self._find, self.value_records, self.damaged.append)
+
+    def _find(self, which: Sequence[Filter]) -> list[int]:
+        """The positions of the events that match any of these filters, in order."""
+        found: list[int] = []
+        for start in range(0, len(which), MOST_FILTERS):
+            conditions = [where(one) for one in which[start : start + MOST_FILTERS]]
+            either = " OR ".join(f"({condition})" for condition, _ in conditions)
+            values = [value for _, values in conditions for value in values]
+            found += [seq for (seq,) in rows(self._connection, f"SELECT seq FROM events WHERE {either}", values)]
+        return sorted(found)
 
     def _first_of_newest(self, key: str, source: str, values: tuple[Any, ...], limit: int) -> int:
         newest = f"SELECT {key} FROM {source} ORDER BY {key} DESC LIMIT ?"

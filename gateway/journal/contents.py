@@ -1,0 +1,79 @@
+"""What searches compare of a body: the customer's address, and the words of a message. Both are looked for in the body
+as received, so that a body that does not fit its hook is found, too."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Any, Final
+
+from gateway.events import digits_of
+from gateway.json_text import parse_object
+
+_WORD: Final = re.compile(r"[^\W_]+")
+
+
+def address_key(address: str) -> str:
+    """What two notations of one address have in common: the digits of a phone number, as `address_digits` of a custom
+    value request gives them; any other address without regard to case and surrounding spaces."""
+    return digits_of(address) or address.strip().casefold()
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text: its runs of letters and digits, without regard to case, accents and width."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", text)
+        text = "".join(character for character in text if not unicodedata.combining(character))
+    return tuple(_WORD.findall(text.casefold()))
+
+
+@lru_cache(16)
+def wanted_words(text: str) -> tuple[tuple[str, bool], ...]:
+    """The words that a search looks for, all of them. True marks the beginning of a word, which is written with `*` at
+    its end."""
+    return tuple(
+        (word, index == len(found) - 1 and part.endswith("*"))
+        for part in text.split()
+        for found in (words(part),)
+        for index, word in enumerate(found)
+    )
+
+
+def body_address(body: dict[str, Any]) -> str | None:
+    """The key of the customer's address in a decoded body, or None where it has none."""
+    address = body.get("outboundChannelAddress")
+    if type(address) is int:
+        address = str(address)
+    return (address_key(address) or None) if type(address) is str else None
+
+
+def body_words(body: dict[str, Any]) -> tuple[str, ...]:
+    """The words of the message in a decoded body."""
+    text = body.get("body")
+    return words(text) if type(text) is str else ()
+
+
+def has_address(raw: bytes, address: str) -> bool:
+    """Whether a body is of a message to or from this address of a customer."""
+    key = address_key(address)
+    return bool(key) and body_address(_parsed(raw)) == key
+
+
+def has_words(raw: bytes, text: str) -> bool:
+    """Whether the message of a body has all the words of `text`; false where that has no word."""
+    wanted = wanted_words(text)
+    if not wanted:
+        return False
+    found = set(body_words(_parsed(raw)))
+    return all(
+        any(word.startswith(looked_for) for word in found) if begins else looked_for in found
+        for looked_for, begins in wanted
+    )
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    try:
+        return parse_object(raw)
+    except ValueError:
+        return {}
