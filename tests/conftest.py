@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -83,3 +84,17 @@ def start_gateway(tmp_path: Path) -> Iterator[StartGateway]:
 def running_gateway(start_gateway: StartGateway) -> RunningGateway:
     """A gateway that runs with the archive on, and nothing sent to it yet."""
     return start_gateway('[plugins.archive]\ndirectory = "archive"\n')
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a self-signed `certificate.pem` and its `key.pem`."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl here to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    command += f" -keyout {folder}/key.pem -out {folder}/certificate.pem"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return folder

@@ -378,20 +378,6 @@ def test_a_supervisor_that_dies_takes_the_worker_along(start_gateway: StartGatew
 # TLS
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a self-signed `certificate.pem` and its `key.pem`."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl here to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    )
-    command += f" -keyout {folder}/key.pem -out {folder}/certificate.pem"
-    subprocess.run(command.split(), check=True, capture_output=True)
-    return folder
-
-
 def test_tls(start_gateway: StartGateway, certificate: Path) -> None:
     """TLS 1.2 and 1.3 with the configured certificate, nothing older, HTTP/1.1 only, and no plain HTTP."""
     gateway = start_gateway(

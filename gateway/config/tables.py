@@ -78,6 +78,7 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     max_body: BodySize = BodySize(2**20)
     body_timeout: Pause = Pause(10)
     tls: TlsSettings | None = None
+    max_connections_per_address: Count = 256
     trusted_proxies: tuple[Network, ...] = ()
     allowed_networks: tuple[Network, ...] = ()
 

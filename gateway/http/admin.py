@@ -13,6 +13,7 @@ from litestar.params import FromQuery
 from litestar.response import Redirect
 
 from gateway.http.access import guard, trusted
+from gateway.http.body import BodyReader, Gone, TooLarge, TooSlow
 from gateway.http.problems import FAILED, log_failure, problem_response
 from gateway.journal.interface import STATES, Filter, JournalError
 from gateway.service import Gateway
@@ -22,9 +23,15 @@ log = logging.getLogger("gateway.admin")
 
 MOST_IDS: Final = 10_000
 BODY_BYTES: Final = 2**20
+BODY_SECONDS: Final = 10.0
 PROBE_SECONDS: Final = 5.0
+UNREAD: Final[dict[type[Exception], tuple[int, str]]] = {
+    TooLarge: (413, f"the body is larger than {BODY_BYTES} bytes"),
+    TooSlow: (408, f"the body did not arrive within {BODY_SECONDS:g} s"),
+    Gone: (400, "the body is incomplete"),
+}
 _PROBES: Final = (HttpMethod.GET, HttpMethod.HEAD)
-_LOGGED: Final = (401, 415, 421)
+_LOGGED: Final = (401, 408, 413, 415, 421)
 _NO_REPLAY: Final = "no replay has this number"
 
 
@@ -66,6 +73,15 @@ class NotNow(HTTPException):
 def create_admin(gateway: Gateway) -> Litestar:
     """The admin application of a started gateway."""
     journal, delivery = gateway.journal, gateway.delivery
+    bodies = BodyReader(BODY_BYTES, BODY_SECONDS)
+
+    async def body_of(request: Request[Any, Any, Any]) -> bytes:
+        try:
+            return await bodies.read(list(request.scope["headers"]), request.receive)
+        except (TooLarge, TooSlow, Gone) as error:
+            status, detail = UNREAD[type(error)]
+            # no request can follow on this connection
+            raise HTTPException(status_code=status, detail=detail, headers={"connection": "close"}) from None
 
     def require_delivery(plugin: str | None) -> None:
         if plugin not in delivery.consumers:
@@ -107,7 +123,7 @@ def create_admin(gateway: Gateway) -> Litestar:
 
     @post("/api/dead/retry", status_code=200)
     async def dead_retry(request: Request[Any, Any, Any], in_order: FromQuery[bool] = False) -> Counted:
-        data = read_filter(await request.body())
+        data = read_filter(await body_of(request))
         if data.plugin is not None:
             require_delivery(data.plugin)
         matched = await journal.count_dead(data)
@@ -118,13 +134,13 @@ def create_admin(gateway: Gateway) -> Litestar:
 
     @post("/api/dead/discard", status_code=200)
     async def dead_discard(request: Request[Any, Any, Any]) -> Counted:
-        data = read_filter(await request.body())
+        data = read_filter(await body_of(request))
         done = await journal.discard_dead(data)
         return Counted(done, done)
 
     @post("/api/replay", status_code=202)
     async def replay(request: Request[Any, Any, Any]) -> Started:
-        data = read_filter(await request.body())
+        data = read_filter(await body_of(request))
         require_delivery(data.plugin)
         started = await journal.new_replay(data)
         await delivery.refresh(data.plugin)

@@ -29,27 +29,21 @@ SWEEP_SECONDS: Final = 1.0
 class Connections(ServerState):
     """The state of one listener."""
 
-    def __init__(self, limit: int, metrics: Metrics, prefix: str) -> None:
-        """`limit` is the highest number of connections; `prefix` begins the sentence of each log line."""
+    def __init__(self, metrics: Metrics, prefix: str) -> None:
+        """`prefix` begins the sentence of each log line."""
         super().__init__()
-        self.limit = limit
         self.draining = False
         self.none_left = asyncio.Event()
+        """Set whenever the last connection has ended."""
         self.waiting: dict[Connection, float] = {}
         """Connections that wait for a request, and since when (loop time); the one that waits longest is the first."""
         self._metrics = metrics
         self._prefix = prefix
         self._lines: defaultdict[int, RateLimit] = defaultdict(lambda: RateLimit(log))
 
-    async def closed(self) -> None:
-        """Wait until the last connection has ended. The listener must have stopped accepting."""
-        while self.connections:
-            self.none_left.clear()
-            await self.none_left.wait()
-
-    def note(self, status: int, client: str, sentence: str) -> None:
-        """Count a refusal and log it, at a limited rate for each status."""
-        self._metrics.refused[str(status), "head"] += 1
+    def note(self, status: int, client: str, sentence: str, reason: str = "head") -> None:
+        """Count a refusal and log it, at a limited rate for each status. `reason` is a label of the metrics."""
+        self._metrics.refused[str(status), reason] += 1
         self._lines[status].warning("%d from %s: %s%s", status, client, self._prefix, sentence)
 
     def sweep(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -10,12 +10,16 @@ import os
 import resource
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import Any, Final
 
 import uvicorn
 
+from gateway.config.field_types import Network
 from gateway.config.tables import TlsSettings
 from gateway.metrics import Metrics
+from gateway.serving.accepting import Acceptor
+from gateway.serving.admission import Admission, Place
 from gateway.serving.connections import DRAIN_HEAD_SECONDS, SWEEP_SECONDS, Connections
 from gateway.serving.protocol import Connection
 from gateway.text import counted
@@ -23,17 +27,29 @@ from gateway.text import counted
 log = logging.getLogger("gateway.server")
 
 CONNECTIONS: Final = 16_384
-ADMIN_CONNECTIONS: Final = 512
-OTHER_FILES: Final = 256
-"""File descriptors for everything else: the journal, the log, connections of plugins."""
+ADMIN_CONNECTIONS: Final = 64
+OTHER_FILES: Final = 384
+"""File descriptors for everything else: the journal, the log, connections of plugins, and what is being closed."""
+BACKLOG: Final = 4096
 DRAIN_SECONDS: Final = 5.0
 
 
 class Listener:
-    """Serves one ASGI application on one socket; at most `limit` connections at a time."""
+    """Serves one ASGI application on one socket; at most `limit` connections at a time, and at most `per_address` from
+    one client address that is not one of `proxies`."""
 
-    def __init__(self, app: Any, limit: int, metrics: Metrics, prefix: str = "") -> None:
-        self._connections = Connections(limit, metrics, prefix)
+    def __init__(
+        self,
+        app: Any,
+        limit: int,
+        metrics: Metrics,
+        *,
+        prefix: str = "",
+        per_address: int | None = None,
+        proxies: Sequence[Network] = (),
+    ) -> None:
+        self._connections = Connections(metrics, prefix)
+        self._admission = Admission(self._connections, limit, per_address, proxies)
         self._config = uvicorn.Config(
             app,
             http=Connection,
@@ -49,14 +65,15 @@ class Listener:
 
     async def start(self, listening: socket.socket, tls: TlsSettings | None = None) -> None:
         """Accept connections."""
-        loop = asyncio.get_running_loop()
-        self._sweep(loop)
-        # asyncio refuses a handshake timeout without TLS
-        options: dict[str, Any] = {"ssl": _context(tls), "ssl_handshake_timeout": 5.0} if tls else {}
-        self._server = await loop.create_server(self._connect, sock=listening, backlog=CONNECTIONS, **options)
+        self._sweep(asyncio.get_running_loop())
+        context = None if tls is None else _context(tls)
+        self._acceptor = Acceptor(listening, self._admission, self._connect, context)
+        self._acceptor.start(BACKLOG)
 
-    def _connect(self) -> Connection:
-        return Connection(self._config, self._connections, {})
+    def _connect(self, place: Place) -> Connection:
+        connection = Connection(self._config, self._connections, {})
+        connection.place = place
+        return connection
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._connections.sweep(loop)
@@ -66,7 +83,7 @@ class Listener:
         """Stop accepting, answer the requests that have begun, and close every connection within `DRAIN_SECONDS`."""
         loop = asyncio.get_running_loop()
         shared = self._connections
-        self._server.close()
+        self._acceptor.stop()
         self._timer.cancel()
         shared.draining = True
         loop.call_later(DRAIN_HEAD_SECONDS, shared.sweep, loop)
@@ -74,13 +91,16 @@ class Listener:
             connection.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                await shared.closed()
+                while self._admission.taken:
+                    shared.none_left.clear()
+                    await shared.none_left.wait()
         if shared.tasks:
             log.warning(
                 "drain: %s had no answer within %g s; closing the connections",
                 counted(len(shared.tasks), "request"),
                 DRAIN_SECONDS,
             )
+        self._acceptor.abort()
         for connection in list(shared.connections):
             connection.transport.abort()
 
@@ -94,7 +114,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise OSError(f"{host} is not a name or an address that this machine can resolve") from None
     family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     try:
-        return socket.create_server((str(address[0]), port), family=family, backlog=CONNECTIONS)
+        return socket.create_server((str(address[0]), port), family=family, backlog=BACKLOG)
     except OSError as error:
         used = error.errno == errno.EADDRINUSE
         reason = "is in use by another process" if used else os.strerror(error.errno or 0)

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.http.problems import PROBLEM, problem
+from gateway.serving.admission import Place
 from gateway.serving.connections import HEAD_SECONDS, Connections, Exchange
 
 HEAD_BYTES: Final = 32 * 1024
@@ -33,33 +34,29 @@ class Connection(HttpToolsProtocol):
     """One connection of a listener."""
 
     server_state: Connections
+    place: Place
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        shared, connections = self.server_state, self.connections
         super().connection_made(transport)
+        self.place.connection = self
         self._in_head = True
         self._begun = False
         self._ended = False
         self._unsent = 0
         self._received = self._body_size = 0
         self._wait()
-        if len(connections) > shared.limit:
-            oldest = next(iter(shared.waiting))
-            if oldest is self:
-                shared.note(503, self._from(), f"all {shared.limit} connections are busy; closing the new one")
-            oldest.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.waiting.pop(self, None)
         self._ended = True
         super().connection_lost(exc)
-        if not self.connections:
-            self.server_state.none_left.set()
+        self.place.leave()
 
     def abort(self) -> None:
         """End the connection without an answer."""
         self.server_state.waiting.pop(self, None)
         self.transport.abort()
+        self.place.leave()
 
     def _wait(self) -> None:
         waiting = self.server_state.waiting

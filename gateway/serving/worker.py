@@ -83,8 +83,14 @@ async def serve(
     await gateway.start(_journal_failed)
     limits = connection_limits()
     with _without("pydantic"):
-        webhooks = Listener(create_app(gateway), limits[0], gateway.metrics)
-        operators = Listener(create_admin(gateway), limits[1], gateway.metrics, "admin listener: ")
+        webhooks = Listener(
+            create_app(gateway),
+            limits[0],
+            gateway.metrics,
+            per_address=config.server.max_connections_per_address,
+            proxies=config.server.trusted_proxies,
+        )
+        operators = Listener(create_admin(gateway), limits[1], gateway.metrics, prefix="admin listener: ")
     gc.collect()
     gc.freeze()  # these objects live as long as the process: collections can skip them
     gc.set_threshold(GARBAGE)
