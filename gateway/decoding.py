@@ -63,6 +63,10 @@ class Decoder:
         self.names: Mapping[str, str] = hook_names({name: hook.types for name, hook in config.hooks.items()})
         self._zones: dict[str, tzinfo] = {name: org.timezone for name, org in config.organisations.items()}
 
+    def hook_of(self, name: str) -> str | None:
+        """The hook of a name that an event came by, or None."""
+        return self.names.get(name) or self.names.get(normalise(name))
+
     def decode(self, organisation: str, raw: bytes, hook: str | None) -> Decoded:
         """Decode a POST body of an organisation; see `decode`."""
         return decode(raw, hook, self.names, self._zones.get(organisation, UTC))

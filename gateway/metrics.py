@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final, Literal, NamedTuple
 
+from gateway.events import UNKNOWN
+
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
@@ -67,6 +69,8 @@ class Metrics:
         for (organisation, hook, kind), count in self.received.items():
             labels = {"hook": hook, "kind": kind, "organisation": organisation}
             yield Sample("counter", "gateway_events_received_total", "Events answered 200", labels, count)
+        unknown = sum(count for (_, hook, _), count in self.received.items() if hook == UNKNOWN)
+        yield Sample("counter", "gateway_unknown_events_total", "Events of a type that no hook has", {}, unknown)
         for (status, reason), count in self.refused.items():
             labels = {"reason": reason, "status": status}
             yield Sample("counter", "gateway_requests_refused_total", "Requests refused", labels, count)

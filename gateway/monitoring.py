@@ -12,7 +12,9 @@ from gateway.config.tables import Config
 from gateway.delivery.service import Delivery
 from gateway.journal import journal_space
 from gateway.journal.interface import Filter, Journal, JournalError
+from gateway.journal.search import UnknownName
 from gateway.metrics import Sample
+from gateway.unknown import advice, public, types_of
 from gateway.values.service import CustomValues
 
 PAUSE: Final = 1.0
@@ -22,10 +24,11 @@ SHARE: Final = 50
 
 
 class Monitor:
-    """`dead` is how many dead letters each plugin has, as of the last count."""
+    """`dead` is how many dead letters each plugin has, and `unknown` what is kept as unknown, as of the last count."""
 
     def __init__(self, config: Config, journal: Journal, delivery: Delivery, values: CustomValues) -> None:
         self.dead = dict.fromkeys(delivery.consumers, 0)
+        self.unknown: list[UnknownName] = []
         self._config = config
         self._journal = journal
         self._delivery = delivery
@@ -46,6 +49,8 @@ class Monitor:
             for name in self.dead:
                 with contextlib.suppress(JournalError):
                     self.dead[name] = await self._journal.count_dead(Filter(plugin=name))
+            with contextlib.suppress(JournalError):
+                self.unknown = await self._journal.unknown_names()
             await asyncio.sleep(max(PAUSE, SHARE * (time.monotonic() - began)))
 
     def plugins_health(self) -> list[dict[str, Any]]:
@@ -60,6 +65,20 @@ class Monitor:
                 "dead": self.dead[name],
             }
             for name, consumer in self._delivery.consumers.items()
+        ]
+
+    def unknown_health(self) -> list[dict[str, Any]]:
+        """The names that no hook has: how many events are kept by each, since when, and what to add to the config."""
+        types = types_of(self._config)
+        return [
+            {
+                "name": public(one.name),
+                "count": one.number,
+                "first": one.first,
+                "last": one.last,
+                "advice": advice(one.name, types),
+            }
+            for one in self.unknown
         ]
 
     def samples(self) -> Iterator[Sample]:

@@ -27,7 +27,7 @@ class UnknownNames:
     """Logs each name once, and once an hour while events by it come. `clock` is in seconds."""
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
-        self._types = {hook: settings.types for hook, settings in config.hooks.items()}
+        self._types = types_of(config)
         self._clock = clock
         self._told: dict[str | None, float] = {}
         self._more: dict[str | None, int] = {}
@@ -55,8 +55,18 @@ def subject(name: str | None) -> str:
         return "an event without a type"
     if name == OTHERS:
         return "an event by a further name"
-    shown = show(_PRIVATE.sub("…", name))
+    shown = show(str(public(name)))
     return f"an event at the path {shown}" if name.startswith("/") else f"an event of the type {shown}"
+
+
+def types_of(config: Config) -> dict[str, tuple[str, ...]]:
+    """The spellings of `type` that the config adds, by hook."""
+    return {hook: settings.types for hook, settings in config.hooks.items()}
+
+
+def public(name: str | None) -> str | None:
+    """A name without the long numbers in it, which may be a customer's."""
+    return name and _PRIVATE.sub("…", name)
 
 
 def advice(name: str | None, types: dict[str, tuple[str, ...]]) -> str:

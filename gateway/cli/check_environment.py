@@ -16,15 +16,18 @@ from typing import Any, Final, NamedTuple
 
 import tomli
 
+from gateway.cli.output import show_time
 from gateway.config.convert import Problem, dotted, each, placed
 from gateway.config.rules import is_loopback, tls_faults
 from gateway.config.tables import Config
-from gateway.journal import check_journal, journal_lock
+from gateway.decoding import Decoder
+from gateway.journal import check_journal, journal_lock, kept_as_unknown
 from gateway.journal.interface import JournalError
 from gateway.journal.lock import GATEWAY, JournalLock
 from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck
 from gateway.plugin_host.load import Plugin, config_of
-from gateway.text import describe
+from gateway.text import counted, describe
+from gateway.unknown import advice, subject, types_of
 
 _CHECK_TIMEOUT: Final = 15.0
 _LISTENING: Final = "0A"  # the state in /proc/net/tcp
@@ -105,6 +108,7 @@ def _journal(config: Config) -> Iterator[Finding]:
                 yield _warning(path, warning)
         except JournalError as error:
             yield _error(path, str(error))
+    yield from _unknown(config)
     kind = _file_system(folder)
     if kind is not None and _NETWORK_FILE_SYSTEMS.fullmatch(kind):
         yield _error(path, f"{folder} is on a network file system ({kind}), where a journal can lose events")
@@ -116,6 +120,24 @@ def _journal(config: Config) -> Iterator[Finding]:
     elif free + used < config.journal.max_size:
         what = f"the journal may grow to {_mib(config.journal.max_size)}, but its disk has only {_mib(free)} free"
         yield _warning("journal.max_size", f"{what}; new events get 503 below min_free")
+
+
+def _unknown(config: Config) -> Iterator[Finding]:
+    """Names of kept events that no hook has, and those that the config has added since."""
+    try:
+        kept = kept_as_unknown(config, running=journal_lock(config).is_held())
+    except JournalError:
+        return  # reported by the check of the journal itself
+    decoder, types = Decoder(config), types_of(config)
+    for name, number, first, last in kept:
+        hook = None if name is None else decoder.hook_of(name)
+        since = f"(first {show_time(first)}, last {show_time(last)} UTC)"
+        what = f"{subject(name)}: {counted(number, 'event')} kept as unknown {since}"
+        if hook is None:
+            yield _warning("hooks", f"{what}; {advice(name, types)}")
+        else:
+            then = "restart the gateway where it runs, then deliver them with `gateway replay --unknown`"
+            yield _warning(f"hooks.{hook}.types", f"{what}; the config has a hook for it now: {then}")
 
 
 def _mib(size: int) -> str:

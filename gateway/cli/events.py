@@ -68,9 +68,9 @@ def _cells(row: EventRow, several: bool) -> list[str]:
 
 
 def state_of(row: EventRow) -> str:
-    """`delivered`, or the state and the plugin for each plugin that has not taken the event; `kept` without plugins."""
+    """The state and the plugin for each plugin that has not taken the event; else the state of the event."""
     behind = [f"{state} {plugin}" for plugin, state in row.deliveries.items() if state != "delivered"]
-    state = ", ".join(behind) or ("delivered" if row.deliveries else "kept")
+    state = ", ".join(behind) or row.state
     notes = [note for note, applies in (("unreadable", not row.readable), ("conflict", row.conflict)) if applies]
     return f"{state} ({', '.join(notes)})" if notes else state
 

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from gateway.journal.interface import Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
-STATES = ("delivered", "waiting", "retrying", "dead")
+STATES = ("delivered", "waiting", "retrying", "dead", "no taker")
+
+
+class _State(click.Choice[str]):
+    """One of `STATES`; `no-taker` is `no taker`, too."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(value.replace("-", " "), param, ctx)
 
 
 def hook_named(spelling: str, more: tuple[str, ...] = ()) -> str:
@@ -92,8 +99,8 @@ def _options(states: bool, plugin_required: bool) -> list[Callable[[F], F]]:
         click.option("--id", "ids", metavar="ID", multiple=True, help="The event with this id. Repeatable."),
     ]
     if states:
-        text = "The state of the delivery; delivered means: to every plugin."
-        options.append(click.option("--state", type=click.Choice(STATES), help=text))
+        text = "The state of the delivery. delivered: to every plugin; no taker: no enabled plugin has a hook for it."
+        options.append(click.option("--state", type=_State(STATES), help=text))
     return options
 
 

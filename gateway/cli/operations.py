@@ -7,15 +7,17 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
+import msgspec
 
 from gateway.cli.failures import Failure
 from gateway.cli.filters import require_known
 from gateway.cli.output import print_json
+from gateway.decoding import Decoder
 from gateway.journal import journal_lock, open_journal, open_reader
 from gateway.journal.lock import GATEWAY, JournalBusy
 from gateway.text import counted
@@ -102,6 +104,27 @@ class Operations:
             if state["finished"]:
                 return Change(started["matched"], state["done"])
             time.sleep(POLL)
+
+    def recognised(self) -> tuple[dict[str, str], int]:
+        """The names that events were kept as unknown by, and the hook that the config has for them now; and how many
+        events there are without one."""
+        decoder = Decoder(self._config)
+        with contextlib.closing(open_reader(self._config)) as reader:
+            hooks = {name: hook for name in reader.names() if (hook := decoder.hook_of(name)) is not None}
+            return hooks, sum(one.number for one in reader.unknown_names() if one.name not in hooks)
+
+    def takers(self, which: Filter, hooks: Mapping[str, str]) -> list[Filter]:
+        """The filter for each plugin of `which` that has hooks for some of these names (by the hook of each)."""
+        from gateway.plugin_host.load import taken_hooks
+
+        taken = taken_hooks(self._config)
+        found = []
+        for plugin in self.plugins(which) if which.plugin is None else [which.plugin]:
+            own = taken[plugin]
+            names = tuple(name for name, hook in hooks.items() if own is None or hook in own)
+            if names:
+                found.append(msgspec.structs.replace(which, plugin=plugin, hook=None, names=names))
+        return found
 
     def plugins(self, which: Filter) -> list[str]:
         """The enabled plugins that take events. `Failure` where the filter's plugin is not among them."""

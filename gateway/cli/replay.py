@@ -11,6 +11,7 @@ from gateway.cli.filters import filter_options
 from gateway.cli.operations import Change, change_options, confirm, open_operations, report
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import progress
+from gateway.text import counted
 
 if TYPE_CHECKING:
     from gateway.journal.interface import Filter
@@ -18,15 +19,20 @@ if TYPE_CHECKING:
 
 @click.command("replay")
 @filter_options(states=True)
-@click.option("--unknown", is_flag=True, help="The events that were kept as unknown; to every plugin without --plugin.")
+@click.option(
+    "--unknown",
+    is_flag=True,
+    help="Only what was kept as unknown and has a hook now; --plugin is optional.",
+)
 @change_options
 @config_option
 @json_option
 def command(which: Filter, unknown: bool, dry_run: bool, yes: bool, config_path: Path, as_json: bool) -> None:
     """Deliver events to one plugin again.
 
-    --unknown delivers the events whose hook was not known, once the config names their `type` and the gateway has been
-    restarted: they are read anew.
+    --unknown delivers the events that were kept as unknown, once the config names their `type` and the gateway has been
+    restarted. They are read anew, count as events of that hook from then on, and each plugin gets them once: a second
+    --unknown finds only those that it has not got.
 
     They keep their ids and are marked as replayed (`event.replayed`), so that a plugin can tell. An event must match
     all of the filters; without a filter, every event in the journal is delivered again. Without a running gateway the
@@ -39,22 +45,27 @@ def command(which: Filter, unknown: bool, dry_run: bool, yes: bool, config_path:
       gateway replay --plugin crm 0190b5c4-...
       gateway replay --unknown --since 2d
     """
-    import msgspec
 
     if unknown:
         if which.hook not in (None, "unknown"):
             raise click.UsageError("--unknown is about events without a hook; leave out --hook")
-        which = msgspec.structs.replace(which, hook="unknown")
     elif which.plugin is None:
         raise click.UsageError("Missing option '--plugin'.")
     journal = open_operations(config_path, which)
-    plugins = journal.plugins(which) if which.plugin is None else [which.plugin]
-    each = [msgspec.structs.replace(which, plugin=plugin) for plugin in plugins]
-    names = ", ".join(plugins) or "no plugin"
+    if unknown:
+        hooks, left = journal.recognised()
+        if left:
+            what = f"{counted(left, 'event')} came by a name that no hook has"
+            click.echo(f"{what}; `gateway check` shows what to add to the config", err=True)
+        each = journal.takers(which, hooks)
+    else:
+        each = [which]
+    names = ", ".join(str(one.plugin) for one in each) or "no plugin"
     if each and not dry_run:
         confirm(f"Deliver {{n}} to {names} again?", lambda: journal.replay(each[0], dry_run=True), yes, "event")
     with progress("Delivering again") as show_progress:
         changes = [journal.replay(one, dry_run=dry_run, progress=show_progress) for one in each]
-    change = Change(max((c.matched for c in changes), default=0), min((c.done for c in changes), default=0))
+    matched = max((change.matched for change in changes), default=0)
+    short = max((change.matched - change.done for change in changes), default=0)
     when = "after the next start" if journal.offline else ""
-    report(change, as_json, dry_run, "event", f"delivered to {names} again", when=when)
+    report(Change(matched, matched - short), as_json, dry_run, "event", f"delivered to {names} again", when=when)

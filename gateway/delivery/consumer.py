@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from gateway.delivery.crash_guard import CrashGuard
 from gateway.delivery.health import Health
 from gateway.delivery.pipeline import Pipeline
 from gateway.delivery.reading import until_read
-from gateway.journal.interface import Cursors, HeldBy, JournalError, LeaseLost, Standing, Track
+from gateway.journal.interface import EVERY_HOOK, Cursors, HeldBy, JournalError, LeaseLost, Standing, Track
 from gateway.plugin_host.load import Plugin
 from gateway.text import describe
 
@@ -65,7 +64,7 @@ class Consumer:
 
     async def start(self) -> None:
         """Take the cursor, or wait for it in the background, and begin. `JournalError`."""
-        standing = await self._journal.take_cursor(self._track, self.plugin.delivery.from_start)
+        standing = await self._take()
         self._task = asyncio.create_task(self._run(standing), name=f"delivery to {self.plugin.name}")
         if isinstance(standing, Standing):
             self._own(standing)
@@ -75,6 +74,10 @@ class Consumer:
         self._epoch = standing.epoch
         self._pipeline = Pipeline(self.plugin, self._journal, self._guard, self.health, self._clock, standing)
         return self._pipeline
+
+    async def _take(self) -> Standing | HeldBy:
+        hooks = (EVERY_HOOK,) if self.plugin.takes is None else self.plugin.takes
+        return await self._journal.take_cursor(self._track, self.plugin.delivery.from_start, hooks)
 
     async def _run(self, standing: Standing | HeldBy) -> None:
         try:
@@ -87,8 +90,7 @@ class Consumer:
                         return
                     pause = TAKE_AGAIN
                 await asyncio.sleep(pause)
-                take = partial(self._journal.take_cursor, self._track, self.plugin.delivery.from_start)
-                standing = await until_read(take)
+                standing = await until_read(self._take)
         except Exception as error:
             self.health.broken = f"internal error: {describe(error)}"
             log.critical("plugin %s: delivery stopped until a restart", self.plugin.name, exc_info=error)

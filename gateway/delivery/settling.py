@@ -107,13 +107,13 @@ class Settler:
         replay = self._replays.progress()
         park, release = self._machine.parked.changes(self._live.cursor)
         track = Track(self._plugin.name)
+        replayed = [item.seq for item in taken if item.replay or (item.row is not None and item.row.replayed)]
         while len(park) > ROWS:  # before the cursor moves past them
             await self._commit(Settlement(track=track, epoch=self._epoch, park=park[:ROWS]))
             park = park[ROWS:]
-        if cursor is not None or park or release or replay is not None:
-            settlement = Settlement(
-                track=track, epoch=self._epoch, cursor=cursor, park=park, release=release, replay=replay
-            )
+        if cursor is not None or park or release or replay is not None or replayed:
+            settlement = Settlement(track=track, epoch=self._epoch, cursor=cursor, park=park, release=release)
+            settlement.replay, settlement.replayed = replay, replayed
             await self._commit(settlement)
         self._live.wake.set()
         self._replays.wake.set()

@@ -114,6 +114,7 @@ def create_admin(gateway: Gateway) -> Litestar:
             details["plugins"] = gateway.monitor.plugins_health()
             details["dead_letters"] = sum(gateway.monitor.dead.values())
             details["damaged"] = journal.damaged
+            details["unknown"] = gateway.monitor.unknown_health()
             details["providers"] = [msgspec.to_builtins(health) for health in gateway.values.health()]
         return Response(details, status_code=200 if reason is None else 503, media_type="application/json")
 
@@ -142,6 +143,8 @@ def create_admin(gateway: Gateway) -> Litestar:
     async def replay(request: Request[Any, Any, Any]) -> Started:
         data = read_filter(await body_of(request))
         require_delivery(data.plugin)
+        if any(journal.decoder.hook_of(name) is None for name in data.names):
+            raise NotNow(detail="the running gateway does not know all of these names yet; restart it")
         started = await journal.new_replay(data)
         await delivery.refresh(data.plugin)
         return Started(started.number, started.matched)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gateway.config.tables import Config
     from gateway.journal.interface import Journal
     from gateway.journal.lock import JournalLock
-    from gateway.journal.search import Findings, Search
+    from gateway.journal.search import Findings, Search, UnknownName
 
 
 def open_journal(
@@ -30,6 +30,14 @@ def open_reader(config: Config) -> Search:
     from gateway.journal.sqlite.reader import open_search
 
     return open_search(config)
+
+
+def kept_as_unknown(config: Config, *, running: bool) -> list[UnknownName]:
+    """What the journal keeps as unknown, without changing anything; `running` is whether a gateway has it open, whose
+    newest commits are then seen, too. `JournalError` where it cannot be read."""
+    from gateway.journal.sqlite.reader import unknown_names
+
+    return unknown_names(config.journal.path, running) if config.journal.path.exists() else []
 
 
 def journal_space(config: Config) -> tuple[int, int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from gateway.decoding import Decoded, Decoder
-    from gateway.journal.search import ValueRecord
+    from gateway.journal.search import UnknownName, ValueRecord
 
 RETRYING: Final = "retrying"
 WAITING: Final = "waiting"
@@ -27,8 +27,14 @@ WAITING: Final = "waiting"
 DEAD: Final = "dead"
 DISCARDED: Final = "discarded"
 """A dead letter that an operator discarded. It is not listed, and does not count as delivered."""
-STATES: Final = ("dead", "retrying", "waiting", "delivered")
+DELIVERED: Final = "delivered"
+"""Of a row: the plugin took the event in a replay, and had no hook for it when it came, or got it as unknown."""
+NO_TAKER: Final = "no taker"
+"""No enabled plugin has a hook for the event, or had one when it came."""
+STATES: Final = (DEAD, RETRYING, WAITING, DELIVERED, NO_TAKER)
 """What a filter's `state` can be."""
+EVERY_HOOK: Final = "*"
+"""Among the hooks of a plugin: it takes every event, also those that are unknown or cannot be read."""
 UNORDERED: Final = 5_000
 """The most parked events without a conversation that `take_cursor` and `changes` return; an operator may have retried
 millions."""
@@ -103,7 +109,7 @@ class ReplayProgress(NamedTuple):
 
 class Settlement(msgspec.Struct, kw_only=True):
     """What one step of a plugin's progress changes: the cursor's new position, rows to write, positions whose rows go,
-    and a replay's progress."""
+    and a replay's progress. `replayed` are the positions that the plugin has taken in a replay."""
 
     track: Track
     epoch: int
@@ -111,12 +117,15 @@ class Settlement(msgspec.Struct, kw_only=True):
     park: list[Parked] = []
     release: list[int] = []
     replay: ReplayProgress | None = None
+    replayed: list[int] = []
 
 
 class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Selects events; every condition that is given must hold. `since` is inclusive, `until` exclusive.
     `state` is one of `STATES`, for `plugin` where one is given, else for any plugin; "delivered" without a plugin
-    means delivered to all. `address` and `text` are compared with the body, as `contents` states it."""
+    means delivered to all. `address` and `text` are compared with the body, as `contents` states it. `names`
+    selects events that came by one of these names, which no hook had then, without those that `plugin` has got in a
+    replay since."""
 
     ids: tuple[str, ...] = ()
     hook: str | None = None
@@ -129,6 +138,7 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     until: datetime | None = None
     plugin: str | None = None
     state: str | None = None
+    names: tuple[str, ...] = ()
 
 
 class Replay(msgspec.Struct, kw_only=True):
@@ -199,10 +209,12 @@ class Cursors(Protocol):
     def newest(self) -> int:
         """The position of the newest event known here; others may have appended since."""
 
-    async def take_cursor(self, track: Track, from_start: bool) -> Standing | HeldBy:
+    async def take_cursor(
+        self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,)
+    ) -> Standing | HeldBy:
         """Become the owner of a cursor, with an epoch one higher than the last owner's. A new cursor begins after the
-        newest event, or at the start. Where the last owner did not release the cursor, each delivery that it had
-        marked as running counts as a crash."""
+        newest event, or at the start. `hooks` are those that the plugin takes from here on. Where the last owner did
+        not release the cursor, each delivery that it had marked as running counts as a crash."""
 
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:
         """Release a cursor after the last delivery has ended. `clean` means that no event is left that is suspected
@@ -247,10 +259,14 @@ class Operator(Protocol):
         """Discard matching dead letters; returns how many."""
 
     async def new_replay(self, which: Filter) -> Replay:
-        """Start to deliver the events that match now to `which.plugin` again."""
+        """Start to deliver the events that match now to `which.plugin` again. Those that came by one of `which.names`
+        first get the hook that the config now has for it."""
 
     async def replay_state(self, number: int) -> tuple[int, bool]:
         """How many events a replay has delivered, and whether it is finished. `ValueError` for an unknown number."""
+
+    async def unknown_names(self) -> list[UnknownName]:
+        """What is kept as unknown, the most frequent names first, at most `UNKNOWN_NAMES` of them."""
 
     async def retire_cursors(self, keep: Collection[str]) -> None:
         """The cursors of plugins other than these expire after the retention."""

@@ -17,6 +17,7 @@ from gateway.decoding import Decoded, Decoder
 from gateway.events import Event
 from gateway.journal.append import Appends
 from gateway.journal.interface import (
+    EVERY_HOOK,
     Changes,
     Entry,
     Filter,
@@ -31,7 +32,7 @@ from gateway.journal.interface import (
     Track,
 )
 from gateway.journal.memory_store import Store
-from gateway.journal.search import ValueRecord
+from gateway.journal.search import UnknownName, ValueRecord
 
 T = TypeVar("T")
 HOUSEKEEPING: Final = 0.5
@@ -123,8 +124,8 @@ class MemoryJournal:
     def _recorded(self, future: asyncio.Future[None]) -> None:
         self.value_records_lost += future.cancelled() or future.exception() is not None
 
-    async def take_cursor(self, track: Track, from_start: bool) -> Standing:
-        return await self._write(partial(self.store.take, track, 0 if from_start else self.newest))
+    async def take_cursor(self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,)) -> Standing:
+        return await self._write(partial(self.store.take, track, 0 if from_start else self.newest, hooks))
 
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:
         await self._write(partial(self.store.release, track, epoch, clean))
@@ -166,7 +167,12 @@ class MemoryJournal:
     async def discard_dead(self, which: Filter) -> int:
         return await self._write(partial(self.store.discard, which))
 
+    async def unknown_names(self) -> list[UnknownName]:
+        return self.store.unknown_names()
+
     async def new_replay(self, which: Filter) -> Replay:
+        if which.names:
+            await self._write(partial(self.store.recognise, self.decoder, which.names))
         return await self._write(partial(self.store.new_replay, which))
 
     async def replay_state(self, number: int) -> tuple[int, bool]:

@@ -8,12 +8,16 @@ from collections.abc import Collection, Iterator
 
 import msgspec
 
-from gateway.events import Event
+from gateway.decoding import Decoder
+from gateway.events import UNKNOWN, Event
 from gateway.journal.append import Append
 from gateway.journal.contents import has_address, has_words
 from gateway.journal.interface import (
     DEAD,
+    DELIVERED,
     DISCARDED,
+    EVERY_HOOK,
+    NO_TAKER,
     RETRYING,
     UNORDERED,
     WAITING,
@@ -29,7 +33,7 @@ from gateway.journal.interface import (
     Standing,
     Track,
 )
-from gateway.journal.search import ValueRecord
+from gateway.journal.search import UNKNOWN_NAMES, UnknownName, ValueRecord
 
 _LIVE = (RETRYING, WAITING)
 
@@ -50,6 +54,8 @@ class _Cursor(msgspec.Struct):
     parked: dict[int, Parked] = {}
     running: set[int] = set()
     crashes: dict[int, int] = {}
+    hooks: list[tuple[int, tuple[str, ...]]] = []
+    """From which position on the plugin has which."""
 
 
 class Store:
@@ -102,10 +108,15 @@ class Store:
         found = {}
         for track, cursor in self._cursors.items():
             row = cursor.parked.get(seq)
-            if cursor.removed_at is None and (row is not None or seq > cursor.begins):
-                taken = "delivered" if seq <= cursor.seq else WAITING
+            if cursor.removed_at is None and (row is not None or (seq > cursor.begins and self._had_hook(cursor, seq))):
+                taken = DELIVERED if seq <= cursor.seq else WAITING
                 found[track.plugin] = taken if row is None else row.state
         return found
+
+    def _had_hook(self, cursor: _Cursor, seq: int) -> bool:
+        event = self.events[seq].event
+        hooks = next((hooks for after, hooks in reversed(cursor.hooks) if after < seq), (EVERY_HOOK,))
+        return EVERY_HOOK in hooks or (event.readable and event.name is None and event.hook in hooks)
 
     def _matches(self, which: Filter, kept: _Kept) -> bool:
         event = kept.event
@@ -125,15 +136,26 @@ class Store:
             return False
         if which.until is not None and event.received_at >= which.until:
             return False
+        if which.names and (event.name not in which.names or self._rows(which.plugin or "", kept.seq)):
+            return False
         if which.state is None:
             return True
         states = {state for plugin, state in self.states(kept.seq).items() if which.plugin in (None, plugin)}
-        return states == {"delivered"} if which.state == "delivered" else which.state in states
+        if which.state == NO_TAKER:
+            return not states
+        return states == {DELIVERED} if which.state == DELIVERED else which.state in states
 
-    def take(self, track: Track, begins: int) -> Standing:
+    def _rows(self, plugin: str, seq: int) -> list[Parked]:
+        """The rows of an event at a plugin."""
+        cursors = [cursor for track, cursor in self._cursors.items() if track.plugin == plugin]
+        return [cursor.parked[seq] for cursor in cursors if seq in cursor.parked]
+
+    def take(self, track: Track, begins: int, hooks: Collection[str]) -> Standing:
         cursor = self._cursors.setdefault(track, _Cursor(begins, begins))
         clean, cursor.clean, cursor.removed_at = cursor.clean, False, None
         cursor.epoch += 1
+        if not cursor.hooks or cursor.hooks[-1][1] != tuple(hooks):
+            cursor.hooks = [*(one for one in cursor.hooks if one[0] < cursor.seq), (cursor.seq, tuple(hooks))]
         for seq in cursor.running:
             cursor.crashes[seq] = cursor.crashes.get(seq, 0) + 1
         cursor.running.clear()
@@ -157,6 +179,13 @@ class Store:
         cursor.parked.update((row.seq, msgspec.structs.replace(row)) for row in settlement.park)
         for seq in settlement.release:
             cursor.parked.pop(seq, None)
+        for seq in settlement.replayed:
+            kept = self.events.get(seq)
+            if kept is None or seq in cursor.parked:
+                continue
+            as_unknown = kept.event.name is not None and kept.event.hook != UNKNOWN
+            if as_unknown or not self._had_hook(cursor, seq):
+                cursor.parked[seq] = Parked(seq=seq, state=DELIVERED, replayed=True)
         if settlement.cursor is not None:
             cursor.seq = settlement.cursor
         if settlement.replay is not None:
@@ -213,6 +242,25 @@ class Store:
             row.state = DISCARDED
         return len(letters)
 
+    def unknown_names(self) -> list[UnknownName]:
+        named: dict[str | None, list[Event]] = {}
+        for kept in self.events.values():
+            if kept.event.hook == UNKNOWN:
+                named.setdefault(kept.event.name, []).append(kept.event)
+        found = [UnknownName(name, len(of), of[0].received_at, of[-1].received_at) for name, of in named.items()]
+        return sorted(found, key=lambda one: (-one.number, one.name or ""))[:UNKNOWN_NAMES]
+
+    def recognise(self, decoder: Decoder, names: Collection[str]) -> None:
+        """Give the events that came by one of these names the hook that the decoder now has for it."""
+        for kept in self.events.values():
+            event = kept.event
+            if event.hook == UNKNOWN and event.name is not None and event.name in names and decoder.hook_of(event.name):
+                hook = event.name if event.name.startswith("/") else None
+                decoded = decoder.decode(event.organisation, event.raw, hook)
+                kept.event = msgspec.structs.replace(
+                    event, hook=decoded.hook, payload=decoded.payload, readable=decoded.readable
+                )
+
     def new_replay(self, which: Filter) -> Replay:
         until, number = self.newest, len(self._replays) + 1
         matched = len(self.entries(which, 0, until))
@@ -237,7 +285,7 @@ class Store:
                 self._replays = {key: one for key, one in self._replays.items() if one.plugin != track.plugin}
         needed = [cursor.seq for cursor in self._cursors.values()] + [one.position for one in self._unfinished()]
         rows = [row for cursor in self._cursors.values() for row in cursor.parked.values()]
-        kept = {row.seq for row in rows if row.state != DISCARDED}
+        kept = {row.seq for row in rows if row.state not in (DISCARDED, DELIVERED)}
         last = min(needed, default=self.newest)
         old = [one.seq for one in self.events.values() if one.seq <= last and one.micros < cutoff * 1_000_000]
         if gone := set(old) - kept:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.journal.interface import Filter
+from gateway.journal.interface import DEAD, DELIVERED, DISCARDED, NO_TAKER, RETRYING, WAITING, Filter
+
+UNKNOWN_NAMES: Final = 20
+"""The most names of unknown events that are listed."""
+
+
+class UnknownName(NamedTuple):
+    """The events that are kept as unknown and came by one name (None: without one), and when the first and the last of
+    them were received."""
+
+    name: str | None
+    number: int
+    first: datetime
+    last: datetime
 
 
 class ValueRecord(msgspec.Struct, kw_only=True):
@@ -43,7 +56,8 @@ class FailedAttempt(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 class EventRow(msgspec.Struct, kw_only=True):
     """A line of `gateway events`. `attempts` has the last failed attempt of each plugin that is retrying or has given
-    up, and `next_try` when a retrying one gets it again."""
+    up, and `next_try` when a retrying one gets it again. `state` is the one that most needs a look among `deliveries`;
+    where all were discarded `discarded`, and `no taker` where there is none."""
 
     id: str
     received_at: datetime
@@ -54,6 +68,7 @@ class EventRow(msgspec.Struct, kw_only=True):
     readable: bool
     conflict: bool
     name: str | None
+    state: str
     deliveries: dict[str, str]
     attempts: dict[str, list[FailedAttempt]] = {}
     next_try: dict[str, datetime] = {}
@@ -84,6 +99,12 @@ class ValuesAsked(msgspec.Struct, kw_only=True, tag_field="kind", tag="value"):
     customer_uid: str | None
     status: int
     fields: dict[str, dict[str, Any]]
+
+
+def overall_state(deliveries: Mapping[str, str]) -> str:
+    """See `EventRow.state`."""
+    found = deliveries.values()
+    return next((state for state in (DEAD, RETRYING, WAITING, DELIVERED, DISCARDED) if state in found), NO_TAKER)
 
 
 class DeadRow(msgspec.Struct, kw_only=True):
@@ -142,6 +163,12 @@ class Search(Protocol):
         A customer's timeline includes the events of its conversations that name no customer, where the conversation
         has no other customer. A conversation's includes the custom value requests about its customers from an hour
         before its first event to an hour after its last one."""
+
+    def unknown_names(self) -> list[UnknownName]:
+        """See `Operator.unknown_names`."""
+
+    def names(self) -> list[str]:
+        """The names that events came by which no hook had then."""
 
     def plugins(self) -> list[str]:
         """The plugin instances that have a cursor and are not retired."""

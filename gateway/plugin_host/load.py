@@ -41,6 +41,11 @@ class PluginDelivery(msgspec.Struct, frozen=True, kw_only=True):
     from_start: bool
 
 
+def hook_name(method: str) -> str:
+    """The hook of Webio's, such as `set-status`, that a method like `on_set_status` is called for."""
+    return method.removeprefix("on_").replace("_", "-")
+
+
 class _NoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The `Config` of a plugin that has none."""
 
@@ -72,11 +77,10 @@ class Plugin:
 
         general = (hooks["on_event"],) if "on_event" in hooks else ()
         self._general = general
-        self._own = {
-            name.removeprefix("on_").replace("_", "-"): (*general, hooks[name])
-            for name in EVENT_HOOKS & hooks.keys() - {"on_event"}
-        }
+        self._own = {hook_name(name): (*general, hooks[name]) for name in EVENT_HOOKS & hooks.keys() - {"on_event"}}
         self.takes_events = not EVENT_HOOKS.isdisjoint(hooks)
+        self.takes = None if general else tuple(sorted(self._own))
+        """The hooks that it takes events of, such as `payment`; None for every event."""
         self.threaded = not any(impl.is_async for name, impl in hooks.items() if name in EVENT_HOOKS)
         """Whether all of its event hooks are plain functions."""
 
@@ -193,16 +197,23 @@ def class_of(name: str, available: dict[str, list[EntryPoint]]) -> type:
 
 def taking_events(config: Config) -> list[str]:
     """The enabled plugins that events are delivered to, and those that cannot be looked at because of a fault."""
+    return [name for name, hooks in taken_hooks(config).items() if hooks is None or hooks]
+
+
+def taken_hooks(config: Config) -> dict[str, tuple[str, ...] | None]:
+    """For each enabled plugin the hooks that it takes events of, as `Plugin.takes`; None also where it cannot be looked
+    at because of a fault."""
     available = installed()
 
-    def takes(plugin: str) -> bool:
+    def takes(plugin: str) -> tuple[str, ...] | None:
         try:
             kind = class_of(plugin, available)
         except LookupError:
-            return True
-        return any(hasattr(kind, hook) for hook in EVENT_HOOKS)
+            return None
+        found = [hook for hook in EVENT_HOOKS if hasattr(kind, hook)]
+        return None if "on_event" in found else tuple(sorted(map(hook_name, found)))
 
-    return [table.name for table in config.plugins if table.settings.enabled and takes(table.plugin)]
+    return {table.name: takes(table.plugin) for table in config.plugins if table.settings.enabled}
 
 
 def _construct(kind: Any, settings: Any) -> Any:

@@ -409,7 +409,7 @@ def a_later_journal(place: Path) -> None:
         (a_database, "{}: is a database, but not a journal"),
         (
             a_later_journal,
-            "{}: was written by a newer version of the gateway (layout 99); this one knows up to 4: install that "
+            "{}: was written by a newer version of the gateway (layout 99); this one knows up to 5: install that "
             "version",
         ),
     ],

@@ -98,7 +98,7 @@ def test_json_is_a_line_per_event_of_the_promised_shape(gateway: RunningGateway)
 
     assert list(row) == [
         *("id", "received_at", "organisation", "hook", "conversation_id", "customer_uid", "readable", "conflict"),
-        *("name", "deliveries", "attempts", "next_try", "body"),
+        *("name", "state", "deliveries", "attempts", "next_try", "body"),
     ]
     assert (row["organisation"], row["hook"], row["conversation_id"]) == ("acme", "payment", "97847")
     assert (row["customer_uid"], row["readable"], row["conflict"]) == ("4711", True, False)

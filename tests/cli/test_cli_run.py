@@ -146,5 +146,5 @@ def test_a_journal_of_an_older_version_is_upgraded_after_a_copy(tmp_path: Path, 
     assert (webhooks["listener"], admin["listener"]) == ("webhooks", "admin")
     assert webhooks["url"].endswith("/webio")
     assert checked.returncode == 0
-    assert "`gateway run` brings it to layout 4" in " ".join(checked.stdout.split())
-    assert journal.with_name("journal.db.before-4").exists() is not bool(options)
+    assert "`gateway run` brings it to layout 5" in " ".join(checked.stdout.split())
+    assert journal.with_name("journal.db.before-5").exists() is not bool(options)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from journal_kit import ACME, WAIT, Clock, FaultyFiles, broken, config_of, full, message
 
-from gateway.config.tables import Config
+from gateway.config.tables import Config, HookSettings
 from gateway.events import Event
 from gateway.journal.interface import (
+    EVERY_HOOK,
     Filter,
     Journal,
     Parked,
@@ -38,6 +40,10 @@ class Engine:
     def configure(self, **settings: str) -> None:
         """Settings of the [journal] table, before the first `open`."""
         self._config = config_of(self._directory, **settings)
+
+    def know(self, hook: str, *types: str) -> None:
+        """From the next `open` on, the config has further spellings of `type` for a hook."""
+        self._config = msgspec.structs.replace(self.config, hooks={hook: HookSettings(types=types)})
 
     @property
     def config(self) -> Config:
@@ -174,8 +180,10 @@ class Owner:
         park: list[Parked] | None = None,
         release: list[int] | None = None,
         replay: ReplayProgress | None = None,
+        replayed: list[int] | None = None,
     ) -> None:
         changed: dict[str, Any] = {"cursor": cursor, "park": park or [], "release": release or [], "replay": replay}
+        changed["replayed"] = replayed or []
         await self.journal.settle(Settlement(track=self.track, epoch=self.standing.epoch, **changed))
 
     async def mark_running(self, seq: int) -> None:
@@ -191,8 +199,10 @@ class Owner:
         return (await self.journal.changes(self.track)).parked
 
 
-async def take(journal: Journal, plugin: str = "crm", from_start: bool = True) -> Owner:
+async def take(
+    journal: Journal, plugin: str = "crm", from_start: bool = True, hooks: Collection[str] = (EVERY_HOOK,)
+) -> Owner:
     """Become the owner of a plugin's cursor."""
-    standing = await journal.take_cursor(Track(plugin), from_start)
+    standing = await journal.take_cursor(Track(plugin), from_start, hooks)
     assert isinstance(standing, Standing)
     return Owner(journal, Track(plugin), standing)

@@ -10,7 +10,7 @@ import pytest
 from conformance.engines import Engine, Owner, fill, ids_in, put, take, until_left
 from journal_kit import ACME, message, payment
 
-from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter, Journal, Parked
+from gateway.journal.interface import DEAD, NO_TAKER, RETRYING, WAITING, Filter, Journal, Parked
 
 OTHER = "umbrella"
 START = 1_700_000_000.0
@@ -108,6 +108,74 @@ async def test_a_state_is_one_plugins_or_any(engine: Engine, state: str) -> None
     pairs = [{found for found in pair if found} for pair in zip(*STATES.values(), strict=True)]
     holds = [found == {state} if state == "delivered" else state in found for found in pairs]
     assert await ids_in(journal, Filter(state=state)) == [ids[n] for n, held in enumerate(holds) if held]
+
+
+async def test_an_event_without_a_hook_has_no_taker(engine: Engine) -> None:
+    """What counts are the hooks that a plugin had when the event came; one that cannot be read needs `on_event`."""
+    journal = await engine.open()
+    crm = await take(journal, "crm", hooks=("payment", "set-status"))
+    message_id, payment_id = (await put(journal, message())).id, (await put(journal, payment())).id
+    unreadable = (await put(journal, b'{"conversationId": {}}', hook="payment")).id
+    await crm.settle(cursor=3)
+    await crm.release()
+    crm = await take(journal, "crm", hooks=("inbound-message",))
+    later = (await put(journal, payment())).id
+    assert await ids_in(journal, Filter(state=NO_TAKER)) == [message_id, unreadable, later]
+    assert await ids_in(journal, Filter(state=NO_TAKER, plugin="crm")) == [message_id, unreadable, later]
+    assert await ids_in(journal, Filter(state="delivered")) == [payment_id]
+    assert await ids_in(journal, Filter(state=WAITING)) == []
+
+    await crm.settle(cursor=4, park=[Parked(seq=4, state=DEAD)])
+    assert await ids_in(journal, Filter(state=NO_TAKER)) == [message_id, unreadable]
+
+    await take(journal, "archive", from_start=False)
+    both = (await put(journal, payment())).id
+    assert await ids_in(journal, Filter(state=NO_TAKER, plugin="crm")) == [message_id, unreadable, both]
+    assert await ids_in(journal, Filter(state=WAITING)) == [both]
+
+
+async def test_a_replay_delivers_what_had_no_taker(engine: Engine) -> None:
+    """The state is `delivered` then, and retention does not wait for that row."""
+    engine.configure(retention="1h")
+    journal = await engine.open()
+    crm = await take(journal, "crm", hooks=("payment",))
+    first, second = [(await put(journal, message())).id for _ in range(2)]
+    await crm.settle(cursor=2, replayed=[1])
+    assert await ids_in(journal, Filter(state="delivered")) == [first]
+    assert await ids_in(journal, Filter(state=NO_TAKER)) == [second]
+    assert await crm.parked() == []
+    engine.clock.advance(3601)
+    await until_left(journal, 0)
+
+
+async def test_an_unknown_event_gets_the_hook_that_its_name_has_now(engine: Engine) -> None:
+    """Where it is replayed by its name. A plugin that has got it since does not get it again."""
+    engine.configure()
+    journal = await engine.open()
+    crm, archive = await take(journal, "crm", hooks=("payment",)), await take(journal, "archive")
+    raw = payment(type="cardPaid")
+    ids = [(await put(journal, body)).id for body in (raw, raw, message(), b'{"type": "brandNew"}', b"{}")]
+    for owner in (crm, archive):
+        await owner.settle(cursor=5)
+        await owner.release()
+    names = await journal.unknown_names()
+    assert [(one.name, one.number) for one in names] == [("cardPaid", 2), (None, 1), ("brandNew", 1)]
+    assert (await journal.new_replay(Filter(plugin="crm", names=("cardPaid",)))).matched == 2
+    assert await ids_in(journal, Filter(hook="payment")) == []  # the config has no hook for it yet
+    await engine.close(journal)
+
+    engine.know("payment", "cardPaid")
+    journal = await engine.open()
+    which = Filter(plugin="crm", names=("cardPaid", "brandNew"))
+    assert (await journal.new_replay(which)).matched == 3
+    assert await ids_in(journal, Filter(hook="payment")) == ids[:2]
+    assert [(one.name, one.number) for one in await journal.unknown_names()] == [(None, 1), ("brandNew", 1)]
+    assert await ids_in(journal, Filter(state="delivered", plugin="crm")) == []
+    crm = await take(journal, "crm", hooks=("payment",))
+    await crm.settle(replayed=[1])
+    assert await ids_in(journal, Filter(state="delivered", plugin="crm")) == ids[:1]
+    assert await ids_in(journal, msgspec.structs.replace(which, names=("cardPaid",))) == ids[1:2]
+    assert await ids_in(journal, Filter(plugin="archive", names=("cardPaid",))) == ids[:2]
 
 
 async def with_dead(engine: Engine, conversations: str) -> Owner:

@@ -14,7 +14,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +33,7 @@ from gateway.delivery.service import Delivery
 from gateway.journal import memory, memory_store
 from gateway.journal.interface import (
     DISCARDED,
+    EVERY_HOOK,
     Filter,
     HeldBy,
     Journal,
@@ -82,10 +83,12 @@ class Stuttering:
             raise JournalFull("no room")
         await self._journal.settle(settlement)
 
-    async def take_cursor(self, track: Track, from_start: bool) -> Standing | HeldBy:
+    async def take_cursor(
+        self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,)
+    ) -> Standing | HeldBy:
         if self._world.odds(0.05):
             return HeldBy("another", self._world.clock() + 3.0)
-        return await self._journal.take_cursor(track, from_start)
+        return await self._journal.take_cursor(track, from_start, hooks)
 
 
 class Inline(Threads):

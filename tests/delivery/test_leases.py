@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,8 @@ async def test_a_cursor_that_another_gateway_owns_is_waited_for(
     await journal.start()
     take, owned = journal.take_cursor, True
 
-    async def owned_by_another(track: Track, from_start: bool) -> Standing | HeldBy:
-        return HeldBy("node-2", 0.0) if owned and track.plugin == "a" else await take(track, from_start)
+    async def owned_by_another(track: Track, from_start: bool, hooks: Collection[str]) -> Standing | HeldBy:
+        return HeldBy("node-2", 0.0) if owned and track.plugin == "a" else await take(track, from_start, hooks)
 
     monkeypatch.setattr(journal, "take_cursor", owned_by_another)
     a, b = Plain(), Plain()

@@ -122,15 +122,15 @@ async def test_a_journal_is_copied_before_it_is_upgraded(config: Config, caplog:
     caplog.set_level(logging.WARNING)
     before = list(query(config.journal.path, "SELECT * FROM parked"))
     await upgrade(config)
-    copy = config.journal.path.with_name("journal.db.before-4")
+    copy = config.journal.path.with_name("journal.db.before-5")
     assert layout_in(copy) == 1
     assert query(copy, "SELECT * FROM parked") == before
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    assert sorted(path.name for path in copy.parent.iterdir()) == ["journal.db", "journal.db.before-4"]
+    assert sorted(path.name for path in copy.parent.iterdir()) == ["journal.db", "journal.db.before-5"]
     path = config.journal.path
     assert [record.message for record in caplog.records] == [
-        f"journal: copying {path} to journal.db.before-4 before it is upgraded to layout 4",
-        f"journal: {path} was upgraded from layout 1 to 4",
+        f"journal: copying {path} to journal.db.before-5 before it is upgraded to layout 5",
+        f"journal: {path} was upgraded from layout 1 to 5",
     ]
     copy.unlink()
     await upgrade(config)
@@ -140,7 +140,7 @@ async def test_a_journal_is_copied_before_it_is_upgraded(config: Config, caplog:
 async def test_the_copy_can_be_left_out(config: Config) -> None:
     """For a journal that is copied by other means, or where there is no room for a copy."""
     await upgrade(config, copy=False)
-    assert layout_in(config.journal.path) == 4
+    assert layout_in(config.journal.path) == layout.LAYOUT
     assert [path.name for path in config.journal.path.parent.iterdir()] == ["journal.db"]
 
 
@@ -151,7 +151,7 @@ async def test_without_room_for_the_copy_nothing_is_upgraded(config: Config, mon
     with pytest.raises(JournalError) as refused:
         await upgrade(config)
     assert str(refused.value) == (
-        f"the journal {config.journal.path} is copied before it is upgraded to layout 4, which needs 0 MiB; 0 MiB are "
+        f"the journal {config.journal.path} is copied before it is upgraded to layout 5, which needs 0 MiB; 0 MiB are "
         "free. Make room, or do without the copy: `gateway run --no-copy`"
     )
     assert layout_in(config.journal.path) == 1
@@ -187,7 +187,7 @@ async def test_a_step_that_fails_halfway_leaves_the_journal_as_it_was(
     assert layout_in(config.journal.path) == 1
     assert ("held",) in query(config.journal.path, "SELECT state FROM parked")
     await upgrade(config)
-    assert layout_in(config.journal.path) == 4
+    assert layout_in(config.journal.path) == layout.LAYOUT
 
 
 async def test_an_older_journal_is_shown_before_the_upgrade(config: Config) -> None:
@@ -195,11 +195,11 @@ async def test_an_older_journal_is_shown_before_the_upgrade(config: Config) -> N
     path = config.journal.path
     before = path.read_bytes()
     assert check_journal(config) == (
-        f"{path} is of layout 1; `gateway run` brings it to layout 4, after a copy of it to journal.db.before-4"
+        f"{path} is of layout 1; `gateway run` brings it to layout 5, after a copy of it to journal.db.before-5"
     )
     with pytest.raises(JournalError) as refused:
         open_reader(config)
-    assert str(refused.value) == f"{path}: is of layout 1; run `gateway run` once to bring it to layout 4"
+    assert str(refused.value) == f"{path}: is of layout 1; run `gateway run` once to bring it to layout 5"
     assert path.read_bytes() == before
     await upgrade(config)
     assert check_journal(config) is None
@@ -212,9 +212,9 @@ async def test_a_newer_journal_is_refused(tmp_path: Path) -> None:
         await take(journal, "crm")
         await fill(journal, 1)
     with closing(apsw.Connection(str(config.journal.path))) as later:
-        later.pragma("user_version", 5)
+        later.pragma("user_version", 6)
     sentence = (
-        f"{config.journal.path}: was written by a newer version of the gateway (layout 5); this one knows up to 4: "
+        f"{config.journal.path}: was written by a newer version of the gateway (layout 6); this one knows up to 5: "
         "install that version"
     )
     before = config.journal.path.read_bytes()
@@ -232,4 +232,4 @@ def test_an_older_journal_is_copied_when_it_is_opened_to_write(config: Config) -
     """The copy is the journal as it was."""
     open_writer(config.journal.path).close()
     assert layout_in(config.journal.path) == layout.LAYOUT
-    assert layout_in(config.journal.path.with_name("journal.db.before-4")) == 1
+    assert layout_in(config.journal.path.with_name("journal.db.before-5")) == 1

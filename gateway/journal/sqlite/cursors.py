@@ -8,7 +8,10 @@ from collections.abc import Collection, Sequence
 import apsw
 import msgspec
 
+from gateway.events import UNKNOWN
 from gateway.journal.interface import (
+    DELIVERED,
+    EVERY_HOOK,
     UNORDERED,
     Changes,
     Filter,
@@ -22,12 +25,20 @@ from gateway.journal.interface import (
 )
 from gateway.journal.sqlite.checksum import SEAL_CURSORS, SOUND_CURSOR
 from gateway.journal.sqlite.connection import rows
+from gateway.journal.sqlite.queries import HAD_HOOK
 
 _PARKED = "seq, state, attempts, next_at, error, since, conversation, replayed, asked"
+_REPLAYED = (
+    f"INSERT OR IGNORE INTO parked (plugin, {_PARKED})"
+    f" SELECT c.plugin, events.seq, '{DELIVERED}', 0, 0, '', 0, NULL, 1, 0"
+    " FROM events JOIN cursors c ON events.seq = ? AND c.plugin = ?"
+    f" WHERE (events.name IS NOT NULL AND events.hook <> '{UNKNOWN}') OR NOT {HAD_HOOK}"
+)
+"""Keeps that a plugin has an event after all: it had no hook for it when it came, or got it as unknown."""
 REPLAY = "number, plugin, filter, position, until, matched, done"
 
 
-def take(connection: apsw.Connection, track: Track, begins: int) -> Standing:
+def take(connection: apsw.Connection, track: Track, begins: int, hooks: Collection[str]) -> Standing:
     """See `Cursors.take_cursor`. `begins` is where a new cursor begins."""
     plugin = track.plugin
     connection.execute(
@@ -40,6 +51,7 @@ def take(connection: apsw.Connection, track: Track, begins: int) -> Standing:
     if not sound:
         raise _damaged(plugin)
     change(connection, plugin, "epoch = epoch + 1, clean = 0, removed_at = NULL")
+    _note_hooks(connection, plugin, cursor, hooks)
     connection.execute("UPDATE suspects SET crashes = crashes + 1, running = 0 WHERE plugin = ? AND running", (plugin,))
     dead = rows(
         connection,
@@ -56,6 +68,14 @@ def take(connection: apsw.Connection, track: Track, begins: int) -> Standing:
         replays=found.replays,
         crashes=dict(rows(connection, "SELECT seq, crashes FROM suspects WHERE plugin = ? AND crashes", (plugin,))),
     )
+
+
+def _note_hooks(connection: apsw.Connection, plugin: str, cursor: int, hooks: Collection[str]) -> None:
+    """Keep from which position on a plugin has which hooks, where they have changed."""
+    noted = EVERY_HOOK if EVERY_HOOK in hooks else f",{','.join(sorted(hooks))},"
+    last = rows(connection, "SELECT hooks FROM takes WHERE plugin = ? ORDER BY position DESC LIMIT 1", (plugin,))
+    if last != [(noted,)]:
+        connection.execute("INSERT OR REPLACE INTO takes VALUES (?, ?, ?)", (plugin, cursor, noted))
 
 
 def change(connection: apsw.Connection, plugin: str, assignments: str, *values: object) -> None:
@@ -119,6 +139,8 @@ def settle(connection: apsw.Connection, settlement: Settlement, now: float) -> N
         )
     for seq in settlement.release:
         connection.execute("DELETE FROM parked WHERE plugin = ? AND seq = ?", (plugin, seq))
+    for seq in settlement.replayed:
+        connection.execute(_REPLAYED, (seq, plugin))
     if settlement.cursor is not None:
         change(connection, plugin, "seq = ?", settlement.cursor)
     if settlement.replay is not None:
@@ -155,5 +177,5 @@ def retire(connection: apsw.Connection, keep: Collection[str], now: float) -> No
 def expire(connection: apsw.Connection, oldest: float) -> None:
     """Drop everything of plugins that were retired before `oldest` (seconds since 1970)."""
     for (plugin,) in rows(connection, f"SELECT plugin FROM cursors WHERE removed_at < ? AND {SOUND_CURSOR}", (oldest,)):
-        for table in ("cursors", "parked", "suspects", "replays"):
+        for table in ("cursors", "parked", "suspects", "replays", "takes"):
             connection.execute(f"DELETE FROM {table} WHERE plugin = ?", (plugin,))

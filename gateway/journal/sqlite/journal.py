@@ -21,6 +21,7 @@ from gateway.events import Event
 from gateway.journal.append import Append, Appends
 from gateway.journal.damage import Damage, event_at
 from gateway.journal.interface import (
+    EVERY_HOOK,
     Changes,
     Entry,
     Filter,
@@ -34,7 +35,7 @@ from gateway.journal.interface import (
     Standing,
     Track,
 )
-from gateway.journal.search import ValueRecord
+from gateway.journal.search import UnknownName, ValueRecord
 from gateway.journal.sqlite import cursors, operations
 from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, open_writer
@@ -140,8 +141,8 @@ class SqliteJournal:
         if future.cancelled() or future.exception() is not None:
             self.value_records_lost += 1
 
-    async def take_cursor(self, track: Track, from_start: bool) -> Standing:
-        return await self.operate(cursors.take, track, 0 if from_start else self.newest)
+    async def take_cursor(self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,)) -> Standing:
+        return await self.operate(cursors.take, track, 0 if from_start else self.newest, hooks)
 
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:
         await self.operate(cursors.release, track, epoch, clean)
@@ -196,7 +197,12 @@ class SqliteJournal:
     async def count_dead(self, which: Filter) -> int:
         return await self.query(operations.count_dead, which)
 
+    async def unknown_names(self) -> list[UnknownName]:
+        return await self.query(operations.unknown_names)
+
     async def new_replay(self, which: Filter) -> Replay:
+        if which.names:
+            await self._in_steps(operations.recognise, self.decoder, which.names, STEP)
         until = self.newest
         matched = await self.query(operations.count, which, until)
         return await self.operate(operations.new_replay, which, until, matched)

@@ -114,7 +114,17 @@ ALTER TABLE cursors ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
 UPDATE events SET checksum = row_checksum({EVENT});
 {SEAL_CURSORS};
 """
-STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2, 3: _LAYOUT_3, 4: _LAYOUT_4}
+# Layout 4 did not know which hooks a plugin had; what it shows as delivered stays so.
+_LAYOUT_5: Final = """
+CREATE TABLE takes (
+    plugin TEXT NOT NULL,
+    position INTEGER NOT NULL,  -- the plugin has these hooks for events after this one
+    hooks TEXT NOT NULL,
+    PRIMARY KEY (plugin, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX events_named ON events (name, seq) WHERE name IS NOT NULL;
+"""
+STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2, 3: _LAYOUT_3, 4: _LAYOUT_4, 5: _LAYOUT_5}
 LAYOUT: Final = max(STEPS)
 
 

@@ -8,10 +8,15 @@ from collections.abc import Collection
 import apsw
 import msgspec
 
+from gateway.decoding import Decoder
+from gateway.events import UNKNOWN
+from gateway.journal.append import moment
 from gateway.journal.interface import DEAD, DISCARDED, Filter, Replay
+from gateway.journal.search import UNKNOWN_NAMES, UnknownName
+from gateway.journal.sqlite.checksum import checksum, sound_events
 from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.cursors import REPLAY, replay_of
-from gateway.journal.sqlite.queries import where
+from gateway.journal.sqlite.queries import restore, where
 
 _DUE = "state = 'retrying', attempts = 0, next_at = 0"
 
@@ -70,6 +75,37 @@ def count(connection: apsw.Connection, which: Filter, until: int) -> int:
     condition, values = where(which)
     [(found,)] = rows(connection, f"SELECT count(*) FROM events WHERE seq <= ? AND {condition}", (until, *values))
     return int(found)
+
+
+def recognise(connection: apsw.Connection, decoder: Decoder, names: Collection[str], limit: int) -> int:
+    """Give at most `limit` events that are kept as unknown, and came by one of these names, the hook that the decoder
+    now has for it; returns how many."""
+    known = [name for name in names if decoder.hook_of(name) is not None]
+    sql = f"events WHERE hook = '{UNKNOWN}' AND name IN ({','.join('?' * len(known))}) LIMIT ?"
+    found = list(sound_events(connection, sql, (*known, limit), lambda seq: None))
+    for row in found:
+        event = restore(decoder, row)
+        changed = (*row[:4], event.hook, *row[5:7], int(event.readable), *row[8:])
+        connection.execute(
+            "UPDATE events SET hook = ?, readable = ?, checksum = ? WHERE seq = ?",
+            (event.hook, int(event.readable), checksum(changed), row[0]),
+        )
+    return len(found)
+
+
+def unknown_names(connection: apsw.Connection) -> list[UnknownName]:
+    """See `Operator.unknown_names`."""
+    found = rows(
+        connection,
+        f"SELECT name, count(*), min(seq), max(seq) FROM events WHERE hook = '{UNKNOWN}'"
+        f" GROUP BY name ORDER BY 2 DESC, 1 LIMIT {UNKNOWN_NAMES}",
+    )
+    at = "SELECT received_at FROM events WHERE seq = ?"
+    names = []
+    for name, count, *ends in found:
+        first, last = (moment(received) for end in ends for (received,) in rows(connection, at, (end,)))
+        names.append(UnknownName(name, count, first, last))
+    return names
 
 
 def new_replay(connection: apsw.Connection, which: Filter, until: int, matched: int) -> Replay:

@@ -11,15 +11,25 @@ import msgspec
 from gateway.decoding import Decoder
 from gateway.events import UNKNOWN, Event
 from gateway.journal.append import first_id, moment
-from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter
+from gateway.journal.interface import DEAD, DELIVERED, NO_TAKER, RETRYING, WAITING, Filter
 from gateway.journal.search import ValueRecord, ValueRecordFilter
 
 _PARKED: Final = (
     "seq IN (SELECT p.seq FROM parked p JOIN cursors c ON c.plugin = p.plugin AND c.removed_at IS NULL"
     " WHERE p.state = ? AND p.plugin = coalesce(?, p.plugin))"
 )
+HAD_HOOK: Final = (
+    "(SELECT t.hooks = '*' OR (events.readable AND events.name IS NULL AND instr(t.hooks, ',' || events.hook || ','))"
+    " FROM takes t WHERE t.plugin = c.plugin AND t.position < events.seq ORDER BY t.position DESC LIMIT 1) IS NOT 0"
+)
+"""Whether the plugin of the cursor `c` had a hook for an event when it came; one with a name was of no hook then."""
 _OPEN: Final = (
     "SELECT 1 FROM cursors c WHERE c.plugin = coalesce(?, c.plugin) AND c.removed_at IS NULL AND c.begins < events.seq"
+    f" AND {HAD_HOOK}"
+)
+_ROW: Final = (
+    "SELECT 1 FROM parked p JOIN cursors c ON c.plugin = p.plugin AND c.removed_at IS NULL"
+    " WHERE p.seq = events.seq AND p.plugin = coalesce(?, p.plugin)"
 )
 _UNTAKEN: Final = "c.seq < events.seq"
 _STATES: Final = {
@@ -27,8 +37,9 @@ _STATES: Final = {
     "retrying": _PARKED,
     "waiting": f"(EXISTS ({_OPEN} AND {_UNTAKEN} AND NOT EXISTS (SELECT 1 FROM parked p"
     f" WHERE p.plugin = c.plugin AND p.seq = events.seq)) OR {_PARKED})",
-    "delivered": f"(EXISTS ({_OPEN}) AND NOT EXISTS ({_OPEN} AND ({_UNTAKEN} OR EXISTS (SELECT 1 FROM parked p"
-    " WHERE p.plugin = c.plugin AND p.seq = events.seq))))",
+    DELIVERED: f"((EXISTS ({_OPEN}) OR EXISTS ({_ROW})) AND NOT EXISTS ({_OPEN} AND {_UNTAKEN})"
+    f" AND NOT EXISTS ({_ROW} AND p.state <> '{DELIVERED}'))",
+    NO_TAKER: f"NOT EXISTS ({_OPEN}) AND NOT EXISTS ({_ROW})",
 }
 RECORD_COLUMNS: Final = "number, at, organisation, customer_uid, address, fields, status"
 EVERYTHING: Final = 2**63 - 1
@@ -40,9 +51,9 @@ def micros(moment: datetime) -> int:
 
 
 def page_from(which: Filter) -> str:
-    """The table as a listing reads it: by position, not by the index of ids, which would find and sort all the rest for
-    each page."""
-    return "events" if which.ids else "events NOT INDEXED"
+    """The table as a listing reads it: by position, not by an index, which would find and sort all the rest for each
+    page; unless ids or names find few."""
+    return "events" if which.ids or which.names else "events NOT INDEXED"
 
 
 def span(connection: apsw.Connection, which: Filter) -> tuple[int, int]:
@@ -60,7 +71,7 @@ def span(connection: apsw.Connection, which: Filter) -> tuple[int, int]:
 
 
 def where(which: Filter) -> tuple[str, tuple[Any, ...]]:
-    """A condition on `events`, and its values. `plugin` counts only together with `state`."""
+    """A condition on `events`, and its values. `plugin` counts only together with `state` or `names`."""
     parts: list[str] = ["1"]
     values: list[Any] = []
 
@@ -91,8 +102,13 @@ def where(which: Filter) -> tuple[str, tuple[Any, ...]]:
         add(_STATES[which.state], which.state, plugin)
     elif which.state == WAITING:
         add(_STATES[WAITING], plugin, WAITING, plugin)
-    elif which.state == "delivered":
-        add(_STATES["delivered"], plugin, plugin)
+    elif which.state == DELIVERED:
+        add(_STATES[DELIVERED], plugin, plugin, plugin, plugin)
+    elif which.state == NO_TAKER:
+        add(_STATES[NO_TAKER], plugin, plugin)
+    if which.names:
+        given = "SELECT 1 FROM parked p WHERE p.seq = events.seq AND p.plugin = ?"
+        add(f"name IN ({','.join('?' * len(which.names))}) AND NOT EXISTS ({given})", *which.names, plugin)
     return " AND ".join(parts), tuple(values)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import apsw
@@ -11,19 +14,22 @@ import msgspec
 
 from gateway.config.tables import Config
 from gateway.journal.append import moment
-from gateway.journal.interface import DEAD, DISCARDED, RETRYING, Filter, JournalError
+from gateway.journal.interface import DEAD, DELIVERED, DISCARDED, EVERY_HOOK, RETRYING, WAITING, Filter, JournalError
 from gateway.journal.search import (
     DeadRow,
     EventHappened,
     EventRow,
     FailedAttempt,
+    UnknownName,
     ValueRecord,
     ValueRecordFilter,
     ValuesAsked,
+    overall_state,
 )
 from gateway.journal.sqlite import operations
 from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, rows, why
+from gateway.journal.sqlite.layout import LAYOUT, layout_of
 from gateway.journal.sqlite.queries import (
     EVERYTHING,
     RECORD_COLUMNS,
@@ -46,6 +52,20 @@ def open_search(config: Config) -> SqliteSearch:
     path = config.journal.path
     try:
         return SqliteSearch(open_reader_connection(path))
+    except (apsw.Error, OSError) as error:
+        raise JournalError(f"the journal {path} cannot be read: {why(error, path)}") from error
+
+
+def unknown_names(path: Path, running: bool) -> list[UnknownName]:
+    """See `gateway.journal.kept_as_unknown`."""
+    try:
+        if running:
+            connection = open_reader_connection(path)
+        else:  # leaves no files beside it
+            look = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+            connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=look)
+        with closing(connection):
+            return operations.unknown_names(connection) if layout_of(connection, path) == LAYOUT else []
     except (apsw.Error, OSError) as error:
         raise JournalError(f"the journal {path} cannot be read: {why(error, path)}") from error
 
@@ -91,7 +111,7 @@ class SqliteSearch:
             failures = self._failures(seqs[0], seqs[-1])
             found = f"events WHERE seq IN ({','.join('?' * len(seqs))}) ORDER BY seq"
             for row in sound_events(self._connection, found, seqs, self.damaged.append):
-                yield _event_row(row, deliveries(row[0]), *failures.get(row[0], ({}, {})))
+                yield _event_row(row, deliveries(row), *failures.get(row[0], ({}, {})))
 
     def dead(self, which: Filter, limit: int | None = None) -> Iterator[DeadRow]:
         condition, values = where(msgspec.structs.replace(which, state=None, plugin=None))
@@ -171,21 +191,40 @@ class SqliteSearch:
                 next_try[plugin] = moment(int(next_at * 1_000_000))
         return found
 
-    def _deliveries(self, first: int, last: int) -> Callable[[int], dict[str, str]]:
-        """The state of each plugin's delivery, for the events of a page."""
+    def unknown_names(self) -> list[UnknownName]:
+        return operations.unknown_names(self._connection)
+
+    def names(self) -> list[str]:
+        return [name for (name,) in rows(self._connection, "SELECT DISTINCT name FROM events WHERE name IS NOT NULL")]
+
+    def _deliveries(self, first: int, last: int) -> Callable[[tuple[Any, ...]], dict[str, str]]:
+        """The state of each plugin's delivery, for the events of a page. Of plugins without a hook for it, none."""
         cursors = rows(self._connection, "SELECT plugin, begins, seq FROM cursors WHERE removed_at IS NULL")
         found = rows(self._connection, "SELECT plugin, seq, state FROM parked WHERE seq BETWEEN ? AND ?", (first, last))
         parked = {(plugin, seq): state for plugin, seq, state in found}
 
-        def deliveries(seq: int) -> dict[str, str]:
-            states = {
-                plugin: parked.get((plugin, seq), "delivered" if seq <= cursor else "waiting")
+        noted: dict[str, list[tuple[int, str]]] = {}
+        for plugin, position, hooks in rows(
+            self._connection, "SELECT plugin, position, hooks FROM takes ORDER BY position"
+        ):
+            noted.setdefault(plugin, []).append((position, hooks))
+
+        def deliveries(row: tuple[Any, ...]) -> dict[str, str]:
+            seq = row[0]
+            return {
+                plugin: parked.get((plugin, seq), DELIVERED if seq <= cursor else WAITING)
                 for plugin, begins, cursor in cursors
-                if seq > begins or (plugin, seq) in parked
+                if (plugin, seq) in parked or (seq > begins and _had_hook(noted.get(plugin, []), row))
             }
-            return {plugin: state for plugin, state in states.items() if state != DISCARDED}
 
         return deliveries
+
+
+def _had_hook(noted: list[tuple[int, str]], row: tuple[Any, ...]) -> bool:
+    """See `HAD_HOOK`. `noted` are the hooks of a plugin, by the positions that they were noted at."""
+    place = bisect_left(noted, row[0], key=lambda one: one[0])
+    hooks = noted[place - 1][1] if place else EVERY_HOOK
+    return hooks == EVERY_HOOK or (row[7] and row[13] is None and f",{row[4]}," in hooks)
 
 
 def _event_row(
@@ -205,7 +244,8 @@ def _event_row(
         readable=bool(readable),
         conflict=bool(conflict),
         name=name,
-        deliveries=deliveries,
+        state=overall_state(deliveries),
+        deliveries={plugin: state for plugin, state in deliveries.items() if state != DISCARDED},
         attempts=attempts,
         next_try=next_try,
         body=msgspec.Raw(one_line(raw)),

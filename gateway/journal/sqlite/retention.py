@@ -7,7 +7,7 @@ from typing import Final
 
 import apsw
 
-from gateway.journal.interface import DISCARDED
+from gateway.journal.interface import DELIVERED, DISCARDED
 from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.cursors import expire
 
@@ -36,13 +36,13 @@ def prune(connection: apsw.Connection, now: int, retention: int, start: int) -> 
     last = int(found[-1][0])
     connection.execute(
         "DELETE FROM events WHERE seq > ?1 AND seq <= ?2 AND received_at < ?3"
-        " AND seq NOT IN (SELECT seq FROM parked WHERE seq > ?1 AND seq <= ?2 AND state <> ?4)",
-        (start, last, cutoff, DISCARDED),
+        " AND seq NOT IN (SELECT seq FROM parked WHERE seq > ?1 AND seq <= ?2 AND state NOT IN (?4, ?5))",
+        (start, last, cutoff, DISCARDED, DELIVERED),
     )
     more = len(found) == STEP and connection.changes() > 0
     connection.execute(
-        "DELETE FROM parked WHERE state = ?1 AND seq > ?2 AND seq <= ?3 AND seq NOT IN (SELECT seq FROM events)",
-        (DISCARDED, start, last),
+        "DELETE FROM parked WHERE state IN (?1, ?2) AND seq > ?3 AND seq <= ?4 AND seq NOT IN (SELECT seq FROM events)",
+        (DISCARDED, DELIVERED, start, last),
     )
     return last, more
 
