@@ -13,6 +13,7 @@ from gateway.cli.filters import filter_options, narrows, require_known
 from gateway.cli.operations import Operations, change_options, confirm, open_operations, report
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_rows, show_time
+from gateway.plugin_host.place import without_message
 from gateway.text import printable
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(context: click.Context, which: Filter, show: bool, config_path: Path, as_json: bool) -> None:
     """List dead letters: events that a plugin failed to take in its last attempt.
+
+    The table has the type and the place of the last failure. What the exception says may contain personal data: --show
+    and --json tell it, and the table with `[log] plugin_messages = true`.
 
     `retry` delivers them again, `discard` gives them up, by id or by the same filters, written after the word.
 
@@ -52,14 +56,15 @@ def command(context: click.Context, which: Filter, show: bool, config_path: Path
     with closing(open_reader(config)) as reader:
         rows = reader.dead(which)
         if not show or as_json:
-            print_rows(rows, as_json, columns, _cells, wrapped=2, nothing=nothing)
+            messages = config.log.plugin_messages
+            print_rows(rows, as_json, columns, lambda row: _cells(row, messages), wrapped=2, nothing=nothing)
         elif not _show_each(rows):
             click.echo(nothing, err=True)
 
 
-def _cells(row: DeadRow) -> tuple[str, ...]:
-    conversation = row.conversation_id or "-"
-    return show_time(row.dead_since), row.plugin, row.hook, conversation, str(row.attempts), row.id, row.error
+def _cells(row: DeadRow, messages: bool) -> tuple[str, ...]:
+    conversation, error = row.conversation_id or "-", row.error if messages else without_message(row.error)
+    return show_time(row.dead_since), row.plugin, row.hook, conversation, str(row.attempts), row.id, error
 
 
 def _show_each(rows: Iterable[DeadRow]) -> int:

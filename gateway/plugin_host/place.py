@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 from traceback import walk_tb
+
+_HEAD = re.compile(r"(\w+(?: at [^:]+:\d+)?): ")
+_OWN = frozenset({"CallTimeout", "Stuck"})
+"""Errors of the gateway, whose messages have nothing of an event in them."""
 
 
 def place_of(error: BaseException, package: str) -> str | None:
@@ -16,3 +21,9 @@ def place_of(error: BaseException, package: str) -> str | None:
         if name == package or name.startswith(f"{package}."):
             own = last
     return own or last
+
+
+def without_message(error: str) -> str:
+    """Type and place of an error that a plugin made: `ValueError at crm.py:88: no such account` without the rest."""
+    found = _HEAD.match(error)
+    return error if found is None or found[1] in _OWN else found[1]

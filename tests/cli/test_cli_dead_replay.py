@@ -18,6 +18,7 @@ from gateway.cli import cli, operations
 from gateway.journal import open_reader
 from gateway.journal.interface import Filter
 from gateway.journal.lock import JournalLock
+from gateway.plugin_host.place import without_message
 from gateway.simulate import body, encode
 
 # Takes events while the file `open` is there, and writes down which it took.
@@ -108,7 +109,32 @@ def test_dead_lists_a_line_per_letter_of_the_promised_shape(untouched: RunningGa
     table = run(untouched, "dead").stdout.splitlines()
     assert table[0].split()[:5] == ["dead", "since", "(UTC)", "plugin", "hook"]
     assert len(table) == 4
+    assert all(re.search(r"  Reject at \w+\.py:\d+$", line) for line in table[1:])
     assert run(untouched, "dead", "--conversation", "1").stderr == "no dead letter matches\n"
+
+
+def test_the_table_has_messages_only_where_the_log_may_have_them(untouched: RunningGateway, tmp_path: Path) -> None:
+    """With `[log] plugin_messages = true`."""
+    config = untouched.directory / "messages.toml"
+    config.write_text(untouched.config_path.read_text() + "\n[log]\nplugin_messages = true\n")
+    table = CliRunner().invoke(cli, ["dead", "-c", str(config)]).stdout.splitlines()
+    assert all(line.endswith(": the shop is closed") for line in table[1:])
+    assert len(table) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        ("ValueError at crm.py:88: no account 12: none", "ValueError at crm.py:88"),
+        ("ValueError: odd", "ValueError"),
+        ("OSError", "OSError"),
+        ("CallTimeout: exceeded its 30 s", "CallTimeout: exceeded its 30 s"),
+        ("the process died 2 times while this plugin had the event", None),
+    ],
+)
+def test_a_message_is_taken_off_an_error(error: str, shown: str | None) -> None:
+    """Those of the gateway's own errors stay: they tell nothing of an event."""
+    assert without_message(error) == (shown or error)
 
 
 def test_show_has_the_last_failure_with_its_place_and_time(untouched: RunningGateway) -> None:
