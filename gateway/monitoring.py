@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from gateway.config.tables import Config
@@ -15,6 +15,7 @@ from gateway.journal.interface import Filter, Journal, JournalError
 from gateway.journal.search import UnknownName
 from gateway.metrics import Sample
 from gateway.unknown import advice, public, types_of
+from gateway.values.provider import ProviderHealth
 from gateway.values.service import CustomValues
 
 PAUSE: Final = 1.0
@@ -26,13 +27,22 @@ SHARE: Final = 50
 class Monitor:
     """`dead` is how many dead letters each plugin has, and `unknown` what is kept as unknown, as of the last count."""
 
-    def __init__(self, config: Config, journal: Journal, delivery: Delivery, values: CustomValues) -> None:
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        delivery: Delivery,
+        values: CustomValues,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.dead = dict.fromkeys(delivery.consumers, 0)
         self.unknown: list[UnknownName] = []
+        self._oldest: dict[str, float] = {}
         self._config = config
         self._journal = journal
         self._delivery = delivery
         self._values = values
+        self._clock = clock
         self._counting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -51,10 +61,17 @@ class Monitor:
                     self.dead[name] = await self._journal.count_dead(Filter(plugin=name))
             with contextlib.suppress(JournalError):
                 self.unknown = await self._journal.unknown_names()
+                self._oldest = await self._journal.oldest_undelivered()
             await asyncio.sleep(max(PAUSE, SHARE * (time.monotonic() - began)))
 
+    def age(self, name: str) -> float:
+        """The seconds since the oldest event came that a plugin has not taken, dead letters left out; 0 where there is
+        none. As of the last count."""
+        return max(0.0, self._clock() - self._oldest[name]) if name in self._oldest else 0.0
+
     def plugins_health(self) -> list[dict[str, Any]]:
-        """The health of each plugin that takes events. `behind` is in positions, `parked` and `dead` in events."""
+        """The health of each plugin that takes events. `behind` is in positions, `parked` and `dead` in events,
+        `oldest` in seconds (see `age`)."""
         return [
             {
                 "name": name,
@@ -63,6 +80,7 @@ class Monitor:
                 "behind": self._delivery.lag(name),
                 "parked": consumer.parked,
                 "dead": self.dead[name],
+                "oldest": round(self.age(name), 1),
             }
             for name, consumer in self._delivery.consumers.items()
         ]
@@ -82,57 +100,55 @@ class Monitor:
         ]
 
     def samples(self) -> Iterator[Sample]:
-        for name, consumer in self._delivery.consumers.items():
-            health, labels = consumer.health, {"plugin": name}
-            for metric, text, count in (
-                ("deliveries", "Events taken by a plugin", health.delivered),
-                ("delivery_failures", "Failed calls of a plugin", health.failures),
-                ("dead_letters", "Events that became dead letters", health.buried_count),
-            ):
-                yield Sample("counter", f"gateway_{metric}_total", text, labels, count)
-            for metric, text, value in (
-                ("healthy", "1 while the plugin takes events", consumer.healthy),
-                ("behind", "Positions between the cursor of a plugin and the newest event", self._delivery.lag(name)),
-                (
-                    "parked",
-                    "Events that wait for a retry or an earlier event",
-                    consumer.parked,
-                ),
-            ):
-                yield Sample("gauge", f"gateway_plugin_{metric}", text, labels, value)
+        """The metrics of delivery, custom values and journal."""
+        for name in self._delivery.consumers:
+            yield from self._of_plugin(name)
         for provider in self._values.health():
-            labels = {"provider": provider.name}
-            for metric, text, count in (
-                ("asked", "Requests sent to a provider", provider.asked),
-                ("failed", "Requests that a provider failed to answer", provider.failed),
-                ("late", "Answers of a provider after the deadline", provider.late),
-                ("skipped", "Requests not sent to a provider because its circuit breaker was open", provider.skipped),
-            ):
-                yield Sample("counter", f"gateway_provider_{metric}_total", text, labels, count)
-            broken = provider.breaker != "closed"
-            yield Sample(
-                "gauge",
-                "gateway_provider_broken",
-                "1 while its circuit breaker is not closed",
-                labels,
-                broken,
-            )
-        lost, refusing = self._journal.value_records_lost, self._journal.refusal() is not None
-        yield Sample(
-            "counter",
-            "gateway_value_records_lost_total",
-            "Custom value requests not recorded",
-            {},
-            lost,
-        )
-        yield Sample("gauge", "gateway_journal_refusing", "1 while the journal refuses new events", {}, refusing)
-        yield Sample("gauge", "gateway_journal_position", "Position of the newest event", {}, self._journal.newest)
-        yield Sample(
-            "gauge", "gateway_journal_damaged", "Damaged places found since the start", {}, self._journal.damaged
-        )
-        for name, count in self.dead.items():
-            text = "Dead letters that wait for a decision"
-            yield Sample("gauge", "gateway_dead_letters", text, {"plugin": name}, count)
+            yield from _of_provider(provider)
+        yield from self._of_journal()
+
+    def _of_plugin(self, name: str) -> Iterator[Sample]:
+        consumer = self._delivery.consumers[name]
+        health, labels = consumer.health, {"plugin": name}
+        for metric, text, count in (
+            ("deliveries", "Events taken by a plugin", health.delivered),
+            ("delivery_failures", "Failed calls of a plugin", health.failures),
+            ("dead_letters", "Events that became dead letters", health.buried_count),
+        ):
+            yield Sample("counter", f"gateway_{metric}_total", text, labels, count)
+        behind = self._delivery.lag(name)
+        for metric, text, value in (
+            ("plugin_healthy", "1 while the plugin takes events", consumer.healthy),
+            ("plugin_behind", "Positions between the cursor of a plugin and the newest event", behind),
+            ("plugin_parked", "Events that wait for a retry or an earlier event", consumer.parked),
+            ("dead_letters", "Dead letters that wait for a decision", self.dead[name]),
+            ("oldest_undelivered_seconds", "Age of the oldest event that a plugin has not taken, or 0", self.age(name)),
+        ):
+            yield Sample("gauge", f"gateway_{metric}", text, labels, value)
+
+    def _of_journal(self) -> Iterator[Sample]:
+        journal = self._journal
         used, free = journal_space(self._config)
-        yield Sample("gauge", "gateway_journal_bytes", "Size of the journal's files", {}, used)
-        yield Sample("gauge", "gateway_disk_free_bytes", "Free space on the journal's disk", {}, free)
+        lost = "Custom value requests not recorded"
+        yield Sample("counter", "gateway_value_records_lost_total", lost, {}, journal.value_records_lost)
+        for metric, text, value in (
+            ("journal_refusing", "1 while the journal refuses new events", journal.refusal() is not None),
+            ("journal_position", "Position of the newest event", journal.newest),
+            ("journal_damaged", "Damaged places found since the start", journal.damaged),
+            ("journal_bytes", "Size of the journal's files", used),
+            ("disk_free_bytes", "Free space on the journal's disk", free),
+        ):
+            yield Sample("gauge", f"gateway_{metric}", text, {}, value)
+
+
+def _of_provider(provider: ProviderHealth) -> Iterator[Sample]:
+    labels = {"provider": provider.name}
+    for metric, text, count in (
+        ("asked", "Requests sent to a provider", provider.asked),
+        ("failed", "Requests that a provider failed to answer", provider.failed),
+        ("late", "Answers of a provider after the deadline", provider.late),
+        ("skipped", "Requests not sent to a provider because its circuit breaker was open", provider.skipped),
+    ):
+        yield Sample("counter", f"gateway_provider_{metric}_total", text, labels, count)
+    broken = "1 while its circuit breaker is not closed"
+    yield Sample("gauge", "gateway_provider_broken", broken, labels, provider.breaker != "closed")

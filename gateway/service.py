@@ -39,7 +39,7 @@ class Gateway:
         self.journal = open_journal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
         self.values = CustomValues(config, plugins)
         self.delivery = Delivery(plugins, self.journal, clock)
-        self.monitor = Monitor(config, self.journal, self.delivery, self.values)
+        self.monitor = Monitor(config, self.journal, self.delivery, self.values, clock)
         self.receiver = Receiver(config, self.journal, self.values, self.metrics)
         self._lifecycle = Lifecycle(config, plugins)
         self._draining: asyncio.Task[None] | None = None

@@ -195,6 +195,48 @@ async def test_metrics_tell_of_the_process_and_the_disk(tmp_path: Path) -> None:
         assert [value for name, value in metrics.items() if name.startswith("gateway_build_info{")] == [1]
 
 
+async def test_metrics_tell_how_old_the_oldest_undelivered_event_is(tmp_path: Path, site: Path) -> None:
+    """In seconds since it was received, and in health, too; 0 when the plugin has taken it."""
+    source = """
+        from pathlib import Path
+        from gateway import hookimpl
+
+        class Plugin:
+            @hookimpl
+            async def startup(self, context):
+                self.open = context.directory / "open"
+
+            @hookimpl
+            async def on_event(self, event):
+                if not self.open.exists():
+                    raise RuntimeError("closed")
+    """
+    write_plugin(site, "shut", source)
+    name = 'gateway_oldest_undelivered_seconds{plugin="shut"}'
+    text = '[plugins.shut]\nbackoff = "10ms"\nbackoff_max = "10ms"\nmax_attempts = 1000\n'
+    async with in_process(tmp_path, text) as gateway, asyncio.timeout(30):
+        assert gateway.metrics()[name] == 0
+        await gateway.post(EVENT)
+        await until(lambda: gateway.metrics()[name] > 0.05)
+        [plugin] = (await gateway.manage("GET", "/health/ready")).document["plugins"]
+        assert plugin["oldest"] <= gateway.metrics()[name] + 0.1
+        (tmp_path / "open").touch()
+        await until(lambda: gateway.metrics()[name] == 0)
+
+
+async def test_the_docs_list_every_metric(tmp_path: Path) -> None:
+    """By its name, and none that there is not."""
+    text = '[plugins.archive]\ndirectory = "archive"\n[plugins.static_values]\nvalues.balance = "1"\n'
+    async with in_process(tmp_path, text) as gateway:
+        await gateway.post(EVENT)
+        await gateway.request("POST", organisation=None)
+        await gateway.request("GET", query=b"param1=balance")
+        page = gateway.gateway.metrics_page().decode()
+    docs = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    listed = re.findall(r"^\| `((?:gateway|process)_\w+)`", docs, re.MULTILINE)
+    assert sorted(listed) == sorted(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
+
+
 async def test_metrics_are_prometheus_text(tmp_path: Path) -> None:
     """Prometheus' own parser reads the page, and its values match the requests."""
     async with in_process(tmp_path, '[plugins.archive]\ndirectory = "archive"\n') as gateway:

@@ -268,6 +268,9 @@ class Operator(Protocol):
     async def unknown_names(self) -> list[UnknownName]:
         """What is kept as unknown, the most frequent names first, at most `UNKNOWN_NAMES` of them."""
 
+    async def oldest_undelivered(self) -> dict[str, float]:
+        """When the oldest event was received that a plugin has still to take; by plugin, where there is one."""
+
     async def retire_cursors(self, keep: Collection[str]) -> None:
         """The cursors of plugins other than these expire after the retention."""
 

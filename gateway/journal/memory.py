@@ -18,6 +18,8 @@ from gateway.events import Event
 from gateway.journal.append import Appends
 from gateway.journal.interface import (
     EVERY_HOOK,
+    RETRYING,
+    WAITING,
     Changes,
     Entry,
     Filter,
@@ -169,6 +171,13 @@ class MemoryJournal:
 
     async def unknown_names(self) -> list[UnknownName]:
         return self.store.unknown_names()
+
+    async def oldest_undelivered(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for seq, kept in self.store.events.items():
+            left = [plugin for plugin, state in self.store.states(seq).items() if state in (RETRYING, WAITING)]
+            found = dict.fromkeys(left, kept.micros / 1_000_000) | found
+        return found
 
     async def new_replay(self, which: Filter) -> Replay:
         if which.names:

@@ -31,12 +31,17 @@ class Breaker:
             return "closed"
         return "half-open" if self._probing or self._monotonic() >= self._next_probe else "open"
 
+    @property
+    def about_one(self) -> bool:
+        """Whether it is open for one customer only."""
+        return self._next_probe is not None and len(self._customers) == 1
+
     def allows(self, customer: Hashable) -> bool:
         """Whether a call about a customer may pass now. After each call that passes, the caller reports `succeeded`,
         `failed` or `released`."""
         if self._next_probe is None:
             return True
-        if len(self._customers) == 1 and customer not in self._customers:
+        if self.about_one and customer not in self._customers:
             return True
         if self._probing or self._monotonic() < self._next_probe:
             return False

@@ -155,16 +155,22 @@ class Provider:
             self.log_failure(failures[0])
 
     def _failed(self, error: BaseException, customer: Hashable) -> None:
-        was_closed = self.breaker.state == "closed"
+        was_closed, was_about_one = self.breaker.state == "closed", self.breaker.about_one
         self.breaker.failed(customer)
-        if was_closed and self.breaker.state != "closed":
+        opened, widened = was_closed and self.breaker.state != "closed", was_about_one and not self.breaker.about_one
+        if not (opened or widened):
+            return
+        if opened:
             self._opened = self._monotonic()
-            times = counted(self.breaker.failures, "failure")
-            _log.error(
-                "provider %s: breaker opened after %s in a row, the last: %s; its fields fail without being asked for,"
-                " and it is tried again every %g s to %g s",
-                self.name, times, self._plugin.faults.told(error), FIRST_PAUSE, LONGEST_PAUSE,
-            )  # fmt: skip
+        about, skipped = ("", "all requests for its fields")
+        if self.breaker.about_one:
+            about, skipped = ", all about one customer", "requests about this customer, and no others,"
+        _log.error(
+            "provider %s: breaker %s after %s in a row%s, the last: %s; %s fail without it being asked, and it is tried"
+            " again every %g s to %g s",
+            self.name, "opened" if opened else "open for all customers", counted(self.breaker.failures, "failure"),
+            about, self._plugin.faults.told(error), skipped, FIRST_PAUSE, LONGEST_PAUSE,
+        )  # fmt: skip
 
     def _succeeded(self) -> None:
         was_closed = self.breaker.state == "closed"

@@ -134,6 +134,23 @@ async def test_an_event_without_a_hook_has_no_taker(engine: Engine) -> None:
     assert await ids_in(journal, Filter(state=WAITING)) == [both]
 
 
+async def test_the_oldest_event_that_a_plugin_has_still_to_take(engine: Engine) -> None:
+    """It is parked, or past the cursor; an event without a hook and a dead letter are not waited for."""
+    journal = await engine.open()
+    crm, archive = await take(journal, "crm", hooks=("payment",)), await take(journal, "archive")
+    assert await journal.oldest_undelivered() == {}
+    for body in (message(), payment(), payment(), message()):
+        await put(journal, body)
+        engine.clock.advance(10)
+    assert await journal.oldest_undelivered() == {"crm": START + 10, "archive": START}
+    await crm.settle(cursor=4, park=[Parked(seq=2, state=DEAD), Parked(seq=3, state=RETRYING)])
+    await archive.settle(cursor=3)
+    assert await journal.oldest_undelivered() == {"crm": START + 20, "archive": START + 30}
+    await crm.settle(release=[3])
+    await archive.settle(cursor=4, park=[Parked(seq=1, state=WAITING), Parked(seq=4, state=WAITING)])
+    assert await journal.oldest_undelivered() == {"archive": START}
+
+
 async def test_a_replay_delivers_what_had_no_taker(engine: Engine) -> None:
     """The state is `delivered` then, and retention does not wait for that row."""
     engine.configure(retention="1h")

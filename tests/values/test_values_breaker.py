@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,11 +41,30 @@ async def test_a_line_says_when_it_opens_and_when_it_closes(tmp_path: Path, capl
         await ask(values, "balance")
     opened, closed = (record.getMessage() for record in caplog.records if ": breaker" in record.getMessage())
     assert re.match(
-        r"provider crm: breaker opened after 5 failures in a row, the last: OSError at asking\.py:\d+; its fields fail"
-        r" without being asked for, and it is tried again every 1 s to 30 s",
+        r"provider crm: breaker opened after 5 failures in a row, all about one customer, the last: OSError at"
+        r" asking\.py:\d+; requests about this customer, and no others, fail without it being asked, and it is tried"
+        r" again every 1 s to 30 s$",
         opened,
     )
     assert closed == "provider crm: breaker closed after 7 s"
+
+
+async def test_the_line_says_for_whom_it_is_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """For all where several customers' requests failed, be it later; the customers are not named."""
+    caplog.set_level(logging.ERROR)
+    crm = Knows(OSError("down"))
+    async with asking(tmp_path, clock=Clock(), crm=crm) as values:
+        for _ in range(THRESHOLD):
+            await ask(values, "balance", uid="4711")
+        await ask(values, "balance", uid="4712")
+    narrow, wide = caplog.messages
+    assert ", all about one customer, " in narrow
+    assert re.match(
+        r"provider crm: breaker open for all customers after 6 failures in a row, the last: OSError at asking\.py:\d+;"
+        r" all requests for its fields fail without it being asked, and it is tried again every 1 s to 30 s$",
+        wide,
+    )
+    assert "471" not in narrow + wide
 
 
 async def test_a_dead_provider_does_not_cost_the_deadline_again_and_again(tmp_path: Path) -> None:

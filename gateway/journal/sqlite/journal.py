@@ -200,6 +200,9 @@ class SqliteJournal:
     async def unknown_names(self) -> list[UnknownName]:
         return await self.query(operations.unknown_names)
 
+    async def oldest_undelivered(self) -> dict[str, float]:
+        return await self.query(operations.oldest_undelivered)
+
     async def new_replay(self, which: Filter) -> Replay:
         if which.names:
             await self._in_steps(operations.recognise, self.decoder, which.names, STEP)

@@ -4,6 +4,7 @@ each as one operation within a commit; changes that can match millions of rows a
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 import apsw
 import msgspec
@@ -11,13 +12,14 @@ import msgspec
 from gateway.decoding import Decoder
 from gateway.events import UNKNOWN
 from gateway.journal.append import moment
-from gateway.journal.interface import DEAD, DISCARDED, Filter, Replay
+from gateway.journal.interface import DEAD, DISCARDED, RETRYING, WAITING, Filter, Replay
 from gateway.journal.search import UNKNOWN_NAMES, UnknownName
 from gateway.journal.sqlite.checksum import checksum, sound_events
 from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.cursors import REPLAY, replay_of
-from gateway.journal.sqlite.queries import restore, where
+from gateway.journal.sqlite.queries import HAD_HOOK, restore, where
 
+AHEAD: Final = 1000
 _DUE = "state = 'retrying', attempts = 0, next_at = 0"
 
 
@@ -106,6 +108,20 @@ def unknown_names(connection: apsw.Connection) -> list[UnknownName]:
         first, last = (moment(received) for end in ends for (received,) in rows(connection, at, (end,)))
         names.append(UnknownName(name, count, first, last))
     return names
+
+
+def oldest_undelivered(connection: apsw.Connection) -> dict[str, float]:
+    """See `Operator.oldest_undelivered`. Past a cursor only the next `AHEAD` events are looked at."""
+    parked = "SELECT min(seq) FROM parked WHERE plugin = c.plugin AND state = '{}'"
+    ahead = f"(SELECT * FROM events WHERE seq > c.seq ORDER BY seq LIMIT {AHEAD}) AS events"
+    found = rows(
+        connection,
+        f"SELECT c.plugin, (SELECT min(received_at) FROM events WHERE seq IN (({parked.format(RETRYING)}),"
+        f" ({parked.format(WAITING)}))), (SELECT received_at FROM {ahead} WHERE {HAD_HOOK} LIMIT 1)"
+        " FROM cursors c WHERE c.removed_at IS NULL",
+    )
+    oldest = {plugin: [one for one in times if one is not None] for plugin, *times in found}
+    return {plugin: min(times) / 1_000_000 for plugin, times in oldest.items() if times}
 
 
 def new_replay(connection: apsw.Connection, which: Filter, until: int, matched: int) -> Replay:
