@@ -19,7 +19,9 @@ class ParkedEvents:
         self._clock = clock
         self._to_park: dict[int, Parked] = {}
         self._to_release: set[int] = set()
-        self.left: set[int] | None = None
+        self._writing: set[int] = set()
+        """Positions in the settlement that is not durable yet, perhaps because the journal has no room."""
+        self._left: set[int] | None = None
         """What was written while the journal is being asked what is parked."""
         self._more = _unordered(rows) >= UNORDERED
 
@@ -65,17 +67,29 @@ class ParkedEvents:
         """The rows to write and the positions whose rows go, up to now; `cursor` is the new one."""
         park, release = self._to_park, self._to_release
         self._to_park, self._to_release = {}, set()
-        if self.left is not None:
-            self.left |= park.keys() | release
+        self._writing = park.keys() | release
+        if self._left is not None:
+            self._left |= self._writing
         if self.dead_ahead:
             self.dead_ahead = {seq for seq in self.dead_ahead if seq > cursor}
         return [msgspec.structs.replace(row) for row in park.values()], list(release)
 
+    def written(self) -> None:
+        """The last `changes` are durable."""
+        self._writing = set()
+
     # What operators change: dead letters become rows that are to be retried
+
+    def begin_look(self) -> None:
+        """The journal is about to be asked what is parked. What is being written may be missing in its answer."""
+        self._left = set(self._writing)
+
+    def end_look(self) -> None:
+        self._left = None
 
     def new_of(self, rows: Sequence[Parked]) -> list[Parked]:
         """Those rows of the journal's answer that are not known, and have not left since it was asked."""
-        known = self.items.keys() | self._to_park.keys() | self._to_release | (self.left or set())
+        known = self.items.keys() | self._to_park.keys() | self._to_release | (self._left or set())
         self._more = _unordered(rows) >= UNORDERED
         return [row for row in rows if row.seq not in known]
 

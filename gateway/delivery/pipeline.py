@@ -97,12 +97,12 @@ class Pipeline:
         """Take up what operators wrote into the journal: dead letters to retry, and replays."""
         async with self._looking:
             parked = self.machine.parked
-            parked.left = set()
+            parked.begin_look()
             try:
                 changes = await self._journal.changes(Track(self._plugin.name))
                 self.machine.take_up(parked.new_of(changes.parked))
             finally:
-                parked.left = None
+                parked.end_look()
             self._replays.take_up(changes.replays)
 
     async def _retry(self) -> None:

@@ -115,6 +115,7 @@ class Settler:
             settlement = Settlement(track=track, epoch=self._epoch, cursor=cursor, park=park, release=release)
             settlement.replay, settlement.replayed = replay, replayed
             await self._commit(settlement)
+        self._machine.parked.written()
         self._live.wake.set()
         self._replays.wake.set()
 

@@ -14,7 +14,7 @@ from delivering import Async, Batches, Plain, Takes, delivering, journal_config
 
 from gateway import Event, Payment, Reject, Retry, hookimpl
 from gateway.journal import open_journal
-from gateway.journal.interface import JournalError, Standing, Track
+from gateway.journal.interface import JournalError, JournalFull, Standing, Track
 
 
 class _Unspeakable(Exception):
@@ -173,6 +173,41 @@ async def test_looking_for_retried_dead_letters_brings_back_none_that_has_just_d
         await asyncio.sleep(0.3)
         assert len(plugin.calls) == 2
         assert rig.states("a") == ["dead"]
+
+
+async def test_looking_for_retried_dead_letters_while_the_journal_has_no_room_brings_none_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retried event was taken, another one died, and neither could be written yet: both are still parked in what the
+    journal answers. A letter that is retried afterwards comes."""
+    monkeypatch.setattr("gateway.delivery.settling.TRY_AGAIN", 0.01)
+    plugin = Plain({1: [ValueError("no")], 2: [ValueError("no"), Reject("never")]})
+    async with delivering(tmp_path, {"a": plugin}, backoff=0.3, backoff_max=0.3) as rig:
+        settle: Any = rig.journal.settle
+        full = refused = False
+
+        async def settle_unless_full(settlement: Any) -> None:
+            nonlocal refused
+            refused = refused or full
+            if full:
+                raise JournalFull("no room")
+            await settle(settlement)
+
+        rig.journal.settle = settle_unless_full  # type: ignore[method-assign]
+        monkeypatch.setattr("random.uniform", lambda least, most: most)
+        await asyncio.gather(rig.send("x"), rig.send("y"))
+        await rig.until(lambda: rig.states("a") == ["retrying", "retrying"])
+        full = True
+        await rig.until(lambda: len(plugin.calls) == 4 and refused and not rig.consumer("a").parked)
+        await rig.delivery.refresh()
+        assert rig.consumer("a").parked == 0
+        full = False
+        await rig.idle()
+        assert rig.states("a") == ["delivered", "dead"]
+        assert len(plugin.calls) == 4
+        await rig.retry_dead()
+        await rig.idle()
+        assert plugin.taken == [1, 2]
 
 
 async def test_all_retried_dead_letters_come_whatever_is_asked_meanwhile(
