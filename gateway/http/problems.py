@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,6 +13,8 @@ from litestar import Response
 PROBLEM: Final = b"application/problem+json"
 JSON: Final = b"application/json"
 Headers = Sequence[tuple[bytes, bytes]]
+Answer = Callable[[int, bytes, bytes, Headers], None]
+"""Sends a complete answer: status, media type, body and further headers."""
 
 
 def problem(status: int, detail: str) -> bytes:

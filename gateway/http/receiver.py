@@ -5,19 +5,22 @@ This is the hot path, so it is a raw ASGI handler: Litestar's routing and inject
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
 from collections import defaultdict
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
 from gateway.config.tables import Config
+from gateway.decoding import Decoded
 from gateway.events import HOOKS, UNKNOWN
 from gateway.http.body import BodyReader, Gone, TooLarge, TooSlow
-from gateway.http.problems import CLOSE, JSON, PROBLEM, UNAUTHORIZED, answer, problem
+from gateway.http.problems import CLOSE, JSON, PROBLEM, UNAUTHORIZED, Answer, Headers, answer, problem
 from gateway.http.tokens import TokenChecker, TokenRefused
-from gateway.journal.interface import Intake, JournalError
+from gateway.journal.interface import Intake, JournalError, Receipt
 from gateway.log import RateLimit
 from gateway.metrics import Metrics
 from gateway.text import counted
@@ -28,6 +31,8 @@ log = logging.getLogger("gateway.receiver")
 
 CUSTOM_VALUES: Final = "custom-values"
 RETRY_AFTER: Final = (b"retry-after", b"5")
+TAKEN_BYTES: Final = 64 * 1024
+"""The largest body of an event that is taken without a task."""
 DRAIN_SECONDS: Final = 1.0
 """How long a body may still take when the gateway drains."""
 _PORT: Final = re.compile(r"\[(.*)\](?::\d+)?|([\d.]+):\d+")
@@ -63,6 +68,7 @@ class Receiver:
         self._tokens = TokenChecker(config.organisations)
         self._journal = journal
         self._values = values
+        self._targets = {path.encode(): route.hook for path, route in self.routes.items() if "POST" in route.methods}
         self._metrics = metrics
         self._refusals: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(log))
         """A limit for each reason, so that many refusals for one reason do not hide those for another."""
@@ -119,22 +125,56 @@ class Receiver:
         except ValueError as error:
             await self._refuse(scope, send, 400, "json", f"The body is not an event: {error}.")
         except JournalError as error:
-            self._metrics.refused["503", "journal"] += 1
-            self._failures.error("cannot keep an event, answered 503: %s", error)
-            body = problem(503, "The gateway cannot keep the event now; send it again later.")
-            await answer(send, 503, PROBLEM, body, (RETRY_AFTER,))
+            await answer(send, *self._cannot_keep(error))
         else:
-            kind = "duplicate" if receipt.duplicate else "new" if receipt.readable else "unreadable"
-            self._metrics.received[organisation, receipt.hook, kind] += 1
-            if receipt.hook == UNKNOWN and not receipt.duplicate:
-                self._unknown.note(decoded.name)
-            body = b'{"id":"%b","hook":"%b","duplicate":%b,"readable":%b}' % (
-                receipt.id.encode(),
-                receipt.hook.encode(),
-                b"true" if receipt.duplicate else b"false",
-                b"true" if receipt.readable else b"false",
-            )
-            await answer(send, 200, JSON, body)
+            await answer(send, 200, JSON, self._kept(organisation, decoded, receipt))
+
+    def _kept(self, organisation: str, decoded: Decoded, receipt: Receipt) -> bytes:
+        """Count an event that the journal has kept; returns the body of its answer."""
+        kind = "duplicate" if receipt.duplicate else "new" if receipt.readable else "unreadable"
+        self._metrics.received[organisation, receipt.hook, kind] += 1
+        if receipt.hook == UNKNOWN and not receipt.duplicate:
+            self._unknown.note(decoded.name)
+        return b'{"id":"%b","hook":"%b","duplicate":%b,"readable":%b}' % (
+            receipt.id.encode(),
+            receipt.hook.encode(),
+            b"true" if receipt.duplicate else b"false",
+            b"true" if receipt.readable else b"false",
+        )
+
+    def _cannot_keep(self, error: JournalError) -> tuple[int, bytes, bytes, Headers]:
+        """Count and log an event that the journal has refused; returns its answer."""
+        self._metrics.refused["503", "journal"] += 1
+        self._failures.error("cannot keep an event, answered 503: %s", error)
+        return 503, PROBLEM, problem(503, "The gateway cannot keep the event now; send it again later."), (RETRY_AFTER,)
+
+    def take(self, target: bytes, headers: Headers, raw: bytes, answer: Answer) -> bool:
+        """Take an event whose body arrived together with its head, without a task of its own, which would cost more
+        than to decode and keep the event. Everything out of the ordinary is left to `__call__`, which knows the answer
+        to each; see `gateway.serving.exchange.Take`."""
+        began = time.perf_counter()
+        hook = self._targets.get(target, "")
+        if hook == "" or self._allowed or len(raw) > TAKEN_BYTES or len(raw) > self._max_body:
+            return False
+        organisation = self._tokens.cached(headers)
+        if organisation is None:
+            return False
+        try:
+            decoded = self._journal.decoder.decode(organisation, raw, hook)
+            kept = self._journal.append(organisation, decoded, raw)
+        except (ValueError, JournalError):
+            return False
+        kept.add_done_callback(partial(self._taken, answer, organisation, decoded, began))
+        return True
+
+    def _taken(
+        self, answer: Answer, organisation: str, decoded: Decoded, began: float, kept: asyncio.Future[Receipt]
+    ) -> None:
+        try:
+            answer(200, JSON, self._kept(organisation, decoded, kept.result()), ())
+        except JournalError as error:
+            answer(*self._cannot_keep(error))
+        self._post_seconds.observe(time.perf_counter() - began)
 
     async def _get(self, scope: Any, send: Any, organisation: str) -> None:
         reply = await self._values.answer(organisation, scope["query_string"])

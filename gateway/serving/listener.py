@@ -21,6 +21,7 @@ from gateway.metrics import Metrics
 from gateway.serving.accepting import Acceptor
 from gateway.serving.admission import Admission, Place
 from gateway.serving.connections import DRAIN_HEAD_SECONDS, SWEEP_SECONDS, Connections
+from gateway.serving.exchange import Take
 from gateway.serving.protocol import Connection
 from gateway.text import counted
 
@@ -36,7 +37,7 @@ DRAIN_SECONDS: Final = 5.0
 
 class Listener:
     """Serves one ASGI application on one socket; at most `limit` connections at a time, and at most `per_address` from
-    one client address that is not one of `proxies`."""
+    one client address that is not one of `proxies`. `take` may take ordinary requests before the application."""
 
     def __init__(
         self,
@@ -47,8 +48,9 @@ class Listener:
         prefix: str = "",
         per_address: int | None = None,
         proxies: Sequence[Network] = (),
+        take: Take | None = None,
     ) -> None:
-        self._connections = Connections(metrics, prefix)
+        self._connections = Connections(metrics, prefix, take)
         self._admission = Admission(self._connections, limit, per_address, proxies)
         self._config = uvicorn.Config(
             app,
@@ -94,10 +96,10 @@ class Listener:
                 while self._admission.taken:
                     shared.none_left.clear()
                     await shared.none_left.wait()
-        if shared.tasks:
+        if unanswered := shared.unanswered():
             log.warning(
                 "drain: %s had no answer within %g s; closing the connections",
-                counted(len(shared.tasks), "request"),
+                counted(unanswered, "request"),
                 DRAIN_SECONDS,
             )
         self._acceptor.abort()

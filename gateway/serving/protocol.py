@@ -13,21 +13,16 @@ from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.http.problems import PROBLEM, problem
 from gateway.serving.admission import Place
-from gateway.serving.connections import HEAD_SECONDS, Connections, Exchange
+from gateway.serving.connections import HEAD_SECONDS, Connections
+from gateway.serving.exchange import Exchange, TakenExchange
+from gateway.serving.head import HEAD_BYTES, HeadRefused, check_head, refusal
 
-HEAD_BYTES: Final = 32 * 1024
-MOST_HEADERS: Final = 100
 FRAMING_BYTES: Final = 4096
 FRAMING_RATIO: Final = 16
 """Chunk lines and trailers may have at most `FRAMING_BYTES`, plus this many bytes for each byte of the body."""
-
-
-class _Refused(Exception):
-    """The head of a request is refused. The arguments are the status and a sentence for the log."""
 
 
 class Connection(HttpToolsProtocol):
@@ -35,6 +30,7 @@ class Connection(HttpToolsProtocol):
 
     server_state: Connections
     place: Place
+    cycle: Exchange | TakenExchange  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -44,6 +40,8 @@ class Connection(HttpToolsProtocol):
         self._ended = False
         self._unsent = 0
         self._received = self._body_size = 0
+        self._parts: list[bytes] | None = None
+        """The body so far of a request that may be taken; None where there is no such request."""
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -103,11 +101,14 @@ class Connection(HttpToolsProtocol):
                 self._without_upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
+            self._parts = None
             refused = error.__context__
             self._refuse(
-                *refused.args if isinstance(refused, _Refused) else (400, f"the request is not HTTP/1.1: {error}")
+                *refused.args if isinstance(refused, HeadRefused) else (400, f"the request is not HTTP/1.1: {error}")
             )
             return
+        if self._parts is not None:  # the body is not complete
+            self._begin_exchange()
         if self._in_head:
             if self._begun:
                 self._received += len(data)
@@ -137,34 +138,67 @@ class Connection(HttpToolsProtocol):
         if cycle is None or cycle.response_complete or self.scheme == "https":
             return False
         self._ended = True
-        if cycle.more_body:
-            self._break_off(400)
+        if isinstance(cycle, Exchange) and cycle.more_body:
+            self._break_off(cycle, 400)
         cycle.keep_alive = False
         return True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # otherwise it is a trailer, which must not count as a header
-            self.headers.append((name.lower(), value))
+            name = name.lower()
+            if name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
+            self.headers.append((name, value))
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_headers_complete(self) -> None:
-        parser, scope = self.parser, self.scope
+        parser, before, shared = self.parser, self.cycle, self.server_state
         version = parser.get_http_version()
-        self._check_head(version)
+        check_head(version, self.url, self.headers)
         if parser.should_upgrade():
             return  # see `_without_upgrade`
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
-        scope["method"] = parser.get_method().decode("ascii")
-        scope["http_version"] = version
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = url.path
-        scope["query_string"] = url.query or b""
         self._in_head = self._begun = False
         self._received = self._body_size = 0
-        self.server_state.waiting.pop(self, None)
+        shared.waiting.pop(self, None)
+        self._version = version
+        self._keep_alive = version == "1.1" and parser.should_keep_alive() and not shared.draining
+        if (
+            shared.take is not None
+            and parser.get_method() == b"POST"
+            and (before is None or before.response_complete)
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+        ):
+            self._parts = []
+        else:
+            self._begin_exchange()
+
+    def _begin_exchange(self) -> None:
+        """Hand the request to the application, with what has arrived of its body where it was not taken."""
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": self._version,
+            "method": self.parser.get_method().decode("ascii"),
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "root_path": "",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
         before = self.cycle
-        self.cycle = Exchange(
-            scope=scope,
+        self.cycle = exchange = Exchange(
+            scope=self.scope,
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,
@@ -173,52 +207,48 @@ class Connection(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version == "1.1" and parser.should_keep_alive() and not self.server_state.draining,
+            keep_alive=self._keep_alive,
             on_response=self.on_response_complete,
         )
         if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            self._start_asgi_task(exchange, self.app)
         else:  # pipelined: it waits for the answer to the request before it
             self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
-
-    def _check_head(self, version: str) -> None:
-        size, hosts, coding = len(self.url), 0, b"chunked"
-        for name, value in self.headers:
-            size += len(name) + len(value)
-            if name == b"host":
-                hosts += 1
-            elif name == b"transfer-encoding":
-                coding = value.strip().lower() if version == "1.1" else b""
-            elif name == b"expect":
-                self.expect_100_continue = value.lower() == b"100-continue"
-        if size > HEAD_BYTES:
-            raise _Refused(431, f"a request's head is larger than {HEAD_BYTES} bytes")
-        if len(self.headers) > MOST_HEADERS:
-            raise _Refused(431, f"a request has more than {MOST_HEADERS} headers")
-        if not ((hosts == 1 and version in ("1.1", "1.0")) or (version == "1.0" and not hosts)):
-            raise _Refused(400, "a request is not HTTP/1.1 with exactly one Host header")
-        if coding != b"chunked":
-            raise _Refused(400, "a request has a Transfer-Encoding other than chunked")
+            self.pipeline.appendleft((exchange, self.app))
+        parts, self._parts = self._parts or (), None
+        for part in parts:
+            self._add(exchange, part)
 
     def on_body(self, body: bytes) -> None:
-        cycle = self.cycle
         self._body_size += len(body)
-        if not cycle.response_complete:
-            cycle.body += body
-            if len(cycle.body) > HIGH_WATER_LIMIT:
-                self.flow.pause_reading()
-            cycle.message_event.set()
+        if self._parts is not None:
+            self._parts.append(body)
+        elif not self.cycle.response_complete and isinstance(self.cycle, Exchange):
+            self._add(self.cycle, body)
+
+    def _add(self, exchange: Exchange, body: bytes) -> None:
+        exchange.body += body
+        if len(exchange.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        exchange.message_event.set()
 
     def on_message_complete(self) -> None:
         if self._in_head:  # the body was skipped; see `_without_upgrade`
             return
         self._in_head = True
-        if self.cycle.response_complete:
+        if self._parts is not None:
+            taken, take = TakenExchange(self, self._keep_alive), self.server_state.take
+            if take is not None and take(self.url, self.headers, b"".join(self._parts), taken.answer):
+                self._parts = None
+                self.cycle = taken
+                return
+            self._begin_exchange()
+        cycle = self.cycle
+        if cycle.response_complete:
             self._wait()
-        else:
-            self.cycle.more_body = False
-            self.cycle.message_event.set()
+        elif isinstance(cycle, Exchange):
+            cycle.more_body = False
+            cycle.message_event.set()
 
     # Answering
 
@@ -239,14 +269,13 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             self._answer(status)
-        elif cycle.more_body:
-            self._break_off(status)
+        elif isinstance(cycle, Exchange) and cycle.more_body:
+            self._break_off(cycle, status)
         else:
             cycle.keep_alive = False
 
-    def _break_off(self, status: int) -> None:
+    def _break_off(self, cycle: Exchange, status: int) -> None:
         """Refuse the newest request: the rest of its body cannot be read."""
-        cycle = self.cycle
         if self.pipeline:  # it waits for the answers to the requests before it
 
             async def refuse(*_: Any) -> None:
@@ -263,18 +292,6 @@ class Connection(HttpToolsProtocol):
                 self._answer(status)
 
     def _answer(self, status: int) -> None:
-        body = problem(status, _DETAILS[status])
-        head = (
-            b"%bcontent-type: %b\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head % (STATUS_LINE[status], PROBLEM, len(body)) + body)
+        self.transport.write(refusal(status))
         self.transport.close()
         self._wait()
-
-
-_DETAILS: Final = {
-    400: "This request is not valid HTTP/1.1.",
-    408: "The head of the request did not arrive in time.",
-    431: "The head of the request is too large.",
-}

@@ -89,6 +89,7 @@ async def serve(
             gateway.metrics,
             per_address=config.server.max_connections_per_address,
             proxies=config.server.trusted_proxies,
+            take=gateway.receiver.take,
         )
         operators = Listener(create_admin(gateway), limits[1], gateway.metrics, prefix="admin listener: ")
     gc.collect()

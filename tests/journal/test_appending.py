@@ -25,7 +25,7 @@ from gateway.config.tables import Config
 from gateway.journal.interface import Filter
 from gateway.journal.search import EventRow
 from gateway.journal.sqlite import writer
-from gateway.journal.sqlite.writer import GROUP, GROUP_BYTES
+from gateway.journal.sqlite.work import GROUP, GROUP_BYTES
 
 OTHER = "umbrella"
 DAY = 86400.0

@@ -40,7 +40,8 @@ from gateway.journal.sqlite import cursors, operations
 from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, open_writer
 from gateway.journal.sqlite.queries import keep_record, page_from, restore, where
-from gateway.journal.sqlite.writer import Limits, Operate, Writer
+from gateway.journal.sqlite.work import Operate
+from gateway.journal.sqlite.writer import Limits, Writer
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 import apsw
@@ -23,43 +22,14 @@ from gateway.journal.sqlite.connection import WriteAheadLog
 from gateway.journal.sqlite.insert import insert
 from gateway.journal.sqlite.retention import expire_records, prune
 from gateway.journal.sqlite.space import identities, shortage
+from gateway.journal.sqlite.work import Operate, Work, WorkQueue
 
 log = logging.getLogger("gateway.journal")
 
-GROUP: Final = 1024
-GROUP_BYTES: Final = 8 * 2**20
-"""About the largest transaction, in items and in bytes of bodies."""
 HUNG: Final = 10.0
 """Seconds after which a commit that does not return refuses new events."""
 HOUSEKEEPING: Final = 0.5
 """Seconds between two checks of free space, retention and the write-ahead log."""
-
-Operation = Callable[[apsw.Connection], Any]
-_OWN_FAULTS: Final = (apsw.SQLError, apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, apsw.TooBigError)
-
-
-class Operate:
-    """A change other than an append, done within a commit; the future gets what `run` returns or raises."""
-
-    __slots__ = ("error", "future", "result", "run")
-
-    def __init__(self, run: Operation, future: asyncio.Future[Any]) -> None:
-        self.run = run
-        self.future = future
-        self.result: Any = None
-        self.error: Exception | None = None
-
-    def attempt(self, connection: apsw.Connection) -> None:
-        """Run within a transaction. Where `run` fails by its own fault, only its own changes are rolled back."""
-        connection.execute("SAVEPOINT operation")
-        try:
-            self.result = self.run(connection)
-        except Exception as error:
-            if isinstance(error, apsw.Error) and not isinstance(error, _OWN_FAULTS):
-                raise
-            self.error = JournalError(f"the journal refused this: {error}") if isinstance(error, apsw.Error) else error
-            connection.execute("ROLLBACK TO operation")
-        connection.execute("RELEASE operation")
 
 
 class Limits:
@@ -95,7 +65,7 @@ class Writer:
         self._committed = committed
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Append | Operate | None] = SimpleQueue()
+        self._queue = WorkQueue(self._loop)
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._last_seq = self._highest()
         self._files = identities(path)
@@ -129,7 +99,7 @@ class Writer:
     async def stop(self) -> None:
         """Commit what is queued, then end the thread."""
         self._closed = True
-        self._queue.put(None)
+        self._queue.end()
         await asyncio.to_thread(self._thread.join)
 
     def _highest(self) -> int:
@@ -143,30 +113,13 @@ class Writer:
     def _run(self) -> None:
         going = True
         while going:
-            work, going = self._gather()
+            work, going = self._queue.gather(HOUSEKEEPING if self._next_look else 0)
             if work:
                 self._commit(work)
             if going and self.failed is None:
                 self._housekeeping(idle=not work)
 
-    def _gather(self) -> tuple[list[Append | Operate], bool]:
-        """At most a group of the work that waits, and whether to go on afterwards."""
-        work: list[Append | Operate] = []
-        size = 0
-        try:
-            item = self._queue.get(timeout=HOUSEKEEPING if self._next_look else 0)
-            while item is not None:
-                work.append(item)
-                if type(item) is Append:
-                    size += len(item.event.raw)
-                if len(work) >= GROUP or size >= GROUP_BYTES:
-                    return work, True
-                item = self._queue.get_nowait()
-        except Empty:
-            return work, True
-        return work, False
-
-    def _commit(self, work: list[Append | Operate]) -> None:
+    def _commit(self, work: list[Work]) -> None:
         appends = [item for item in work if type(item) is Append]
         operations = [item for item in work if type(item) is Operate]
         error: JournalError | None = self.failed
