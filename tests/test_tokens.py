@@ -440,10 +440,14 @@ def test_a_cached_token_is_refused_once_it_has_expired() -> None:
     clock = Clock()
     checks = checker(clock)
     expiring = headers(token(SECRET, {"exp": NOW + 100}))
+    assert checks.cached(expiring) is None
     assert checks.check(expiring) == "acme"
     clock.now = NOW + 159
     assert checks.check(expiring) == "acme"
+    assert checks.cached(expiring) == "acme"
+    assert checks.cached(expiring * 2) is None
     clock.now = NOW + 160
+    assert checks.cached(expiring) is None
     assert refused(checks.check, expiring).reason == "expired at 2027-01-15T08:01:40Z"
     clock.now = NOW
     assert checks.check(expiring) == "acme"
@@ -456,6 +460,7 @@ def test_a_cached_token_is_refused_when_the_clock_goes_back_before_it(claim: str
     checks = checker(clock)
     assert checks.check(headers(token(SECRET, {claim: NOW}))) == "acme"
     clock.now = NOW - 61
+    assert checks.cached(headers(token(SECRET, {claim: NOW}))) is None
     assert refused(checks.check, headers(token(SECRET, {claim: NOW}))).code == "early"
 
 

@@ -1,6 +1,7 @@
 """The public endpoint. POST: token, body, hook, journal, answer. GET: token, custom values, answer.
 
-This is the hot path, so it is a raw ASGI handler: Litestar's routing and injection would cost more than its own work.
+This is the hot path, so it is a raw ASGI handler: Litestar's routing and injection would cost more than its own work. A
+POST that arrives in one packet does not even get a task; see `Receiver.take`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,18 @@ from gateway.config.tables import Config
 from gateway.decoding import Decoded
 from gateway.events import HOOKS, UNKNOWN
 from gateway.http.body import BodyReader, Gone, TooLarge, TooSlow
-from gateway.http.problems import CLOSE, JSON, PROBLEM, UNAUTHORIZED, Answer, Headers, answer, problem
+from gateway.http.problems import (
+    CLOSE,
+    FAILED,
+    JSON,
+    PROBLEM,
+    UNAUTHORIZED,
+    Answer,
+    Headers,
+    answer,
+    log_failure,
+    problem,
+)
 from gateway.http.tokens import TokenChecker, TokenRefused
 from gateway.journal.interface import Intake, JournalError, Receipt
 from gateway.log import RateLimit
@@ -171,9 +183,13 @@ class Receiver:
         self, answer: Answer, organisation: str, decoded: Decoded, began: float, kept: asyncio.Future[Receipt]
     ) -> None:
         try:
-            answer(200, JSON, self._kept(organisation, decoded, kept.result()), ())
+            reply: tuple[int, bytes, bytes, Headers] = 200, JSON, self._kept(organisation, decoded, kept.result()), ()
         except JournalError as error:
-            answer(*self._cannot_keep(error))
+            reply = self._cannot_keep(error)
+        except Exception as error:
+            log_failure(log, error)
+            reply = 503, PROBLEM, problem(503, FAILED), ()
+        answer(*reply)
         self._post_seconds.observe(time.perf_counter() - began)
 
     async def _get(self, scope: Any, send: Any, organisation: str) -> None:

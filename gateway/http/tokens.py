@@ -84,19 +84,19 @@ class TokenChecker:
         if token is None:
             raise TokenRefused("missing", "the request has no x-webio-token header")
         key = sha256(token).digest()
-        known = self._cache.get(key)
-        if known is not None:
-            organisation, earliest, latest = known
-            if earliest <= self._clock() < latest:
-                self._cache.move_to_end(key)
-                return organisation
-        return self._remember(key, token)
+        return self._cached(key) or self._remember(key, token)
 
     def cached(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """As `check`, but None unless the request has one token and this token is in the cache and valid now."""
+        """As `check`, but None unless the request has one token, and the cache has it as one that is valid now."""
         tokens = [value for name, value in headers if name == HEADER]
-        known = self._cache.get(sha256(tokens[0]).digest()) if len(tokens) == 1 else None
-        return known[0] if known is not None and known[1] <= self._clock() < known[2] else None
+        return self._cached(sha256(tokens[0]).digest()) if len(tokens) == 1 else None
+
+    def _cached(self, key: bytes) -> str | None:
+        known = self._cache.get(key)
+        if known is None or not known[1] <= self._clock() < known[2]:
+            return None
+        self._cache.move_to_end(key)
+        return known[0]
 
     def verify(self, token: bytes) -> Accepted:
         """Verify a token without the cache."""
