@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.filters import filter_options, narrows, require_known
 from gateway.cli.options import config_option, json_option, limit_option
-from gateway.cli.output import print_rows, report_damage, show_time
+from gateway.cli.output import print_rows, report_search, show_time
 from gateway.text import printable
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def command(which: Filter, limit: int | None, show: bool, config_path: Path, as_
             print_rows(rows, as_json, columns, lambda row: _cells(row, several), wrapped=2, nothing=nothing)
         elif not _show_each(rows):
             click.echo(nothing, err=True)
-        report_damage(reader)
+        report_search(reader)
 
 
 def _cells(row: EventRow, several: bool) -> list[str]:

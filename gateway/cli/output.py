@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MANY: Final = 100_000
+"""Events that a search reads one by one without a word about it."""
 _WIDEST: Final = 60
 _MEASURED: Final = 200  # rows that decide the widths of the columns of a plain table
 
@@ -90,8 +92,11 @@ def _shortened(cell: str) -> str:
     return cell if len(cell) <= _WIDEST else f"{cell[: _WIDEST - 1]}…"
 
 
-def report_damage(reader: Search) -> None:
-    """Say on standard error which events a listing left out."""
+def report_search(reader: Search) -> None:
+    """Say on standard error which events a listing left out, and how far the search index is where it lacks many."""
+    if reader.unindexed > MANY:
+        what = f"{reader.unindexed:,} events are not in the search index yet and were read one by one"
+        click.echo(f"{what}; a running gateway indexes them", err=True)
     if reader.damaged:
         places = ", ".join(map(str, reader.damaged[:10]))
         what = f"{counted(len(reader.damaged), 'damaged event')} left out, at position {places}"

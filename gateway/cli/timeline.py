@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.filters import require_known, time_options
 from gateway.cli.options import config_option, json_option
-from gateway.cli.output import print_rows, report_damage, show_time
+from gateway.cli.output import print_rows, report_search, show_time
 
 if TYPE_CHECKING:
     from gateway.journal.search import EventHappened, ValuesAsked
@@ -66,6 +66,6 @@ def command(
 
     with closing(open_reader(config)) as reader:
         print_rows(reader.timeline(which), as_json, columns, cells, nothing="the journal has nothing that matches")
-        report_damage(reader)
+        report_search(reader)
     if not as_json and not config.values.audit:
         click.echo("[values] audit is off, so custom value requests are not recorded", err=True)

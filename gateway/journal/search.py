@@ -136,6 +136,11 @@ class Findings(msgspec.Struct):
 class Search(Protocol):
     """Changes nothing. A listing may be read slowly: it is fetched in pages."""
 
+    @property
+    def unindexed(self) -> int:
+        """How many positions the last search by customer, address, text or conversation read one by one, because the
+        search index does not have them yet."""
+
     damaged: list[int]
     """The positions of events that were left out of listings, because they are not what was written."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from journal_kit import config_of, fill, ids_in, opened
+from journal_kit import config_of, fill, ids_in, opened, until
 
 from gateway.journal import open_reader
 from gateway.journal.interface import JournalError
@@ -21,6 +21,7 @@ from gateway.journal.lock import JournalLock
 from gateway.journal.sqlite.connection import open_writer
 from gateway.journal.sqlite.journal import SqliteJournal
 from gateway.journal.sqlite.layout import look_at
+from gateway.journal.sqlite.search_file import remove, search_path
 
 
 def mode_of(path: Path) -> int:
@@ -59,6 +60,7 @@ async def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
     async def scenario() -> dict[str, int]:
         async with opened(config) as journal:
             await fill(journal, 3)
+            await until(search_path(journal.path).exists)
             JournalLock(journal.path).take().release()
             return {path.name: mode_of(path) for path in journal.path.parent.iterdir()}
 
@@ -67,12 +69,13 @@ async def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
         modes = await scenario()
     finally:
         os.umask(umask)
-    assert modes == dict.fromkeys(("journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock"), 0o600)
+    assert modes == dict.fromkeys(modes, 0o600)
+    assert {"journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock", "journal-search.db"} <= modes.keys()
     assert mode_of(config.journal.path.parent) == 0o700
 
 
 async def test_a_clean_end_leaves_one_file(tmp_path: Path) -> None:
-    """Closed, everything is in the database itself: it may be copied."""
+    """Closed, everything is in the database itself: it may be copied, without the search index too."""
     config = config_of(tmp_path)
 
     async def scenario() -> list[str]:
@@ -80,7 +83,8 @@ async def test_a_clean_end_leaves_one_file(tmp_path: Path) -> None:
             return await fill(journal, 10)
 
     ids = await scenario()
-    assert [path.name for path in config.journal.path.parent.iterdir()] == ["journal.db"]
+    assert sorted(path.name for path in config.journal.path.parent.iterdir()) == ["journal-search.db", "journal.db"]
+    remove(search_path(config.journal.path))
     assert ids_in(config) == ids
 
 

@@ -39,6 +39,7 @@ from gateway.journal.search import UnknownName, ValueRecord
 from gateway.journal.sqlite import cursors, operations
 from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, open_writer
+from gateway.journal.sqlite.indexer import Indexer
 from gateway.journal.sqlite.queries import keep_record, page_from, restore, where
 from gateway.journal.sqlite.work import Operate
 from gateway.journal.sqlite.writer import Limits, Writer
@@ -87,6 +88,7 @@ class SqliteJournal:
         self._opened: list[apsw.Connection] = []
         self._connection: apsw.Connection
         self._writer: Writer
+        self._indexer: Indexer
 
     async def start(self) -> None:
         self._connection = await asyncio.to_thread(open_writer, self.path, self._vfs, self._copy)
@@ -96,7 +98,9 @@ class SqliteJournal:
             self._connection.close()
             raise JournalError(f"the journal {self.path} cannot be read: {error}") from error
         self._tail_after = self._writer.last_seq
+        self._indexer = Indexer(self.path, lambda: self.newest, self._limits.min_free, self._vfs)
         self._writer.start()
+        self._indexer.start()
         try:
             await self.probe()  # a disk without room is found now
         except BaseException:
@@ -105,6 +109,7 @@ class SqliteJournal:
 
     async def close(self) -> None:
         await self._writer.stop()
+        await asyncio.to_thread(self._indexer.stop)
         await asyncio.to_thread(self._readers.shutdown)
         for connection in self._opened:
             connection.close()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from datetime import datetime
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,29 +31,27 @@ from gateway.journal.search import (
 from gateway.journal.sqlite import operations
 from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, rows, why
+from gateway.journal.sqlite.finding import Finder
 from gateway.journal.sqlite.layout import LAYOUT, layout_of
 from gateway.journal.sqlite.queries import (
     EVERYTHING,
     RECORD_COLUMNS,
-    page_from,
     restore_record,
-    span,
     where,
     where_record,
 )
+from gateway.journal.sqlite.search_file import SearchFile, search_path
 from gateway.journal.sqlite.timeline import timeline
 from gateway.json_text import one_line
 
 PAGE: Final = 500
-MOST_FILTERS: Final = 100
-"""Filters of one statement."""
 
 
 def open_search(config: Config) -> SqliteSearch:
     """See `gateway.journal.open_reader`."""
     path = config.journal.path
     try:
-        return SqliteSearch(open_reader_connection(path))
+        return SqliteSearch(open_reader_connection(path), SearchFile.to_read(search_path(path)))
     except (apsw.Error, OSError) as error:
         raise JournalError(f"the journal {path} cannot be read: {why(error, path)}") from error
 
@@ -73,12 +73,18 @@ def unknown_names(path: Path, running: bool) -> list[UnknownName]:
 class SqliteSearch:
     """See `Search`."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, index: SearchFile | None = None) -> None:
         self._connection = connection
+        self._finder = Finder(connection, index)
         self.damaged: list[int] = []
 
     def close(self) -> None:
+        self._finder.close()
         self._connection.close()
+
+    @property
+    def unindexed(self) -> int:
+        return self._finder.unindexed
 
     def plugins(self) -> list[str]:
         return [plugin for (plugin,) in rows(self._connection, "SELECT plugin FROM cursors WHERE removed_at IS NULL")]
@@ -100,18 +106,28 @@ class SqliteSearch:
         return operations.count_dead(self._connection, which, plugins)
 
     def events(self, which: Filter, limit: int | None = None, newest: bool = False) -> Iterator[EventRow]:
-        condition, values = where(which)
-        first, last = span(self._connection, which)
-        if newest and limit is not None:
-            first = self._first_of_newest("seq", f"events WHERE {condition}", values, limit)
-        sql = f"SELECT seq FROM {page_from(which)} WHERE seq > ? AND seq <= ? AND {condition} ORDER BY seq"
-        for page in self._pages(sql, lambda row: (row[0], last, *values), (first - 1,), limit):
-            seqs = [seq for (seq,) in page]
+        size = PAGE if limit is None else min(PAGE, limit)
+        for seqs in self._listed(which, size, limit, newest):
             deliveries = self._deliveries(seqs[0], seqs[-1])
             failures = self._failures(seqs[0], seqs[-1])
             found = f"events WHERE seq IN ({','.join('?' * len(seqs))}) ORDER BY seq"
             for row in sound_events(self._connection, found, seqs, self.damaged.append):
                 yield _event_row(row, deliveries(row), *failures.get(row[0], ({}, {})))
+
+    def _listed(self, which: Filter, size: int, limit: int | None, newest: bool) -> Iterator[list[int]]:
+        """Pages of the positions of matching events; see `events`."""
+        if newest and limit is not None:
+            backwards = chain.from_iterable(self._finder.pages([which], size, newest=True))
+            seqs = list(islice(backwards, limit))[::-1]
+            yield from (seqs[start : start + PAGE] for start in range(0, len(seqs), PAGE))
+            return
+        left = sys.maxsize if limit is None else limit
+        for page in self._finder.pages([which], size):
+            if page:
+                yield page[:left]
+            left -= len(page)
+            if left <= 0:
+                return
 
     def dead(self, which: Filter, limit: int | None = None) -> Iterator[DeadRow]:
         condition, values = where(msgspec.structs.replace(which, state=None, plugin=None))
@@ -145,17 +161,7 @@ class SqliteSearch:
             yield from map(restore_record, page)
 
     def timeline(self, which: Filter) -> Iterator[EventHappened | ValuesAsked]:
-        return timeline(self._connection, which, self._find, self.value_records, self.damaged.append)
-
-    def _find(self, which: Sequence[Filter]) -> list[int]:
-        """The positions of the events that match any of these filters, in order."""
-        found: list[int] = []
-        for start in range(0, len(which), MOST_FILTERS):
-            conditions = [where(one) for one in which[start : start + MOST_FILTERS]]
-            either = " OR ".join(f"({condition})" for condition, _ in conditions)
-            values = [value for _, values in conditions for value in values]
-            found += [seq for (seq,) in rows(self._connection, f"SELECT seq FROM events WHERE {either}", values)]
-        return sorted(found)
+        return timeline(self._connection, which, self._finder.find, self.value_records, self.damaged.append)
 
     def _first_of_newest(self, key: str, source: str, values: tuple[Any, ...], limit: int) -> int:
         newest = f"SELECT {key} FROM {source} ORDER BY {key} DESC LIMIT ?"
