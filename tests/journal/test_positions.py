@@ -12,6 +12,7 @@ from gateway import simulate
 from gateway.events import Event
 from gateway.journal.interface import Filter
 from gateway.journal.sqlite import journal as sqlite
+from gateway.journal.sqlite import tail
 from gateway.journal.sqlite.journal import SqliteJournal
 
 UNREADABLE = b'{"type": "inboundMessage", "body": ["no text"], "dateCreated": "2026-01-01 10:00:00"}'
@@ -56,9 +57,9 @@ async def test_what_no_longer_fits_into_memory_is_read_from_disk(
 ) -> None:
     """Memory keeps the newest only, bounded in number and in bytes; readers behind it miss nothing."""
     if limit == "events":
-        monkeypatch.setattr(sqlite, "TAIL_EVENTS", 50)
+        monkeypatch.setattr(tail, "TAIL_EVENTS", 50)
     else:
-        monkeypatch.setattr(sqlite, "TAIL_BYTES", 20_000)
+        monkeypatch.setattr(tail, "TAIL_BYTES", 20_000)
     config = config_of(tmp_path)
 
     async def scenario() -> tuple[list[str], list[str], int]:
@@ -78,7 +79,7 @@ async def test_one_body_larger_than_the_memory_is_read_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bound on memory does not limit the size of an event."""
-    monkeypatch.setattr(sqlite, "TAIL_BYTES", 1000)
+    monkeypatch.setattr(tail, "TAIL_BYTES", 1000)
     config = config_of(tmp_path)
 
     async def scenario() -> list[int]:

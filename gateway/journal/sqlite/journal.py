@@ -1,4 +1,4 @@
-"""The journal in one SQLite file: a writer thread, readers' threads, and the newest events in memory."""
+"""The journal in one SQLite file: a writer thread, and readers' threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import sys
 import threading
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -41,14 +40,12 @@ from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, open_writer
 from gateway.journal.sqlite.indexer import Indexer
 from gateway.journal.sqlite.queries import keep_record, page_from, restore, where
+from gateway.journal.sqlite.tail import Tail
 from gateway.journal.sqlite.work import Operate
 from gateway.journal.sqlite.writer import Limits, Writer
 
 T = TypeVar("T")
 P = ParamSpec("P")
-TAIL_EVENTS: Final = 4096
-TAIL_BYTES: Final = 32 * 2**20
-"""The newest events in memory: at most twice this number, and about this many bytes of bodies."""
 STEP: Final = 1000
 """Dead letters that one commit changes, at most, since acknowledgements of events wait for the commit."""
 RECORDS: Final = 10_000
@@ -80,15 +77,13 @@ class SqliteJournal:
         self._vfs = vfs
         self._appends = Appends(clock)
         self._damage = Damage(self.path)
-        self._tail: list[Entry] = []
-        self._tail_bytes = 0
-        self._tail_after = 0
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="journal-reader")
         self._local = threading.local()
         self._opened: list[apsw.Connection] = []
         self._connection: apsw.Connection
         self._writer: Writer
         self._indexer: Indexer
+        self._tail: Tail
 
     async def start(self) -> None:
         self._connection = await asyncio.to_thread(open_writer, self.path, self._vfs, self._copy)
@@ -97,7 +92,7 @@ class SqliteJournal:
         except apsw.Error as error:
             self._connection.close()
             raise JournalError(f"the journal {self.path} cannot be read: {error}") from error
-        self._tail_after = self._writer.last_seq
+        self._tail = Tail(self._writer.last_seq)
         self._indexer = Indexer(self.path, lambda: self.newest, self._limits.min_free, self._vfs)
         self._writer.start()
         self._indexer.start()
@@ -154,9 +149,8 @@ class SqliteJournal:
         await self.operate(cursors.release, track, epoch, clean)
 
     async def read(self, after: int, limit: int) -> Sequence[Entry]:
-        if after >= self._tail_after:
-            start = bisect_right(self._tail, after, key=lambda entry: entry.seq)
-            return self._tail[start : start + limit]
+        if after >= self._tail.after:
+            return self._tail.read(after, limit)
         return await self._read("events WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit), READ_BYTES)
 
     async def fetch(self, seqs: Sequence[int]) -> dict[int, Event]:
@@ -285,18 +279,6 @@ class SqliteJournal:
                 self._told = True
                 self.on_failure(self._writer.failed)
             return
-        for append in appends:
-            if append.seq:
-                self._tail.append(Entry(append.seq, append.event))
-                self._tail_bytes += len(append.event.raw)
-        if len(self._tail) > 2 * TAIL_EVENTS or self._tail_bytes > TAIL_BYTES:
-            self._trim()
+        self._tail.add(appends)
         for listener in self.on_commit:
             listener()
-
-    def _trim(self) -> None:
-        while len(self._tail) > TAIL_EVENTS or self._tail_bytes > TAIL_BYTES:
-            gone = self._tail[: max(1, len(self._tail) // 2)]
-            del self._tail[: len(gone)]
-            self._tail_bytes -= sum(len(entry.event.raw) for entry in gone)
-            self._tail_after = gone[-1].seq
