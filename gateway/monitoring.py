@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from gateway.config.tables import Config
@@ -14,6 +14,7 @@ from gateway.journal import journal_space
 from gateway.journal.interface import Filter, Journal, JournalError
 from gateway.journal.search import UnknownName
 from gateway.metrics import Sample
+from gateway.plugin_host.load import Plugin
 from gateway.unknown import advice, public, types_of
 from gateway.values.provider import ProviderHealth
 from gateway.values.service import CustomValues
@@ -30,11 +31,13 @@ class Monitor:
     def __init__(
         self,
         config: Config,
+        plugins: Sequence[Plugin],
         journal: Journal,
         delivery: Delivery,
         values: CustomValues,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._plugins = plugins
         self.dead = dict.fromkeys(delivery.consumers, 0)
         self.unknown: list[UnknownName] = []
         self._oldest: dict[str, float] = {}
@@ -76,7 +79,7 @@ class Monitor:
             {
                 "name": name,
                 "healthy": consumer.healthy,
-                "error": None if consumer.healthy else consumer.health.trouble,
+                "error": None if consumer.healthy else consumer.trouble,
                 "behind": self._delivery.lag(name),
                 "parked": consumer.parked,
                 "dead": self.dead[name],
@@ -103,6 +106,8 @@ class Monitor:
         """The metrics of delivery, custom values and journal."""
         for name in self._delivery.consumers:
             yield from self._of_plugin(name)
+        for plugin in self._plugins:
+            yield _blocked(plugin)
         for provider in self._values.health():
             yield from _of_provider(provider)
         yield from self._of_journal()
@@ -152,3 +157,11 @@ def _of_provider(provider: ProviderHealth) -> Iterator[Sample]:
         yield Sample("counter", f"gateway_provider_{metric}_total", text, labels, count)
     broken = "1 while its circuit breaker is not closed"
     yield Sample("gauge", "gateway_provider_broken", broken, labels, provider.breaker != "closed")
+
+
+def _blocked(plugin: Plugin) -> Sample:
+    """The place that blocks its loop is a label, which is one of the places in its code."""
+    blocked = plugin.loop.blocked
+    labels = {"plugin": plugin.name} if blocked is None else {"plugin": plugin.name, "at": blocked.place}
+    text = "Seconds for which the event loop of a plugin has not answered"
+    return Sample("gauge", "gateway_plugin_blocked_seconds", text, labels, 0.0 if blocked is None else blocked.seconds)

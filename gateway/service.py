@@ -16,6 +16,7 @@ from gateway.metrics import Metrics
 from gateway.monitoring import Monitor
 from gateway.plugin_host.lifecycle import Lifecycle
 from gateway.plugin_host.load import Plugin
+from gateway.plugin_host.watch import Watch
 from gateway.process import process_samples
 from gateway.values.service import CustomValues
 
@@ -39,9 +40,10 @@ class Gateway:
         self.journal = open_journal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
         self.values = CustomValues(config, plugins)
         self.delivery = Delivery(plugins, self.journal, clock)
-        self.monitor = Monitor(config, self.journal, self.delivery, self.values, clock)
+        self.monitor = Monitor(config, plugins, self.journal, self.delivery, self.values, clock)
         self.receiver = Receiver(config, self.journal, self.values, self.metrics)
         self._lifecycle = Lifecycle(config, plugins)
+        self._watch = Watch(plugins)
         self._draining: asyncio.Task[None] | None = None
         self.values.keep_record = self.journal.record_value_request
 
@@ -50,12 +52,14 @@ class Gateway:
         after it has stopped what it started."""
         await self.journal.start()
         self.journal.on_failure = on_failure
+        self._watch.start()
         try:
             await self._lifecycle.start()
             await self.values.start()
             await self.delivery.start()
             self.monitor.start()
         except BaseException:
+            await self._watch.stop()
             await self._lifecycle.stop(SHUTDOWN_SECONDS)
             await self.journal.close()
             raise
@@ -70,6 +74,7 @@ class Gateway:
     async def stop(self) -> None:
         """Wait for the running deliveries, checkpoint, shut the plugins down, and close the journal."""
         await self.monitor.stop()
+        await self._watch.stop()
         await (self._draining or self.delivery.stop(DRAIN_SECONDS))
         await self.values.close()
         await self._lifecycle.stop(SHUTDOWN_SECONDS)

@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -120,6 +120,7 @@ async def asking(
         yield values
     finally:
         await values.close()
+        await close_all(plugins)
 
 
 @contextlib.asynccontextmanager
@@ -147,7 +148,15 @@ async def running(
         for plugin in reversed(plugins):
             if "shutdown" in plugin.hooks:
                 await plugin.caller.call(plugin.hooks["shutdown"], timeout=10)
-            plugin.threads.close()
+        await close_all(plugins)
+
+
+async def close_all(plugins: Sequence[Plugin]) -> None:
+    """End the plugins' threads and loops, and wait for the loops' end."""
+    for plugin in plugins:
+        plugin.close()
+    for plugin in plugins:
+        await plugin.loop.closed(2)
 
 
 async def check(directory: Path, text: str) -> Any:
@@ -158,7 +167,7 @@ async def check(directory: Path, text: str) -> Any:
     except PluginFault as fault:
         return "; ".join(map(str, each(fault.cause))) if isinstance(fault.cause, Exception) else str(fault.cause)
     finally:
-        plugin.threads.close()
+        plugin.close()
 
 
 def query(*fields: str, uid: str | None = "123456", address: str | None = None) -> bytes:

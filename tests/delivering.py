@@ -110,7 +110,7 @@ async def delivering(
         await delivery.stop(2.0)
         await journal.close()
         for one in made:
-            one.threads.close()
+            one.close()
 
 
 class Takes:

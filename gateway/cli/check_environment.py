@@ -255,7 +255,7 @@ async def _plugin(plugin: Plugin) -> list[Finding]:
     except (CallTimeout, Stuck) as fault:
         return [_error(path, f"its check failed: {fault}")]
     finally:
-        plugin.threads.close()
+        plugin.close()
     sentences: Iterable[str] = [said] if isinstance(said, str) else said or ()
     return [Finding(placed(path, str(sentence), settings), warning=True) for sentence in sentences]
 

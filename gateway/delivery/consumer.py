@@ -55,7 +55,15 @@ class Consumer:
     @property
     def healthy(self) -> bool:
         """Whether the plugin takes events, or nothing is left that it could take."""
+        if self.plugin.loop.blocked is not None:
+            return False
         return self.health.healthy or (self.health.broken is None and self.idle)
+
+    @property
+    def trouble(self) -> str | None:
+        """What an operator should know, or None."""
+        blocked = self.plugin.loop.blocked
+        return self.health.broken or (self.health.trouble if blocked is None else str(blocked))
 
     @property
     def wants_more(self) -> bool:

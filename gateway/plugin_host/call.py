@@ -1,4 +1,4 @@
-"""Calling plugin code: the one module that knows about its threads, timeouts and guards.
+"""Calling plugin code: its threads, timeouts and guards. Async code runs on the plugin's own loop (`loop.py`).
 
 Whether an implementation is async is decided once, when it is bound. Whatever a plugin raises, `SystemExit` too,
 becomes a `PluginFault`. A call that exceeds its time is given up: a task is cancelled; a thread is left behind and
@@ -14,15 +14,11 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final
 
+from gateway.plugin_host.loop import LoopCall, PluginLoop, Result
 from gateway.text import describe
 
 GRACE: Final = 1.0
-"""Seconds that a cancelled task has to end before it is left behind."""
-LEFT_BEHIND: Final = 100
-"""Calls of one plugin that were given up and still run, at which no further call begins."""
-
-Result = tuple[Any, BaseException | None]
-"""What a call returned, or what it raised."""
+"""Seconds that a cancelled call has to end before it is left behind."""
 
 
 class PluginFault(Exception):
@@ -151,60 +147,51 @@ class Job:
 class Caller:
     """Single calls to one plugin instance: lifecycle hooks, checkpoints and custom values."""
 
-    def __init__(self, threads: Threads) -> None:
-        self.threads = threads
-        self._left_behind: set[asyncio.Future[Any]] = set()
-
-    def check(self) -> None:
-        """`Stuck` where too many calls were cancelled and have not ended."""
-        if len(self._left_behind) >= LEFT_BEHIND:
-            raise Stuck(f"{len(self._left_behind)} calls that exceeded their time do not end")
-
-    def leave_behind(self, task: asyncio.Future[Any]) -> None:
-        """Remember a task that was cancelled, until it ends."""
-        self._left_behind.add(task)
-        task.add_done_callback(self._left_behind.discard)
+    def __init__(self, threads: Threads, loop: PluginLoop) -> None:
+        self._threads = threads
+        self._loop = loop
 
     async def call(self, impl: Impl, *args: Any, timeout: float) -> Any:
         """The implementation's result; `PluginFault`, `CallTimeout` (after `timeout` seconds) or `Stuck`."""
-        if impl.is_async:
-            return await self._in_task(impl, args, timeout)
-        return await self._in_thread(impl, args, timeout)
-
-    async def _in_task(self, impl: Impl, args: tuple[Any, ...], timeout: float) -> Any:
-        # a future and a timer of our own: asyncio.wait and asyncio.timeout cost several times as much
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Result | None] = loop.create_future()
-        task = loop.create_task(_into(done, impl, args))
-        timer = loop.call_later(timeout, _expire, done)
-        try:
-            outcome = await done
-        finally:
-            timer.cancel()
-            if not task.done():
-                task.cancel()
-                self.leave_behind(task)
-        if outcome is None:
-            raise CallTimeout(f"no answer within {timeout:g} s")
-        result, error = outcome
+        result, error = await (self._on_loop if impl.is_async else self._in_thread)(impl, args, timeout)
         if error is not None:
             raise PluginFault(error)
         return result
 
-    async def _in_thread(self, impl: Impl, args: tuple[Any, ...], timeout: float) -> Any:
+    async def _on_loop(self, impl: Impl, args: tuple[Any, ...], timeout: float) -> Result:
+        call = call_on(self._loop, impl.call, *args)
+        # a timer of our own: asyncio.wait and asyncio.timeout cost several times as much
+        timer = asyncio.get_running_loop().call_later(timeout, call.expire)
+        try:
+            await call.done
+        finally:
+            timer.cancel()
+            begun = call.result is not None or call.give_up()
+        if call.result is None:
+            raise CallTimeout(
+                _late(timeout) + ("" if begun else f"; its event loop is blocked at {self._loop.place()}")
+            )
+        return call.result
+
+    async def _in_thread(self, impl: Impl, args: tuple[Any, ...], timeout: float) -> Result:
         results: list[Result] = []
-        job = Job(self.threads, lambda: results.append(run(impl, args)))
+        job = Job(self._threads, lambda: results.append(run(impl, args)))
         try:
             await asyncio.wait((job.done,), timeout=timeout)
         finally:
             if not job.done.done():
                 job.give_up()
         if not job.done.done():
-            raise CallTimeout(f"no answer within {timeout:g} s")
-        [(result, error)] = results
-        if error is not None:
-            raise PluginFault(error)
-        return result
+            raise CallTimeout(_late(timeout))
+        return results[0]
+
+
+def call_on(loop: PluginLoop, function: Callable[..., Any], *args: Any) -> LoopCall:
+    """Begin a call on a plugin's loop; `Stuck` where none may begin."""
+    reason = loop.refusal()
+    if reason is not None:
+        raise Stuck(reason)
+    return LoopCall(loop, function, *args)
 
 
 def run(impl: Impl, args: tuple[Any, ...]) -> Result:
@@ -219,27 +206,5 @@ def run(impl: Impl, args: tuple[Any, ...]) -> Result:
     return result, None
 
 
-async def _into(done: asyncio.Future[Result | None], impl: Impl, args: tuple[Any, ...]) -> None:
-    outcome: Result = (None, asyncio.CancelledError())
-    try:
-        outcome = await _guarded(impl, args)
-    finally:
-        if not done.done():
-            done.set_result(outcome)
-
-
-def _expire(done: asyncio.Future[Result | None]) -> None:
-    if not done.done():
-        done.set_result(None)
-
-
-async def _guarded(impl: Impl, args: tuple[Any, ...]) -> Result:
-    try:
-        return await impl.call(*args), None
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        return None, error
-    except BaseException as error:
-        return None, error
+def _late(timeout: float) -> str:
+    return f"no answer within {timeout:g} s"

@@ -9,8 +9,9 @@ from collections.abc import Hashable, Sequence
 from typing import Final, Protocol
 
 from gateway.events import Event
-from gateway.plugin_host.call import GRACE, CallTimeout, Job, Stuck, run
+from gateway.plugin_host.call import GRACE, CallTimeout, Job, Stuck, call_on, run
 from gateway.plugin_host.load import Plugin
+from gateway.plugin_host.loop import LoopCall
 
 LONGEST: Final = 0.1
 """Seconds after which a batch begins no further event, so that a plugin that has become slow is noticed in time."""
@@ -38,8 +39,8 @@ class Deliverable(Protocol):
 class EventCalls:
     """Several events through a plugin's hooks, one after the other, under a guard and a timeout each.
 
-    Plain hooks of several events share one trip into a thread, so that a fast plugin pays little for it. What was given
-    up does not count when it ends after all."""
+    The hooks of several events share one trip to the plugin's loop or, where all are plain, into one of its threads, so
+    that a fast plugin pays little for it. What was given up does not count when it ends after all."""
 
     def __init__(self, plugin: Plugin, items: Sequence[Deliverable]) -> None:
         self._plugin = plugin
@@ -49,41 +50,36 @@ class EventCalls:
         self._failed: set[Hashable] = set()
         self._lock = threading.Lock()
         self._given_up = False
-        # a loop's clock may stand still during a callback; its timers are what can be simulated
-        self._now = time.monotonic if plugin.threaded else asyncio.get_running_loop().time
+        self._now = plugin.loop.time
         self._started = self._now()
         self._began = time.monotonic()
 
     async def run(self) -> list[Outcome]:
         """An outcome for each event that was begun, the last one `CallTimeout` where time ran out. `Stuck` where no
-        thread comes free, or too many calls that were given up still run."""
-        job: Job | None = None
+        thread comes free, the plugin's loop is blocked, or too many calls that were given up still run."""
+        work: Job | LoopCall
         if self._plugin.threaded:
-            job = Job(self._plugin.threads, self._in_thread)
-            done: asyncio.Future[None] = job.done
+            work = Job(self._plugin.threads, self._in_thread)
         else:
-            self._plugin.caller.check()
-            done = asyncio.ensure_future(self._in_task())
+            work = call_on(self._plugin.loop, self._on_loop)
         try:
-            while not done.done():
+            while not work.done.done():
                 left = self._started + self._timeout - self._now()
-                if left <= 0 and self._give_up(job):
+                if left <= 0 and self._give_up(work):
                     break
-                await asyncio.wait((done,), timeout=max(left, 0.001))
+                await asyncio.wait((work.done,), timeout=max(left, 0.001))
         finally:
-            if not done.done():  # given up, or abandoned
+            if not work.done.done():  # given up, or abandoned
                 self._given_up = True
-                if job is not None:
-                    job.give_up()
-                else:
-                    done.cancel()
-                    self._plugin.caller.leave_behind(done)
-        if job is None and not done.done():
-            await asyncio.wait((done,), timeout=GRACE)
+                work.give_up()
+        if isinstance(work, LoopCall) and not work.done.done():
+            await asyncio.wait((work.done,), timeout=GRACE)
+            if work.waits_for_another():
+                self._outcomes[-1] = Stuck(self._blocked())
         return self._outcomes
 
     def _in_thread(self) -> None:
-        self._started = self._began = time.monotonic()
+        self._started, self._began = self._now(), time.monotonic()
         for item in self._items:
             outcome: Outcome = SKIPPED if item.conversation in self._failed else None
             if outcome is None and (event := item.event) is not None:
@@ -94,7 +90,8 @@ class EventCalls:
             if not self._end(item, outcome):
                 return
 
-    async def _in_task(self) -> None:
+    async def _on_loop(self) -> None:
+        self._started, self._began = self._now(), time.monotonic()
         for item in self._items:
             outcome: Outcome = SKIPPED if item.conversation in self._failed else None
             if outcome is None and (event := item.event) is not None:
@@ -120,12 +117,16 @@ class EventCalls:
             self._failed.add(item.conversation)
         return time.monotonic() - self._began < LONGEST and not isinstance(outcome, Stuck)
 
-    def _give_up(self, job: Job | None) -> bool:
+    def _give_up(self, work: Job | LoopCall) -> bool:
         with self._lock:
             if len(self._outcomes) == len(self._items) or self._now() - self._started < self._timeout:
                 return False
             self._given_up = True
-            if job is not None and not job.give_up():
-                raise Stuck(f"no thread came free within {self._timeout:g} s")
+            if not work.give_up():
+                threaded = self._plugin.threaded
+                raise Stuck(f"no thread came free within {self._timeout:g} s" if threaded else self._blocked())
             self._outcomes.append(CallTimeout(f"exceeded its {self._timeout:g} s"))
             return True
+
+    def _blocked(self) -> str:
+        return f"its event loop has been blocked for {self._timeout:g} s, at {self._plugin.loop.place()}"

@@ -56,4 +56,8 @@ class Lifecycle:
                     await plugin.caller.call(impl, timeout=round(max(0.2, deadline - time.monotonic()), 1))
                 except (PluginFault, CallTimeout, Stuck) as error:
                     log.error("plugin %s: shutdown failed: %s", plugin.name, error)
-            plugin.threads.close()
+        for plugin in self._plugins:
+            plugin.close()
+        for plugin in self._plugins:
+            if not await plugin.loop.closed(max(0.1, deadline - time.monotonic())):
+                log.error("plugin %s: its event loop did not end: blocked at %s", plugin.name, plugin.loop.place())

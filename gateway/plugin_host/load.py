@@ -6,6 +6,7 @@ distributions with one name are an error that names both.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 from collections import defaultdict
@@ -23,6 +24,7 @@ from gateway.hookspecs import ENTRY_POINT_GROUP
 from gateway.plugin_host.bind import EVENT_HOOKS, HookError, bind
 from gateway.plugin_host.call import Caller, Impl, Threads
 from gateway.plugin_host.fault_log import FaultLog
+from gateway.plugin_host.loop import PluginLoop
 from gateway.text import describe
 
 OWN_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(PluginSettings))
@@ -61,7 +63,9 @@ class Plugin:
         hooks: dict[str, Impl],
         delivery: PluginDelivery,
         log_messages: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        """With `loop`, its async code runs on that loop instead of one of its own."""
         self.name = table.name
         self.plugin = table.plugin
         self.settings = table.settings
@@ -73,7 +77,8 @@ class Plugin:
         self.hooks = hooks
         self.delivery = delivery
         self.threads = Threads(table.name, delivery.concurrency + 1)
-        self.caller = Caller(self.threads)
+        self.loop = PluginLoop(table.name, self.package, loop)
+        self.caller = Caller(self.threads, self.loop)
 
         general = (hooks["on_event"],) if "on_event" in hooks else ()
         self._general = general
@@ -87,6 +92,11 @@ class Plugin:
     def calls(self, event: Event) -> tuple[Impl, ...]:
         """The hooks that an event goes to: `on_event`, then its own hook's where the event could be read."""
         return self._general if event.payload is None else self._own.get(event.hook, self._general)
+
+    def close(self) -> None:
+        """End its threads and its loop, as soon as what runs there ends."""
+        self.threads.close()
+        self.loop.close()
 
     def conversation_of(self, event: Event) -> str | None:
         """The conversation that keeps an event in order, as `organisation/conversation`, or None."""

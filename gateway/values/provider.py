@@ -50,6 +50,8 @@ class ProviderHealth(msgspec.Struct, kw_only=True):
     failed: int = 0
     late: int = 0
     skipped: int = 0
+    blocked: str | None = None
+    """Where its event loop is blocked, as a sentence, or None."""
 
 
 class Provider:
@@ -73,7 +75,7 @@ class Provider:
         self.blocking = not impl.is_async
         self._threads = Threads(f"{plugin.name}-values", THREADS) if self.blocking else None
         self._impl = Impl(impl.name, _unless_late(impl)) if self.blocking else impl
-        self._caller = plugin.caller if self._threads is None else Caller(self._threads)
+        self._caller = plugin.caller if self._threads is None else Caller(self._threads, plugin.loop)
 
     @property
     def declared(self) -> Collection[str]:
@@ -179,7 +181,13 @@ class Provider:
             _log.warning("provider %s: breaker closed after %.0f s", self.name, self._monotonic() - self._opened)
 
     def health(self) -> ProviderHealth:
-        return replace(self._health, breaker=self.breaker.state, failures=self.breaker.failures)
+        blocked = self._plugin.loop.blocked
+        return replace(
+            self._health,
+            breaker=self.breaker.state,
+            failures=self.breaker.failures,
+            blocked=None if blocked is None else str(blocked),
+        )
 
     def close(self) -> None:
         if self._threads is not None:

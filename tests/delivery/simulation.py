@@ -254,7 +254,8 @@ class World:
         self.players = {"a": Archive(self, "a"), "b": self.chance.choice((Client, Plain))(self, "b")}
         limits: dict[str, Any] = {"backoff": 0.5, "backoff_max": 8.0, "timeout": 10.0, "max_attempts": MAX_ATTEMPTS}
         limits["concurrency"] = self.chance.choice((1, 2, 4))
-        self.plugins = [make_plugin(name, player, **limits) for name, player in self.players.items()]
+        loop = asyncio.get_running_loop()
+        self.plugins = [make_plugin(name, player, loop=loop, **limits) for name, player in self.players.items()]
         for one in self.plugins:
             one.threads = Inline(one.name, 4)
         self.store = memory_store.Store()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from asking import Blocks, Clock, Grace, Knows, ask, asking, problem_of, query, values_of
+from kit import Signal
 
 from gateway import CustomValueRequest, Reject, SeveralCustomers
 from gateway.values.answer import Answer
@@ -88,7 +89,7 @@ async def test_one_field_without_an_answer_fails_the_request(tmp_path: Path) -> 
 
 async def test_the_first_provider_in_config_order_that_knows_a_field_wins(tmp_path: Path) -> None:
     """However much sooner a later one answers."""
-    answered = asyncio.Event()
+    answered = Signal()
 
     async def slow(request: CustomValueRequest) -> Mapping[str, Any]:
         await answered.wait()
@@ -104,7 +105,7 @@ async def test_the_first_provider_in_config_order_that_knows_a_field_wins(tmp_pa
 
 async def test_an_answer_does_not_wait_for_a_provider_whose_value_would_not_count(tmp_path: Path) -> None:
     """Once every field is decided the answer goes out; the provider that is still busy is cancelled."""
-    cancelled = asyncio.Event()
+    cancelled = Signal()
 
     async def busy(request: CustomValueRequest) -> Mapping[str, Any]:
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from asking import Clock, Knows, ask, asking, problem_of, values_of
+from kit import Signal
 
 from gateway import CustomValueRequest, Reject, SeveralCustomers
 from gateway.values.breaker import FIRST_PAUSE, LONGEST_PAUSE, THRESHOLD
@@ -88,7 +89,7 @@ async def test_after_the_pause_one_request_tries_and_a_success_closes_it(tmp_pat
     async with asking(tmp_path, clock=clock, crm=crm) as values:
         for number in range(THRESHOLD):
             await ask(values, "balance", uid=str(number))
-        arrived, go = asyncio.Event(), asyncio.Event()
+        arrived, go = Signal(), Signal()
 
         async def held(request: CustomValueRequest) -> Mapping[str, Any]:
             arrived.set()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asking import Answering, Clock, Knows, ask, asking, problem_of, values_of
+from kit import Signal
 
 from gateway import CustomValueRequest
 from gateway.values.answer import CACHED, FieldDetail, Found
@@ -19,7 +20,7 @@ class Gate:
     """Providers' answers that wait until they are let through."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self.arrived, self.open = asyncio.Event(), asyncio.Event()
+        self.arrived, self.open = Signal(), Signal()
         self.values = values
 
     async def __call__(self, request: CustomValueRequest) -> Mapping[str, Any]:

@@ -60,7 +60,9 @@ class Proxy:
     async def close(self) -> None:
         self.flow()
         await self.refuse()
-        await asyncio.gather(*filter(None, self._pairs), return_exceptions=True)
+        while pairs := [pair for pair in self._pairs if pair is not None and not pair.done()]:
+            await self.cut()  # also what was accepted last
+            await asyncio.wait(pairs, timeout=0.1)
 
     async def _pair(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._pairs.add(asyncio.current_task())
