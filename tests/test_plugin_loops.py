@@ -104,6 +104,12 @@ def metric(gateway: RunningGateway, start: str) -> list[str]:
         return [line for line in response.read().decode().splitlines() if line.startswith(start)]
 
 
+def blocked_seconds(gateway: RunningGateway) -> float:
+    """For how long `crm` has not answered."""
+    [sample] = metric(gateway, 'gateway_plugin_blocked_seconds{plugin="crm"')
+    return float(sample.rpartition(" ")[2])
+
+
 def taken(gateway: RunningGateway, name: str) -> list[str]:
     path = gateway.directory / name
     return path.read_text().split() if path.exists() else []
@@ -147,7 +153,7 @@ def test_the_plugin_is_named_with_the_place_that_blocks_it(blocked: RunningGatew
     assert PLACE.search(provider["blocked"]), provider
     [sample] = metric(blocked, 'gateway_plugin_blocked_seconds{plugin="crm",at="')
     assert PLACE.search(sample), sample
-    assert float(sample.rpartition(" ")[2]) >= 1
+    assert blocked_seconds(blocked) >= 1
     assert metric(blocked, 'gateway_plugin_blocked_seconds{plugin="good"') == [
         'gateway_plugin_blocked_seconds{plugin="good"} 0.0'
     ]
@@ -165,11 +171,11 @@ def test_events_behind_a_blocked_loop_wait_without_an_attempt(blocked: RunningGa
     with blocked.client() as client:
         ids = [client.post(simulate.encode(simulate.body("payment"))).document["id"] for _ in range(6)]
     blocked.wait_for_line("plugin crm failed: CallTimeout")
-    eventually(lambda: any(f"for {n} s" in plugin_health(blocked, "crm")["error"] for n in range(6, 10)), within=20)
+    eventually(lambda: blocked_seconds(blocked) >= 6, within=60)
     found = plugin_health(blocked, "crm")
     assert (found["dead"], found["healthy"]) == (0, False)
     (blocked.directory / "block").unlink()
-    eventually(lambda: set(ids) <= set(taken(blocked, "taken")), within=20)
+    eventually(lambda: set(ids) <= set(taken(blocked, "taken")), within=60)
     eventually(lambda: plugin_health(blocked, "crm")["parked"] == 0)
     assert blocked.cli("dead", "--json").stdout == ""
     attempts = [json.loads(line)["deliveries"]["crm"] for line in blocked.cli("events", "--json").stdout.splitlines()]
