@@ -105,17 +105,22 @@ async def test_the_first_provider_in_config_order_that_knows_a_field_wins(tmp_pa
 
 async def test_an_answer_does_not_wait_for_a_provider_whose_value_would_not_count(tmp_path: Path) -> None:
     """Once every field is decided the answer goes out; the provider that is still busy is cancelled."""
-    cancelled = Signal()
+    begun, cancelled = Signal(), Signal()
+
+    async def prompt(request: CustomValueRequest) -> Mapping[str, Any]:
+        await begun.wait()
+        return {"balance": "1"}
 
     async def busy(request: CustomValueRequest) -> Mapping[str, Any]:
+        begun.set()
         try:
             return await never(request)
         finally:
             cancelled.set()
 
-    async with asking(tmp_path, first=Knows({"balance": "1"}), second=Knows(answer=busy)) as values:
+    async with asking(tmp_path, first=Knows(answer=prompt), second=Knows(answer=busy)) as values:
         assert values_of(await ask(values, "balance")) == {"balance": "1"}
-        await asyncio.wait_for(cancelled.wait(), 1)
+        await asyncio.wait_for(cancelled.wait(), 10)
         assert [one.failures for one in values.health()] == [0, 0]
 
 
