@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -11,6 +12,7 @@ import msgspec
 
 from gateway.events import HOOKS, PAYLOADS, UNKNOWN, Payload
 from gateway.json_text import BOM, parse_object, whole_characters
+from gateway.large_bodies import no_collections
 from gateway.text import printable
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ _DOCUMENTED = frozenset(
     if any(f.required and f.name == "date_created" for f in msgspec.structs.fields(kind))
 )
 _IDENTIFIERS = frozenset({"conversationId", "customerUID"})
+_TEXTS = {  # decoders of the JSON text of each documented member
+    hook: msgspec.json.Decoder(
+        msgspec.defstruct("Texts", [(name, msgspec.Raw, msgspec.Raw()) for name in sorted({*names, *_ALIASES})])
+    )
+    for hook, names in {**_WIRE_NAMES, UNKNOWN: _IDENTIFIERS}.items()
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _ABSENT = (None, "")
@@ -62,6 +70,7 @@ class Decoder:
     def __init__(self, config: Config) -> None:
         self.names: Mapping[str, str] = hook_names({name: hook.types for name, hook in config.hooks.items()})
         self._zones: dict[str, tzinfo] = {name: org.timezone for name, org in config.organisations.items()}
+        self._large = asyncio.Lock()
 
     def hook_of(self, name: str) -> str | None:
         """The hook of a name that an event came by, or None."""
@@ -70,6 +79,16 @@ class Decoder:
     def decode(self, organisation: str, raw: bytes, hook: str | None) -> Decoded:
         """Decode a POST body of an organisation; see `decode`."""
         return decode(raw, hook, self.names, self._zones.get(organisation, UTC))
+
+    async def decode_large(self, organisation: str, raw: bytes, hook: str | None) -> Decoded:
+        """Like `decode`, in a thread, one body after the other. The result has no payload: millions of objects would
+        slow down each garbage collection. The journal decodes the event again for its delivery."""
+        async with self._large:
+            return await asyncio.to_thread(self._without_payload, organisation, raw, hook)
+
+    def _without_payload(self, organisation: str, raw: bytes, hook: str | None) -> Decoded:
+        with no_collections():
+            return msgspec.structs.replace(self.decode(organisation, raw, hook), payload=None)
 
 
 def normalise(spelling: str) -> str:
@@ -145,15 +164,16 @@ def _payload(body: dict[str, Any], hook: str, created: datetime | None) -> Paylo
 
 def _repaired(raw: bytes, body: dict[str, Any], hook: str) -> dict[str, Any]:
     """The body with numbers as text where Webio documents a string, and with Webio's other spelling of a name."""
-    texts = msgspec.json.decode(whole_characters(raw.removeprefix(BOM)), type=dict[str, msgspec.Raw])
+    texts = _TEXTS[hook].decode(whole_characters(raw.removeprefix(BOM)))
+    sources = {name: name for name in _WIRE_NAMES.get(hook, _IDENTIFIERS)}
     repaired = dict(body)
     for alias, name in _ALIASES.items():
         if hook in _DOCUMENTED and alias in repaired and name not in repaired:
             repaired[name] = repaired.pop(alias)
-            texts[name] = texts[alias]
-    for name in _WIRE_NAMES.get(hook, _IDENTIFIERS) & repaired.keys():
-        if type(repaired[name]) in (int, float, Decimal):
-            repaired[name] = bytes(texts[name]).decode()
+            sources[name] = alias
+    for name, source in sources.items():
+        if type(repaired.get(name)) in (int, float, Decimal):
+            repaired[name] = bytes(getattr(texts, source)).decode()
     return repaired
 
 

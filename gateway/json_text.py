@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.large_bodies import LARGE, decode_in_pieces, no_collections
+
 BOM: Final = codecs.BOM_UTF8
 """A byte order mark. A body may begin with it; it is not part of the JSON text."""
 MAX_DEPTH: Final = 500
@@ -24,16 +26,25 @@ def _number(text: str) -> Decimal:
     return value
 
 
-# a whole pair, a half of one, or any other escape (which may be a backslash before the letter u)
-_ESCAPE = re.compile(
-    rb"\\(?:u([dD][89abAB][0-9a-fA-F]{2})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|u([dD][c-fC-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
+# half of a surrogate pair, in text without escaped backslashes
+_HALF = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
 )
+_STRIDE: Final = 2**16
+_PAIR: Final = len(rb"\ud83d\ude00")
 _any_decoder = msgspec.json.Decoder(float_hook=_number)
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
     """Decode a JSON object; `ValueError` with a sentence for anything else."""
+    if len(raw) <= LARGE:
+        return _object(raw)
+    with no_collections():
+        return _object(raw)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
     text = raw.removeprefix(BOM)
     try:
         value = _decode(text)
@@ -51,7 +62,9 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 def _decode(text: bytes) -> Any:
     try:
-        return _any_decoder.decode(text)
+        if len(text) <= LARGE:
+            return _any_decoder.decode(text)
+        return decode_in_pieces(text, _any_decoder.decode)
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
     except (msgspec.ValidationError, ArithmeticError) as error:
@@ -63,14 +76,15 @@ def _decode(text: bytes) -> Any:
 def whole_characters(text: bytes) -> bytes:
     """JSON text with U+FFFD for each half of a surrogate pair. Senders that cut an emoji in two make such halves. The
     text is valid JSON, but msgspec does not decode it; the event keeps the text as received."""
-    return _ESCAPE.sub(_whole_character, text)
-
-
-def _whole_character(match: re.Match[bytes]) -> bytes:
-    high, low, single = match.groups()
-    if high is not None and low is not None:
-        return match[0]
-    return match[0] if high is None and single is None else b"\\ufffd"
+    if b"\\u" not in text or b"\0" in text:  # JSON text holds no NUL
+        return text
+    masked = text.replace(b"\\\\", b"\0\0")
+    whole = bytearray(masked)
+    for start in range(0, len(masked), _STRIDE):  # one search of the whole text would keep the interpreter's lock
+        for half in _HALF.finditer(masked, start, start + _STRIDE + _PAIR):
+            if half.start() < start + _STRIDE:
+                whole[half.start() : half.start() + 6] = b"\\ufffd"
+    return bytes(whole.replace(b"\0\0", b"\\\\"))
 
 
 def deeper_than(value: Any, levels: int) -> bool:

@@ -21,6 +21,7 @@ from gateway.plugin_host.bind import HOOK_NAMES
 ROOT = Path(gateway.__file__).parent.parent
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py"))
 LAYERS = (
+    "gateway.large_bodies",
     "gateway.json_text",
     "gateway.events",
     "gateway.text",
@@ -57,6 +58,7 @@ ROOT_PARTS = {
         "decoding",
         "simulate",
         "text",
+        "large_bodies",
         "json_text",
         "preflight",
         "unknown",
@@ -146,7 +148,8 @@ def gateway_imports() -> Iterator[tuple[str, Import]]:
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
-        ("gateway.json_text", set()),
+        ("gateway.large_bodies", set()),
+        ("gateway.json_text", {"gateway.large_bodies"}),
         ("gateway.events", {"gateway.json_text"}),
         ("gateway.config.field_types", set()),
         ("gateway.hookspecs", {"gateway.events"}),

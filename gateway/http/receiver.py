@@ -33,6 +33,7 @@ from gateway.http.problems import (
 )
 from gateway.http.tokens import TokenChecker, TokenRefused
 from gateway.journal.interface import Intake, JournalError, Receipt
+from gateway.large_bodies import LARGE
 from gateway.log import RateLimit
 from gateway.metrics import Metrics
 from gateway.text import counted
@@ -43,7 +44,7 @@ log = logging.getLogger("gateway.receiver")
 
 CUSTOM_VALUES: Final = "custom-values"
 RETRY_AFTER: Final = (b"retry-after", b"5")
-TAKEN_BYTES: Final = 64 * 1024
+TAKEN_BYTES: Final = LARGE
 """The largest body of an event that is taken without a task."""
 DRAIN_SECONDS: Final = 1.0
 """How long a body may still take when the gateway drains."""
@@ -125,7 +126,11 @@ class Receiver:
     async def _post(self, scope: Any, receive: Any, send: Any, organisation: str, hook: str | None) -> None:
         try:
             raw = await self._bodies.read(scope["headers"], receive)
-            decoded = self._journal.decoder.decode(organisation, raw, hook)
+            decoder = self._journal.decoder
+            if len(raw) <= LARGE:
+                decoded = decoder.decode(organisation, raw, hook)
+            else:
+                decoded = await decoder.decode_large(organisation, raw, hook)
             receipt = await self._journal.append(organisation, decoded, raw)
         except TooLarge:
             detail = f"The body is larger than {counted(self._max_body, 'byte')}."

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
-from gateway.events import Event
+from gateway.events import UNKNOWN, Event
 from gateway.journal.append import Appends
 from gateway.journal.interface import (
     EVERY_HOOK,
@@ -35,6 +35,7 @@ from gateway.journal.interface import (
 )
 from gateway.journal.memory_store import Store
 from gateway.journal.search import UnknownName, ValueRecord
+from gateway.large_bodies import LARGE
 
 T = TypeVar("T")
 HOUSEKEEPING: Final = 0.5
@@ -114,6 +115,8 @@ class MemoryJournal:
     def append(self, organisation: str, decoded: Decoded, raw: bytes) -> asyncio.Future[Receipt]:
         if (refusal := self.refusal()) is not None:
             raise self._failed or JournalFull(refusal)
+        if len(raw) > LARGE and decoded.readable and decoded.hook != UNKNOWN:  # see `Decoder.decode_large`
+            decoded = self.decoder.decode(organisation, raw, decoded.hook)
         append = self._appends.make(organisation, decoded, raw)
         self._put(partial(self.store.insert, append, self._window), append.future)
         return append.future

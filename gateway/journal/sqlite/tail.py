@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.journal.append import Append
 from gateway.journal.interface import Entry
+from gateway.large_bodies import LARGE
 
 TAIL_EVENTS: Final = 4096
 TAIL_BYTES: Final = 32 * 2**20
@@ -28,9 +29,14 @@ class Tail:
         return self._entries[start : start + limit]
 
     def add(self, appends: Sequence[Append]) -> None:
-        """Add what was committed; duplicates are left out, and the oldest events go where there are too many."""
+        """Add what was committed; duplicates are left out, and the oldest events go where there are too many.
+        All go before a large event, which has no payload here (see `Decoder.decode_large`)."""
         for append in appends:
-            if append.seq:
+            if not append.seq:
+                continue
+            if len(append.event.raw) > LARGE:
+                self._entries, self._bytes, self.after = [], 0, append.seq
+            else:
                 self._entries.append(Entry(append.seq, append.event))
                 self._bytes += len(append.event.raw)
         if len(self._entries) > 2 * TAIL_EVENTS or self._bytes > TAIL_BYTES:
