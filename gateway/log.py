@@ -31,6 +31,7 @@ def configure(settings: LogSettings) -> None:
     root.setLevel(logging.WARNING)
     for name in ("gateway", "plugins"):
         logging.getLogger(name).setLevel(settings.level.upper())
+    logging.getLogger("gateway.audit").setLevel(logging.INFO)  # whatever the level is
 
 
 class RateLimit:

@@ -39,9 +39,10 @@ def examine_config(config_path: Path) -> Examined:
         values = CustomValues(usable, plugins)
     except ConfigError as error:
         wiring += error.problems
-    return Examined(
-        config, plugins, values, fields, wiring, [*weak_password(config.admin), *repeated_secrets(config.organisations)]
-    )
+    warnings = list(repeated_secrets(config.organisations))
+    if not any(problem.path.partition(".")[0] == "admin" for problem in fields):
+        warnings += weak_password(config.admin)
+    return Examined(config, plugins, values, fields, wiring, warnings)
 
 
 def sound_config(config_path: Path) -> Examined:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -99,11 +100,11 @@ def scope_of(method: str, path: str, query: bytes, headers: Headers, client: str
 class InProcess:
     """A gateway that runs in this process."""
 
-    def __init__(self, config: Config, gateway: Gateway) -> None:
+    def __init__(self, config: Config, gateway: Gateway, clock: Callable[[], float]) -> None:
         self.config = config
         self.app = create_app(gateway)
         self.gateway = gateway
-        self.admin = create_admin(gateway)
+        self.admin = create_admin(gateway, clock)
         self.tokens = {name: mint(settings).encode() for name, settings in config.organisations.items()}
 
     async def request(
@@ -126,14 +127,21 @@ class InProcess:
         return await self.request("POST", path, body, organisation=organisation)
 
     async def manage(
-        self, method: str, path: str, document: Any = None, headers: Headers = ((b"host", b"127.0.0.1"),)
+        self,
+        method: str,
+        path: str,
+        document: Any = None,
+        headers: Headers = ((b"host", b"127.0.0.1"),),
+        *,
+        query: bytes = b"",
+        client: str = "127.0.0.1",
     ) -> Answer:
         """One request to the admin listener; a document goes as JSON, bytes as they are."""
         body = document if isinstance(document, bytes) else b"" if document is None else msgspec.json.encode(document)
         if document is not None and not any(name == b"content-type" for name, _ in headers):
             headers = [*headers, (b"content-type", b"application/json")]
         sized = [*headers, (b"content-length", str(len(body)).encode())]
-        return await call(self.admin, scope_of(method, path, b"", sized, "127.0.0.1"), body)
+        return await call(self.admin, scope_of(method, path, query, sized, client), body)
 
     def events(self) -> list[EventRow]:
         """What is in the journal, oldest first."""
@@ -151,16 +159,22 @@ class InProcess:
 
 @asynccontextmanager
 async def in_process(
-    directory: Path, text: str = "", *, admin: str = "", plugins: Callable[[Config], list[Plugin]] = load_plugins
+    directory: Path,
+    text: str = "",
+    *,
+    admin: str = "",
+    plugins: Callable[[Config], list[Plugin]] = load_plugins,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[InProcess]:
-    """A gateway in this process with `text` in its config (see `write_config`), and `admin` in its table [admin]."""
+    """A gateway in this process with `text` in its config (see `write_config`), and `admin` in its table [admin].
+    `clock` times failed passwords."""
     path = write_config(directory, text)
     path.write_text(path.read_text().replace("[admin]\n", f"[admin]\n{admin}"))
     config = load_config(path)
     gateway = Gateway(config, plugins(config))
     await gateway.start(lambda failure: None)
     try:
-        yield InProcess(config, gateway)
+        yield InProcess(config, gateway, clock)
     finally:
         await gateway.stop()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -14,10 +15,14 @@ import httpx
 import pytest
 from asgi import InProcess, in_process
 from prometheus_client.parser import text_string_to_metric_families
-from raw_http import EVENT, Requests, talk
+from raw_http import CLOSE, EVENT, Requests, talk
 from running import RunningGateway, running, write_plugin
 
+from gateway.http import readiness
+from gateway.http.attempts import Attempts
 from gateway.journal.interface import JournalError
+
+StartGateway = Callable[..., RunningGateway]
 
 PICKY = """
     from gateway import Reject, hookimpl
@@ -70,7 +75,8 @@ async def test_the_address_that_is_printed_leads_somewhere(tmp_path: Path) -> No
 
 
 async def test_ready_writes_and_reads(tmp_path: Path, picky: list[bool]) -> None:
-    """`/health/ready` answers 200 after a real commit, with the health of each plugin and provider."""
+    """`/health/ready` answers 200 after a real commit, with the health of each plugin and provider. Many requests at
+    once share a commit, and so do those of a second."""
     async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         probed = 0
         probe = gateway.gateway.journal.probe
@@ -81,14 +87,37 @@ async def test_ready_writes_and_reads(tmp_path: Path, picky: list[bool]) -> None
             probed += 1
 
         gateway.gateway.journal.probe = watched  # type: ignore[method-assign]
-        for _ in range(2):
-            answer = await gateway.manage("GET", "/health/ready")
+        for answer in await asyncio.gather(*(gateway.manage("GET", "/health/ready") for _ in range(50))):
             assert answer.status == 200
             assert answer.document["ready"] is True
             assert answer.document["journal"] == "ok"
             assert [(plugin["name"], plugin["healthy"]) for plugin in answer.document["plugins"]] == [("picky", True)]
             assert answer.document["providers"] == []
-        assert probed == 2
+        assert probed == 1
+        assert (await gateway.manage("GET", "/health/ready")).status == 200
+        assert probed == 1
+
+
+async def test_ready_probes_again_after_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is shared is not used for longer, and a client that goes away does not end the probe of the others."""
+    monkeypatch.setattr(readiness, "SHARED_SECONDS", 0.0)
+    async with in_process(tmp_path) as gateway:
+        probe, begun, go_on = gateway.gateway.journal.probe, [0], asyncio.Event()
+
+        async def slow() -> None:
+            begun[0] += 1
+            await go_on.wait()
+            await probe()
+
+        gateway.gateway.journal.probe = slow  # type: ignore[method-assign]
+        gone, stays = (asyncio.create_task(gateway.manage("GET", "/health/ready")) for _ in range(2))
+        await until(lambda: begun[0] > 0)
+        gone.cancel()
+        go_on.set()
+        assert (await stays).document["ready"] is True
+        assert begun == [1]
+        assert (await gateway.manage("GET", "/health/ready")).document["ready"] is True
+        assert begun == [2]
 
 
 async def test_not_ready_when_nothing_can_be_kept(tmp_path: Path) -> None:
@@ -105,7 +134,6 @@ def reason(answer: Any) -> str:
 
 async def test_not_ready_when_the_journal_fails_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`/health/ready` answers 503 with the reason within its time limit."""
-    from gateway.http import admin
 
     async def fails() -> None:
         raise JournalError("the journal does not read back what was written")
@@ -113,7 +141,8 @@ async def test_not_ready_when_the_journal_fails_or_hangs(tmp_path: Path, monkeyp
     async def hangs() -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(admin, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(readiness, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(readiness, "SHARED_SECONDS", 0.0)
 
     async with in_process(tmp_path) as gateway:
         gateway.gateway.journal.probe = fails  # type: ignore[method-assign]
@@ -310,9 +339,9 @@ async def test_a_password(tmp_path: Path) -> None:
             assert (await gateway.manage("GET", "/metrics", headers=[HOST, header])).status == 200
         bad = [basic(text) for text in (b"gateway:", b"correct: horse", b"a:correct: hors", b"a:correct: horse\n")]
         bad += [(b"authorization", value) for value in (b"Basic %%%", b"Basic", b"Bearer correct: horse", b"\xff")]
-        for header in (*bad, HOST):
-            answer = await gateway.manage("GET", "/metrics", headers=[header])
-            detail = "a password is needed" if header is HOST else "the password is wrong"
+        for number, headers in enumerate([*([HOST, header] for header in bad), [HOST]]):
+            answer = await gateway.manage("GET", "/metrics", headers=headers, client=f"127.0.1.{number}")
+            detail = "a password is needed" if headers == [HOST] else "the password is wrong"
             assert (answer.status, answer.problem) == (401, detail)
             assert answer.headers["www-authenticate"] == 'Basic realm="gateway"'
         for path in ("/api/dead/retry", "/api/dead/discard", "/api/replay"):
@@ -337,10 +366,66 @@ async def test_who_is_turned_away_leaves_a_line(tmp_path: Path, caplog: pytest.L
     (tmp_path / "password").write_text("correct horse")
 
     async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
-        for _ in range(2):
-            await gateway.manage("GET", "/metrics", headers=[HOST, basic(b"x:guessed it")])
+        for client in ("127.0.0.1", "127.0.0.2"):
+            await gateway.manage("GET", "/metrics", headers=[HOST, basic(b"x:guessed it")], client=client)
         assert gateway.metrics()['gateway_requests_refused_total{reason="admin",status="401"}'] == 2
-    assert caplog.messages == ["401 GET from 127.0.0.1: admin listener: the password is wrong"] * 2
+    assert caplog.messages == [
+        f"401 GET from {client}: admin listener: the password is wrong" for client in ("127.0.0.1", "127.0.0.2")
+    ]
+
+
+async def test_wrong_passwords_slow_down(tmp_path: Path) -> None:
+    """After a wrong password its address waits for 1 s, then 2 s, and so on up to 60 s: 429, also for the right one,
+    since a guess must not be worth more because it comes sooner. Another address does not wait."""
+    (tmp_path / "password").write_text("correct horse battery")
+    now = [1000.0]
+    async with in_process(tmp_path, admin='password = { file = "password" }\n', clock=lambda: now[0]) as gateway:
+        wrong, right = ([HOST, basic(b"x:" + text)] for text in (b"guessed it", b"correct horse battery"))
+
+        async def status(headers: list[tuple[bytes, bytes]], client: str = "10.0.0.1", path: str = "/metrics") -> int:
+            return (await gateway.manage("GET", path, headers=headers, client=client)).status
+
+        for wait in (1, 2, 4, 8, 16, 32, 60, 60):
+            assert await status(wrong) == 401
+            for headers in (wrong, right):
+                answer = await gateway.manage("GET", "/metrics", headers=headers, client="10.0.0.1")
+                assert (answer.status, answer.headers["retry-after"]) == (429, str(wait))
+                assert answer.problem == (
+                    f"passwords from this address were wrong; the next one is compared in {wait} s"
+                )
+            assert await status([HOST]) == 401  # without a password, nothing is compared
+            health = await gateway.manage("GET", "/health/ready", headers=right, client="10.0.0.1")
+            assert (health.status, health.document) == (200, {"ready": True})
+            assert await status(right, client="10.0.0.2") == 200
+            now[0] += wait
+        assert await status(right) == 200
+        assert await status(wrong) == 401
+        now[0] += 1
+        assert await status(right) == 200  # its failures were forgotten
+
+
+async def test_health_with_a_wrong_password_is_an_attempt(tmp_path: Path) -> None:
+    """Its details would otherwise tell whether a guess was right, as often as one likes. One network is one client."""
+    (tmp_path / "password").write_text("correct horse battery")
+    async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
+        await gateway.manage("GET", "/health/ready", headers=[HOST, basic(b"x:guessed it")], client="2001:db8::1")
+        right = [HOST, basic(b"x:correct horse battery")]
+        assert (await gateway.manage("GET", "/metrics", headers=right, client="2001:db8::2")).status == 429
+
+
+def test_failed_attempts_take_little_memory() -> None:
+    """The oldest of very many addresses is forgotten, and an address after a quarter of an hour without a failure."""
+    now = [0.0]
+    attempts = Attempts(lambda: now[0])
+    for number in range(20_000):
+        attempts.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    assert attempts.wait("10.0.0.0") == 0
+    assert attempts.wait("10.0.78.31") == 1
+    for _ in range(8):
+        attempts.failed("10.9.9.9")
+    now[0] += 900
+    attempts.failed("10.9.9.9")
+    assert attempts.wait("10.9.9.9") == 1
 
 
 @pytest.mark.parametrize(
@@ -371,16 +456,38 @@ async def test_a_name_is_no_way_in(tmp_path: Path, host: bytes | None, status: i
         answers.append(await gateway.manage("POST", "/api/dead/discard", {}, headers=headers))
         assert [answer.status for answer in answers] == [status] * 3
         if status == 421:
-            assert answers[0].problem == "use the IP address of this listener, or localhost"
+            assert answers[0].problem == "use the IP address of this listener, localhost, or a name of admin.names"
 
 
-async def test_with_a_password_any_name_will_do(tmp_path: Path) -> None:
-    """With a password, any Host header is accepted: a browser does not give the password to another site's page."""
+@pytest.mark.parametrize(
+    ("host", "status"), [(b"Gateway.Internal:8081", 200), (b"localhost", 200), (b"evil.example", 421)]
+)
+@pytest.mark.parametrize("path", ["/metrics", "/health/live"])
+async def test_a_name_is_checked_with_a_password_too(tmp_path: Path, host: bytes, status: int, path: str) -> None:
+    """A name other than localhost must be in `admin.names`."""
     (tmp_path / "password").write_text("correct horse")
+    keys = 'password = { file = "password" }\nnames = ["gateway.internal"]\n'
 
-    async with in_process(tmp_path, admin='password = { file = "password" }\n') as gateway:
-        headers = [(b"host", b"gateway.example"), basic(b"x:correct horse")]
-        assert (await gateway.manage("GET", "/metrics", headers=headers)).status == 200
+    async with in_process(tmp_path, admin=keys) as gateway:
+        headers = [(b"host", host), basic(b"x:correct horse")]
+        assert (await gateway.manage("GET", path, headers=headers)).status == status
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [(b"cross-site", 403), (b"Cross-Site", 403), (b"same-origin", 200), (b"none", 200)]
+)
+async def test_a_page_of_another_site_is_refused(tmp_path: Path, site: bytes, status: int) -> None:
+    """Browsers say in Sec-Fetch-Site whether one made them send a request; also where they add the password."""
+    (tmp_path / "password").write_text("correct horse")
+    for number, keys in enumerate(("", 'password = { file = "../password" }\n')):
+        async with in_process(tmp_path / str(number), admin=keys) as gateway:
+            headers = [HOST, (b"sec-fetch-site", site), basic(b"x:correct horse")]
+            for method, path in (("GET", "/metrics"), ("GET", "/health/ready"), ("POST", "/api/dead/discard")):
+                document: dict[str, str] | None = {} if method == "POST" else None
+                answer = await gateway.manage(method, path, document, headers=headers)
+                assert answer.status == status
+                if status == 403:
+                    assert answer.problem == "a page of another site made the browser send this request"
 
 
 @pytest.mark.parametrize(
@@ -545,6 +652,44 @@ async def test_a_fault_inside_says_nothing(tmp_path: Path, caplog: pytest.LogCap
     assert caplog.messages == ["a request failed and was answered 503: RuntimeError"]
 
 
+async def test_changes_and_look_ups_leave_a_line(
+    tmp_path: Path, picky: list[bool], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who, from where, what, with which filter, and what came of it; no customer's number in full, and no text."""
+    (tmp_path / "password").write_text("correct horse")
+    caplog.set_level("INFO", "gateway.audit")
+    text = "[plugins.picky]\n[plugins.static_values.values]\nbalance = '12'\n"
+    async with in_process(tmp_path, text, admin='password = { file = "password" }\n') as gateway:
+        event = json.dumps({"type": "payment", "customerUID": "ID-4711-99"}).encode()
+        await gateway.post(event)
+        await until(lambda: dead(gateway) == 1)
+        headers = [HOST, basic(b"alice:correct horse")]
+        picky[0] = False
+        for path, document in (
+            ("/api/dead/retry", {"customer": "ID-4711-99", "plugin": "picky"}),
+            ("/api/replay", {"plugin": "picky", "address": "447700900123", "text": "a secret word"}),
+            ("/api/dead/discard", {"ids": ["a", "b"], "since": "2026-01-31T12:00:00Z", "hook": "447700900123"}),
+            ("/api/dead/discard", {}),
+        ):
+            assert (await gateway.manage("POST", path, document, headers=headers)).status in (200, 202)
+        stranger = [HOST, basic(b"447700900123:correct horse")]
+        for query in (b"param1=balance&customerUID=447700900123", b"param1=%ff", b"param1=balance&customerUID=123"):
+            answer = await gateway.manage(
+                "GET", "/api/values", headers=stranger, query=b"organisation=acme&" + query, client="10.0.0.7"
+            )
+            assert answer.status == 200
+    lines = [record.getMessage() for record in caplog.records if record.name == "gateway.audit"]
+    assert lines == [
+        "alice from 127.0.0.1: retry of dead letters (customer …99, plugin picky): 1 event matched, 1 retried",
+        "alice from 127.0.0.1: replay (address …23, text …, plugin picky): number 1, no events matched",
+        "alice from 127.0.0.1: discard of dead letters (ids 2, hook …, since 2026-01-31T12:00:00+0000): 0 discarded",
+        "alice from 127.0.0.1: discard of dead letters (everything): 0 discarded",
+        "- from 10.0.0.7: look-up of custom values (organisation acme, customer …23): 1 field, status 200",
+        "- from 10.0.0.7: look-up of custom values (organisation acme): no fields, status 400",
+        "- from 10.0.0.7: look-up of custom values (organisation acme, customer …): 1 field, status 200",
+    ]
+
+
 # The real listener
 
 
@@ -577,9 +722,32 @@ def test_its_answers_name_no_version(served: RunningGateway) -> None:
     served.wait_for_line("400 from", after=len(before))
     said = served.output[len(before) :]
     assert [line.partition(": ")[2] for line in said] == [
-        "421 GET from 127.0.0.1: admin listener: use the IP address of this listener, or localhost\n",
+        "421 GET from 127.0.0.1: admin listener: use the IP address of this listener, localhost,"
+        " or a name of admin.names\n",
         "400 from 127.0.0.1: admin listener: the request is not HTTP/1.1: Invalid method encountered\n",
     ]
+
+
+def test_forged_addresses_change_nothing(start_gateway: StartGateway) -> None:
+    """X-Forwarded-For is read on the public listener only, from trusted proxies only: the log has the real client."""
+    gateway = start_gateway()
+    forged = (b"X-Forwarded-For: 203.0.113.7", b"X-Real-IP: 203.0.113.7", b"Forwarded: for=203.0.113.7", CLOSE)
+    requests, admin = Requests(gateway), gateway.config.admin.port
+    before = len(gateway.output)
+    assert talk(requests.port, requests.head(*forged, token=False), wait=5).statuses == [401]
+    assert talk(admin, requests.head(*forged, method=b"GET", path=b"/metrics"), wait=5).statuses == [421]
+    gateway.wait_for_line("421 GET from 127.0.0.1: admin listener:", after=before)
+    gateway.wait_for_line("401 POST from 127.0.0.1:", after=before)
+    assert "203.0.113" not in gateway.text
+
+
+def test_a_trusted_proxy_does_not_speak_for_others_on_the_admin_listener(start_gateway: StartGateway) -> None:
+    """It is a proxy of the public listener."""
+    gateway = start_gateway('trusted_proxies = ["127.0.0.1"]\n')
+    data = b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n"
+    assert talk(gateway.config.admin.port, data).statuses == [421]
+    gateway.wait_for_line("421 GET from 127.0.0.1: admin listener:")
+    assert "203.0.113" not in gateway.text
 
 
 def test_metrics_of_the_real_thing(served: RunningGateway) -> None:

@@ -152,8 +152,9 @@ def test_every_key_can_be_set(folder: Path) -> None:
 
 
 def test_the_repositorys_own_config_is_sound(folder: Path) -> None:
-    """Complete, commented, and it runs as it is once `gateway init` has made the secret."""
+    """Complete, commented, and it runs as it is once `gateway init` has made its secrets."""
     (folder / "var").mkdir()
+    (folder / "var/admin.password").write_text(SECRET)
     (folder / "var/webio.secret").write_text(SECRET)
     config = load((REPOSITORY / "config.toml").read_bytes(), folder)
     assert [plugin.name for plugin in config.plugins] == ["logging", "archive", "sql_values"]

@@ -13,7 +13,7 @@ from gateway.cli.options import config_option
 
 SECTIONS: Final = {
     "Set up and run": {
-        "init": "Write config.toml, a secret and a sample database; never overwrite.",
+        "init": "Write config.toml, its secrets and a sample database; never overwrite.",
         "check": "Find every fault of the configuration.",
         "run": "Serve until SIGTERM or Ctrl-C.",
         "plugins": "List what is installed and what is enabled.",
@@ -92,7 +92,7 @@ def cli(debug: bool, **_: object) -> None:
 
     \b
     A first try:
-      gateway init                  config.toml, a secret and a sample database
+      gateway init                  config.toml, its secrets and a sample database
       gateway run                   serve; then, in another terminal:
       gateway send --all            one event of each kind
       gateway ask balance ID --customer 123456

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Any, Final
 
 import httpx
@@ -19,7 +20,7 @@ def request(config: Config, method: str, path: str, body: Any = None) -> Any:
     admin = config.admin
     base = f"http://{local_address(admin.host)}:{admin.port}"
     try:
-        auth = ("gateway", admin.password.value) if admin.password else None
+        auth = (_user(), admin.password.value) if admin.password else None
     except ValueError as error:
         raise Failure(f"admin.password: {error}") from None
     content = None if body is None else msgspec.json.encode(body)
@@ -37,3 +38,11 @@ def request(config: Config, method: str, path: str, body: Any = None) -> Any:
     except (msgspec.DecodeError, KeyError, TypeError):
         detail = "no details"
     raise Failure(f"the gateway answered {response.status_code}: {detail}")
+
+
+def _user() -> str:
+    """Who runs this command, for the gateway's log. The gateway does not check it."""
+    try:
+        return getpass.getuser().replace(":", "")
+    except (KeyError, OSError):  # a container's user may have no name
+        return "gateway"

@@ -1,4 +1,4 @@
-"""`gateway init`: writes the example configuration, a secret, and a small database for custom values."""
+"""`gateway init`: writes the example configuration, its secrets, and a small database for custom values."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json
 
 SECRET: Final = Path("var/webio.secret")
+PASSWORD: Final = Path("var/admin.password")
 CUSTOMERS: Final = Path("var/customers.db")
 _SECRET_BYTES = 48
+_PASSWORD_BYTES = 24
 
 # The first is the customer of Webio's example request. Two of them have the same phone number.
 _CUSTOMERS = [
@@ -52,7 +54,8 @@ class Made(NamedTuple):
 @config_option
 @json_option
 def command(directory: Path | None, config_path: Path, as_json: bool) -> None:
-    """Write the files of a first run: config.toml, a new secret and a small sample database.
+    """Write the files of a first run: config.toml, a new secret, a password for the admin
+    listener, and a small sample database.
 
     They are written into DIRECTORY, or beside the config file of `-c`, or into the current folder. Files that exist
     stay as they are.
@@ -80,9 +83,9 @@ def init(config: Path) -> list[Made]:
     """Write `config` and the files that it names, unless they exist. `OSError` where one cannot be written."""
     config.parent.mkdir(parents=True, exist_ok=True)
     made = [_write(config, example(), 0o644)]
-    text = config.read_bytes()
-    for path, content in ((SECRET, _secret), (CUSTOMERS, _customers)):
-        if path.as_posix().encode() in text:  # not the files of a config that names others
+    named = [line for line in config.read_bytes().splitlines() if not line.lstrip().startswith(b"#")]
+    for path, content in ((SECRET, _secret), (PASSWORD, _password), (CUSTOMERS, _customers)):
+        if any(path.as_posix().encode() in line for line in named):  # not the files of a config that names others
             target = config.parent / path
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             made.append(_write(target, content(), 0o600))
@@ -111,6 +114,10 @@ def _write(path: Path, content: bytes, mode: int) -> Made:
 
 def _secret() -> bytes:
     return secrets.token_urlsafe(_SECRET_BYTES).encode() + b"\n"
+
+
+def _password() -> bytes:
+    return secrets.token_urlsafe(_PASSWORD_BYTES).encode() + b"\n"
 
 
 def _customers() -> bytes:

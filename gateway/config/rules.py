@@ -39,7 +39,7 @@ def faults(
     plugins whose settings have a fault, None where no plugin is known. With `secrets=False` secrets are not read."""
     server, admin, delivery, values = (tables[name] for name in ("server", "admin", "delivery", "values"))
     if admin is not None:
-        yield from _admin(admin)
+        yield from _admin(admin, secrets)
     if server is not None and admin is not None and _same_socket(server, admin):
         yield Problem("admin.port", "is also the port of [server]; the two must differ")
     if delivery is not None:
@@ -77,19 +77,29 @@ def _values(values: ValuesSettings, enabled: list[str], unsure: Collection[str] 
             yield Problem(f"{path}.default", "does not match the field's pattern")
 
 
-def _admin(admin: AdminSettings) -> Iterator[Problem]:
-    if admin.password is None and not is_loopback(admin.host):
+def _admin(admin: AdminSettings, secrets: bool) -> Iterator[Problem]:
+    if is_loopback(admin.host):
+        return
+    if admin.password is None:
         message = 'is missing, and admin.host is not loopback; write password = { file = "path" }'
+        yield Problem("admin.password", message)
+    elif secrets and len(admin.password.value) < _PASSWORD_BYTES:
+        message = f"{_short(admin.password)}; off loopback it needs at least {_PASSWORD_BYTES}"
         yield Problem("admin.password", message)
 
 
 def weak_password(admin: AdminSettings) -> Iterator[Problem]:
     """A warning: the password gives access to the values of every customer."""
-    if admin.password is not None and len(admin.password.value) < _PASSWORD_BYTES:
-        message = (
-            f"{admin.password.source} has {counted(len(admin.password.value), 'byte')}; it protects customers' values"
-        )
+    if admin.password is None:
+        message = "is missing: every user and every program of this machine can look up customers and discard events"
+        yield Problem("admin.password", f'{message}; write password = {{ file = "path" }}')
+    elif len(admin.password.value) < _PASSWORD_BYTES:
+        message = f"{_short(admin.password)}; it protects customers' values"
         yield Problem("admin.password", f"{message}, so use at least {_PASSWORD_BYTES} bytes")
+
+
+def _short(password: Secret) -> str:
+    return f"{password.source} has {counted(len(password.value), 'byte')}"
 
 
 def repeated_secrets(organisations: dict[str, OrganisationSettings]) -> Iterator[Problem]:

@@ -87,6 +87,7 @@ class AdminSettings(Table, frozen=True, kw_only=True):
     host: Host = Host("127.0.0.1")
     port: Port = 8081
     password: Secret | None = None
+    names: tuple[Host, ...] = ()
 
 
 class JournalSettings(Table, frozen=True, kw_only=True):

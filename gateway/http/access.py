@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hmac
+import math
 import re
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -12,65 +14,97 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import Headers
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
-from litestar.types import Guard
 
-from gateway.config.tables import Config
+from gateway.config.tables import AdminSettings
+from gateway.http.attempts import Attempts
 
 _HOST: Final = re.compile(r"(?:\[([^]]*)\]|([^:]*))(?::\d*)?")
+_USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,39}", re.ASCII)
+_MANY_DIGITS: Final = re.compile(r"\d{5}")
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-def guard(config: Config) -> Guard:
-    """Requires the password if one is set. Without one, refuses requests that a web page could make a browser on
-    this machine send."""
-    password = config.admin.password
+class Access:
+    """Decides which requests to the admin listener are answered."""
 
-    def check(connection: Connection, _: BaseRouteHandler) -> None:
+    def __init__(self, admin: AdminSettings, clock: Callable[[], float]) -> None:
+        self._password = admin.password
+        self._names = {"localhost", admin.host.lower(), *(name.lower() for name in admin.names)}
+        self._attempts = Attempts(clock)
+
+    def guard(self, connection: Connection, _: BaseRouteHandler) -> None:
+        """Raises `HTTPException` for a request that another site's page may have made a browser send, and for one
+        without the password where it needs one."""
         headers = connection.headers
+        if not self._is_ours(headers.get("host", "localhost")):  # DNS rebinding: a name that resolves to here
+            raise HTTPException(
+                status_code=421, detail="use the IP address of this listener, localhost, or a name of admin.names"
+            )
+        if headers.get("sec-fetch-site", "").strip().lower() == "cross-site":
+            raise HTTPException(status_code=403, detail="a page of another site made the browser send this request")
         if connection.scope.get("method") == "POST" and _media_type(headers) != "application/json":
             # a form of another site cannot send this type
             raise HTTPException(status_code=415, detail="send application/json")
-        if password is None:
-            if not _by_address(headers.get("host", "localhost")):  # DNS rebinding: a name that resolves to here
-                raise HTTPException(status_code=421, detail="use the IP address of this listener, or localhost")
+        if not connection.scope["path"].startswith("/health/"):
+            self._require_password(connection)
+
+    def trusted(self, connection: Connection) -> bool:
+        """Whether the request has the password, or none is set. A wrong one counts as a failed attempt."""
+        try:
+            self._require_password(connection)
+        except HTTPException:
+            return False
+        return True
+
+    def _require_password(self, connection: Connection) -> None:
+        if self._password is None:
             return
-        if connection.scope["path"].startswith("/health/"):
-            return
-        if not trusted(config, connection):
-            challenge = {"WWW-Authenticate": 'Basic realm="gateway"'}
-            detail = "the password is wrong" if "authorization" in headers else "a password is needed"
-            raise HTTPException(status_code=401, detail=detail, headers=challenge)
+        client, authorization = peer(connection), connection.headers.get("authorization")
+        challenge = {"WWW-Authenticate": 'Basic realm="gateway"'}
+        if authorization is None:
+            raise HTTPException(status_code=401, detail="a password is needed", headers=challenge)
+        seconds = math.ceil(self._attempts.wait(client))
+        if seconds:  # not compared: a guess must not be worth more because it comes sooner
+            detail = f"passwords from this address were wrong; the next one is compared in {seconds} s"
+            raise HTTPException(status_code=429, detail=detail, headers={"Retry-After": str(seconds)})
+        if not hmac.compare_digest(_credentials(authorization)[1], self._password.value):
+            self._attempts.failed(client)
+            raise HTTPException(status_code=401, detail="the password is wrong", headers=challenge)
+        self._attempts.succeeded(client)
 
-    return check
+    def _is_ours(self, host: str) -> bool:
+        """Whether a Host header is an IP address or one of our names, with or without a port."""
+        match = _HOST.fullmatch(host)
+        name = "" if match is None else match[1] or match[2]
+        try:
+            return name.lower() in self._names or bool(ip_address(name))
+        except ValueError:
+            return False
 
 
-def trusted(config: Config, connection: Connection) -> bool:
-    """Whether the request has the password, or none is set."""
-    password = config.admin.password
-    given = _password(connection.headers.get("authorization", ""))
-    return password is None or hmac.compare_digest(given, password.value)
+def peer(connection: Connection) -> str:
+    """The address that a request to the admin listener came from. X-Forwarded-For is not used there."""
+    return str(connection.client.host) if connection.client else "an unknown address"
+
+
+def user(connection: Connection) -> str:
+    """The user name of basic authentication, for the log only: it is not compared. `-` where there is none, or where
+    it may be something else, such as a phone number."""
+    name = _credentials(connection.headers.get("authorization", ""))[0].decode("utf-8", "replace")
+    return name if _USER.fullmatch(name) and not _MANY_DIGITS.search(name) else "-"
 
 
 def _media_type(headers: Headers) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _password(authorization: str) -> bytes:
-    """The password of basic authentication; the user name is not compared."""
+def _credentials(authorization: str) -> tuple[bytes, bytes]:
+    """The user name and the password of basic authentication; empty where there are none."""
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() != "basic":
-        return b""
+        return b"", b""
     try:
-        return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
+        name, _, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
     except ValueError:
-        return b""
-
-
-def _by_address(host: str) -> bool:
-    """Whether a Host header is an IP address or `localhost`, with or without a port."""
-    match = _HOST.fullmatch(host)
-    name = "" if match is None else match[1] or match[2]
-    try:
-        return name.lower() == "localhost" or bool(ip_address(name))
-    except ValueError:
-        return False
+        return b"", b""
+    return name, password

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -12,26 +14,30 @@ from litestar.exceptions import HTTPException, NotFoundException
 from litestar.params import FromQuery
 from litestar.response import Redirect
 
-from gateway.http.access import guard, trusted
+from gateway.http.access import Access, peer
+from gateway.http.audit import audit
 from gateway.http.body import BodyReader, Gone, TooLarge, TooSlow
 from gateway.http.problems import FAILED, log_failure, problem_response
+from gateway.http.readiness import Readiness
 from gateway.journal.interface import STATES, Filter, JournalError
+from gateway.log import RateLimit
 from gateway.service import Gateway
+from gateway.text import counted
 from gateway.values.answer import Explanation
+from gateway.values.question import Malformed, parse_query
 
 log = logging.getLogger("gateway.admin")
 
 MOST_IDS: Final = 10_000
 BODY_BYTES: Final = 2**20
 BODY_SECONDS: Final = 10.0
-PROBE_SECONDS: Final = 5.0
 UNREAD: Final[dict[type[Exception], tuple[int, str]]] = {
     TooLarge: (413, f"the body is larger than {BODY_BYTES} bytes"),
     TooSlow: (408, f"the body did not arrive within {BODY_SECONDS:g} s"),
     Gone: (400, "the body is incomplete"),
 }
 _PROBES: Final = (HttpMethod.GET, HttpMethod.HEAD)
-_LOGGED: Final = (401, 408, 413, 415, 421)
+_LOGGED: Final = (401, 403, 408, 413, 415, 421, 429)
 _NO_REPLAY: Final = "no replay has this number"
 
 
@@ -70,10 +76,15 @@ class NotNow(HTTPException):
     status_code = 409
 
 
-def create_admin(gateway: Gateway) -> Litestar:
-    """The admin application of a started gateway."""
+def create_admin(gateway: Gateway, clock: Callable[[], float] = time.monotonic) -> Litestar:
+    """The admin application of a started gateway. `clock` times failed passwords, in seconds."""
     journal, delivery = gateway.journal, gateway.delivery
-    bodies = BodyReader(BODY_BYTES, BODY_SECONDS)
+    access, readiness, bodies = (
+        Access(gateway.config.admin, clock),
+        Readiness(journal),
+        BodyReader(BODY_BYTES, BODY_SECONDS),
+    )
+    refusals: defaultdict[int, RateLimit] = defaultdict(lambda: RateLimit(log))
 
     async def body_of(request: Request[Any, Any, Any]) -> bytes:
         try:
@@ -99,17 +110,9 @@ def create_admin(gateway: Gateway) -> Litestar:
 
     @route("/health/ready", http_method=_PROBES)
     async def ready(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
-        reason = journal.refusal()
-        if reason is None:
-            try:
-                async with asyncio.timeout(PROBE_SECONDS):
-                    await journal.probe()
-            except JournalError as error:
-                reason = str(error)
-            except TimeoutError:
-                reason = f"the journal did not answer a write and a read within {PROBE_SECONDS:g} s"
+        reason = await readiness.reason()
         details: dict[str, Any] = {"ready": reason is None}
-        if trusted(gateway.config, request):
+        if access.trusted(request):
             details["journal"] = reason or "ok"
             details["plugins"] = gateway.monitor.plugins_health()
             details["dead_letters"] = sum(gateway.monitor.dead.values())
@@ -131,12 +134,14 @@ def create_admin(gateway: Gateway) -> Litestar:
         done = await journal.retry_dead(data, list(delivery.consumers), in_order)
         await delivery.refresh(data.plugin)
         left = max(0, matched - done)
+        audit(request, "retry of dead letters", data, f"{counted(done + left, 'event')} matched, {done} retried")
         return Counted(done + left, done, left)
 
     @post("/api/dead/discard", status_code=200)
     async def dead_discard(request: Request[Any, Any, Any]) -> Counted:
         data = read_filter(await body_of(request))
         done = await journal.discard_dead(data)
+        audit(request, "discard of dead letters", data, f"{done} discarded")
         return Counted(done, done)
 
     @post("/api/replay", status_code=202)
@@ -146,6 +151,7 @@ def create_admin(gateway: Gateway) -> Litestar:
         if any(journal.decoder.hook_of(name) is None for name in data.names):
             raise NotNow(detail="the running gateway does not know all of these names yet; restart it")
         started = await journal.new_replay(data)
+        audit(request, "replay", data, f"number {started.number}, {counted(started.matched, 'event')} matched")
         await delivery.refresh(data.plugin)
         return Started(started.number, started.matched)
 
@@ -166,17 +172,27 @@ def create_admin(gateway: Gateway) -> Litestar:
         if organisation not in gateway.config.organisations:
             known = ", ".join(gateway.config.organisations)
             raise HTTPException(status_code=400, detail=f"unknown organisation; use one of: {known}")
-        answer = await gateway.values.answer(organisation, request.scope["query_string"], record=False)
+        query = request.scope["query_string"]
+        answer = await gateway.values.answer(organisation, query, record=False)
+        audit(
+            request,
+            "look-up of custom values",
+            asked_about(organisation, query),
+            f"{counted(len(answer.details), 'field')}, status {answer.status}",
+        )
         return Response(Explanation.of(answer), media_type="application/json", headers={"cache-control": "no-store"})
 
     def refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
         if error.status_code in _LOGGED:
-            gateway.receiver.note(request.scope, error.status_code, "admin", f"admin listener: {error.detail}")
+            gateway.metrics.refused[str(error.status_code), "admin"] += 1
+            refusals[error.status_code].warning(
+                "%d %.20s from %s: admin listener: %s", error.status_code, request.method, peer(request), error.detail
+            )
         return problem_response(error.status_code, error.detail if error.status_code < 500 else FAILED, error.headers)
 
     return Litestar(
         [front, live, ready, metrics, dead_retry, dead_discard, replay, replay_state, values],
-        guards=[guard(gateway.config)],
+        guards=[access.guard],
         exception_handlers={HTTPException: refused, Exception: _failed},
         request_max_body_size=BODY_BYTES,
         openapi_config=None,
@@ -198,6 +214,15 @@ def read_filter(body: bytes) -> Filter:
     if len(which.ids) > MOST_IDS:
         raise BadFilter(detail=f"a filter may have at most {MOST_IDS} ids, found {len(which.ids)}")
     return which
+
+
+def asked_about(organisation: str, query: bytes) -> Filter:
+    """The customer of a custom value request, as far as the query can be read."""
+    try:
+        question = parse_query(organisation, query)
+    except Malformed:
+        return Filter(organisation=organisation)
+    return Filter(organisation=organisation, customer=question.customer_uid, address=question.address)
 
 
 def _failed(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
+from gateway.address import address_group
 from gateway.config.field_types import Network
 
 if TYPE_CHECKING:
@@ -92,16 +92,3 @@ class Admission:
         if self._per_address is None or any(client in proxy for proxy in self._proxies):
             return None
         return address_group(client)
-
-
-def address_group(client: str) -> str:
-    """The IPv4 address, or the /64 network of the IPv6 address, that a client's address belongs to."""
-    if ":" not in client:
-        return client
-    try:
-        address = ip_address(client.partition("%")[0])
-    except ValueError:
-        return client
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(IPv6Network((address.packed[:8] + bytes(8), 64)))

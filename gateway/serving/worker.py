@@ -79,6 +79,8 @@ async def serve(
     loop.add_reader(control, os._exit, 1)  # end of file: the supervisor died
     began = time.monotonic()
     log.info("%s", starting(examined))
+    for warning in examined.warnings:
+        log.warning("config: %s: %s", warning.path, warning.message)
     gateway = Gateway(config, examined.plugins, copy_before_upgrade=copy)
     await gateway.start(_journal_failed)
     limits = connection_limits()

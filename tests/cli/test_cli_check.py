@@ -38,13 +38,21 @@ def check(config: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cli, ["check", "-c", str(config), *arguments])
 
 
+NO_PASSWORD = (
+    "is missing: every user and every program of this machine can look up customers and discard events;"
+    ' write password = { file = "path" }'
+)
+
+
 def found(config: Path, *arguments: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The errors and the warnings by path."""
+    """The errors and the warnings by path, without the one about a missing password: these configs have none."""
     document = json.loads(check(config, "--json", *arguments).output)
     errors, warnings = (
         {problem["path"]: problem["message"] for problem in document[key]} for key in ("errors", "warnings")
     )
     assert document["ok"] == (not errors)
+    if warnings.get("admin.password") == NO_PASSWORD:
+        del warnings["admin.password"]
     return errors, warnings
 
 
@@ -66,7 +74,8 @@ def test_json_is_one_document_of_the_promised_shape(tmp_path: Path) -> None:
     result = check(write_config(tmp_path, "[plugins.archive]\n"), "--json")
 
     assert result.exit_code == 78
-    expected = {"ok": False, "errors": [{"path": "plugins.archive.directory", "message": "is missing"}], "warnings": []}
+    expected = {"ok": False, "errors": [{"path": "plugins.archive.directory", "message": "is missing"}]}
+    expected["warnings"] = [{"path": "admin.password", "message": NO_PASSWORD}]
     assert expected == json.loads(result.output)
 
 
@@ -74,10 +83,11 @@ def test_a_fault_is_a_line_with_its_place_and_a_sentence(tmp_path: Path) -> None
     """And the last line counts them."""
     config = write_config(tmp_path, "[plugins.archive]\n")
 
-    _, fault, last = check(config, "--offline").output.splitlines()
+    _, fault, warning, *_, last = check(config, "--offline").output.splitlines()
 
     assert fault.split(maxsplit=2) == ["error", "plugins.archive.directory", "is missing"]
-    assert f"{config}: 1 error, no warnings" == last
+    assert warning.split(maxsplit=2)[:2] == ["warning", "admin.password"]
+    assert f"{config}: 1 error, 1 warning" == last
 
 
 def test_neither_place_nor_sentence_is_shortened(tmp_path: Path) -> None:
@@ -574,6 +584,23 @@ def test_a_short_admin_password_is_a_warning(tmp_path: Path, length: int, warned
 
     assert found(config) == ({}, {"admin.password": message} if warned else {})
     assert found(config, "--offline")[1].keys() == found(config)[1].keys()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "gateway.internal"])
+def test_a_short_admin_password_off_loopback_is_an_error(tmp_path: Path, host: str) -> None:
+    """`check` and `run` exit 78; with 12 bytes there is no fault."""
+    config = write_config(tmp_path)
+    keys = f'[admin]\nhost = "{host}"\npassword = {{ file = "admin.password" }}\n'
+    config.write_text(config.read_text().replace("[admin]\n", keys))
+    (tmp_path / "admin.password").write_text("x" * 11)
+    (tmp_path / "admin.password").chmod(0o600)
+    message = "file admin.password has 11 bytes; off loopback it needs at least 12"
+
+    assert found(config, "--offline") == ({"admin.password": message}, {})
+    ran = run_cli(["run", "-c", config])
+    assert (ran.returncode, f"admin.password: {message}" in ran.stderr) == (78, True)
+    (tmp_path / "admin.password").write_text("x" * 12)
+    assert found(config, "--offline") == ({}, {})
 
 
 def test_an_alias_that_differs_by_case_from_its_own_field_is_no_warning(tmp_path: Path) -> None:

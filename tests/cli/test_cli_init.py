@@ -18,6 +18,9 @@ from gateway.config.load import load_config
 EXAMPLE = Path(__file__).parents[2] / "config.toml"
 
 
+FILES = ("config.toml", "var/webio.secret", "var/admin.password", "var/customers.db")
+
+
 def init(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, ["init", *map(str, arguments)])
 
@@ -26,14 +29,14 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_init_writes_three_files_and_says_what_comes_next(tmp_path: Path) -> None:
-    """A config, a secret and a database, each named in a line."""
+def test_init_writes_four_files_and_says_what_comes_next(tmp_path: Path) -> None:
+    """A config, a secret, a password and a database, each named in a line."""
     folder = tmp_path / "new" / "folder"
     result = init(folder)
 
     assert result.exit_code == 0
-    made = [f"made  {folder / name}" for name in ("config.toml", "var/webio.secret", "var/customers.db")]
-    assert made == result.output.splitlines()[:3]
+    made = [f"made  {folder / name}" for name in FILES]
+    assert made == result.output.splitlines()[:4]
     assert f"Next: gateway check -c {folder / 'config.toml'}" in result.output
 
 
@@ -41,7 +44,7 @@ def test_json_lists_the_files(tmp_path: Path) -> None:
     """One document: each file, and whether it is new."""
     first, second = (json.loads(init(tmp_path, "--json").output)["files"] for _ in range(2))
 
-    paths = [str(tmp_path / name) for name in ("config.toml", "var/webio.secret", "var/customers.db")]
+    paths = [str(tmp_path / name) for name in FILES]
     assert first == [{"path": path, "new": True} for path in paths]
     assert second == [{"path": path, "new": False} for path in paths]
 
@@ -99,6 +102,24 @@ def test_the_secret_is_48_random_bytes_that_only_its_owner_can_read(tmp_path: Pa
     assert (mode(one), mode(one.parent)) == (0o600, 0o700)
 
 
+def test_the_admin_password_is_24_random_bytes_in_a_file_that_the_config_names(tmp_path: Path) -> None:
+    """Mode 0600; another one each time, and no warning about it."""
+    for name in ("one", "two"):
+        init(tmp_path / name)
+    one, two = (load_config(tmp_path / name / "config.toml").admin.password for name in ("one", "two"))
+    assert one is not None and two is not None
+    assert len(base64.urlsafe_b64decode(one.value)) == 24
+    assert one != two
+    assert mode(tmp_path / "one" / "var" / "admin.password") == 0o600
+
+
+def test_a_config_that_only_mentions_a_file_in_a_comment_gets_none(tmp_path: Path) -> None:
+    """As the example did before it had a password."""
+    (tmp_path / "config.toml").write_text('[admin]\n#password = { file = "var/admin.password" }\n')
+    init(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
 def test_the_sample_database_has_the_founding_example(tmp_path: Path) -> None:
     """Customer 123456 at 44777777777, with a balance and an ID."""
     init(tmp_path)
@@ -134,7 +155,7 @@ def test_init_again_changes_nothing(tmp_path: Path) -> None:
     result = init(tmp_path)
 
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.output.splitlines()[:3]] == ["kept", "kept", "kept"]
+    assert [line.split()[0] for line in result.output.splitlines()[:4]] == ["kept"] * 4
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
@@ -145,7 +166,7 @@ def test_init_makes_only_what_is_missing(tmp_path: Path) -> None:
 
     result = init(tmp_path)
 
-    assert [line.split()[0] for line in result.output.splitlines()[:3]] == ["kept", "made", "kept"]
+    assert [line.split()[0] for line in result.output.splitlines()[:4]] == ["kept", "made", "kept", "kept"]
 
 
 def test_a_config_that_names_other_files_gets_none(tmp_path: Path) -> None:

@@ -47,6 +47,12 @@ def test_the_example_runs_and_everything_shows_what_was_sent(example: Path) -> N
 
         assert [answer["status"] for answer in sent] == [200] * 8
         assert asked.stdout == "balance  120.50\nID       ID-4711\n"
+        explained = gateway.cli("ask", "balance", "--customer", "123456", "--explain")
+        assert "sql_values" in explained.stdout
+        gateway.wait_for_line("look-up of custom values (organisation acme, customer …56): 1 field, status 200")
+        assert gateway.cli("dead", "retry", "--all").returncode == 0
+        gateway.wait_for_line("retry of dead letters (everything): no events matched, 0 retried")
+        assert "config: admin.password" not in gateway.text
         listed = lines(gateway.cli("events", "--json"))
         assert [event["id"] for event in listed] == [answer["id"] for answer in sent]
         folder = example.parent / "var" / "archive" / "acme"
@@ -57,6 +63,14 @@ def test_the_example_runs_and_everything_shows_what_was_sent(example: Path) -> N
         assert "Traceback" not in gateway.text
     finally:
         gateway.kill()
+
+
+def test_a_config_without_an_admin_password_works_with_a_warning(start_gateway: StartGateway) -> None:
+    """On loopback only, where every user of the machine reaches the listener."""
+    gateway = start_gateway()
+
+    gateway.wait_for_line(" warning  gateway.server: config: admin.password: is missing: every user and every program")
+    assert gateway.cli("dead", "retry", "--all").returncode == 0
 
 
 def test_ctrl_c_stops_it_with_exit_0(start_gateway: StartGateway) -> None:
