@@ -12,6 +12,8 @@ from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final, Self
 
+from gateway.config.regex import Regex
+
 _AROUND = r"((?:[^{}%]|%(?![A-Za-z-]))*)"  # any text that is not half a date format
 _NUMBER = re.compile(_AROUND + r"\{:(,?)(?:\.(\d{1,2})f|(d))\}" + _AROUND)
 _DIRECTIVE = re.compile(r"%(-?.)", re.DOTALL)
@@ -100,17 +102,14 @@ def _number(value: object) -> Decimal:
 
 
 class Pattern:
-    """A regular expression that the whole value must match."""
+    """A regular expression that the whole value must match; see `Regex`."""
 
-    __slots__ = ("_compiled", "source")
+    __slots__ = ("_regex", "source")
 
     def __init__(self, source: str) -> None:
-        """`ValueError` with a sentence where `source` is not a regular expression."""
+        """`ValueError` with a sentence where `source` cannot be used."""
         self.source = source
-        try:
-            self._compiled = re.compile(source)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise ValueError(f"is not a regular expression: {error}") from None
+        self._regex = Regex(source)
 
     @classmethod
     def from_config(cls, value: Any, directory: Path) -> Self:
@@ -119,7 +118,8 @@ class Pattern:
         return cls(value)
 
     def matches(self, text: str) -> bool:
-        return self._compiled.fullmatch(text) is not None
+        """Whether the whole value matches. `ValueError` with a sentence where that would take too long."""
+        return self._regex.matches(text)
 
     def __repr__(self) -> str:
         return f"Pattern({self.source!r})"

@@ -73,8 +73,12 @@ def _values(values: ValuesSettings, enabled: list[str], unsure: Collection[str] 
                 yield Problem(f"{path}.aliases[{index}]", f"{show(alias)} is already an alias of {taken[alias]}")
         if field.default is None and field.default_on_error:
             yield Problem(f"{path}.default_on_error", "needs a `default` too")
-        if field.default is not None and field.pattern is not None and not field.pattern.matches(field.default):
-            yield Problem(f"{path}.default", "does not match the field's pattern")
+        if field.default is not None and field.pattern is not None:
+            try:
+                if not field.pattern.matches(field.default):
+                    yield Problem(f"{path}.default", "does not match the field's pattern")
+            except ValueError as error:
+                yield Problem(f"{path}.default", str(error))
 
 
 def _admin(admin: AdminSettings, secrets: bool) -> Iterator[Problem]:

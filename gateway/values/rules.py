@@ -163,6 +163,11 @@ def _written(value: Any, settings: FieldSettings, zone: tzinfo) -> str:
             text = as_text(settings.format.write(value, zone))
         except (ValueError, ArithmeticError):
             raise BadValue("a value that does not fit the field's format") from None
-    if settings.pattern is not None and not settings.pattern.matches(text):
-        raise BadValue("a value that does not match the field's pattern")
+    if settings.pattern is not None:
+        try:
+            matches = settings.pattern.matches(text)
+        except ValueError as error:
+            raise BadValue(f"a value that {error}") from None
+        if not matches:
+            raise BadValue("a value that does not match the field's pattern")
     return text
