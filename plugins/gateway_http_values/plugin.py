@@ -125,6 +125,7 @@ class HttpValuesPlugin:
     async def check(self) -> list[str]:
         """Connect to each host, for https with its certificate; no request is sent."""
         context = self._tls()
+        faults: list[ValueError] = []
         for origin in sorted({request.url.origin for request, _ in self._requests}):
             url = httpx.URL(origin)
             port = url.port or (443 if url.scheme == "https" else 80)
@@ -135,9 +136,11 @@ class HttpValuesPlugin:
                     writer.close()
                     await writer.wait_closed()
             except TimeoutError:
-                raise ValueError(f"{origin} did not answer within {_CHECKING:g} s") from None
+                faults.append(ValueError(f"{origin} did not answer within {_CHECKING:g} s"))
             except (OSError, ValueError) as error:
-                raise ValueError(f"{origin} cannot be reached: {error}") from None
+                faults.append(ValueError(f"{origin} cannot be reached: {error}"))
+        if faults:
+            raise ExceptionGroup("hosts that cannot be reached", faults)
         return [*self._warnings()]
 
     @hookimpl

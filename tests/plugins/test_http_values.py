@@ -502,6 +502,14 @@ async def test_check_reaches_the_service_without_asking_it(tmp_path: Path) -> No
         assert found == [f"http://127.0.0.1:{crm.port} gets its credentials unencrypted"]
         assert crm.asked == []
     assert (await check(tmp_path, configured(1, BY_UID))).startswith("http://127.0.0.1:1 cannot be reached: ")
+
+
+async def test_check_names_every_service_that_cannot_be_reached(tmp_path: Path) -> None:
+    """Not only the first of them."""
+    found = await check(tmp_path, configured(1, BY_UID, BY_UID.replace("BASE", "http://127.0.0.1:2")))
+    first, second = found.split("; ")
+    assert first.startswith("http://127.0.0.1:1 cannot be reached: ")
+    assert second.startswith("http://127.0.0.1:2 cannot be reached: ")
     missing = await check(tmp_path, configured(1, BY_UID, options='ca = "missing.pem"'))
     assert missing.startswith("the certificates cannot be used: ")
 
