@@ -31,6 +31,6 @@ def command(no_copy: bool, config_path: Path, as_json: bool) -> None:
     """
     sys.stdout.flush()
     # This process becomes the supervisor, without the memory that the gateway's modules and this command take.
-    options = ",".join([supervisor.NO_COPY if no_copy else supervisor.COPY, *([supervisor.JSON] if as_json else [])])
-    arguments = ["-I", "-S", supervisor.__file__, str(config_path), options]
+    options = supervisor.Options(copy=not no_copy, json=as_json)
+    arguments = ["-I", "-S", supervisor.__file__, *options.arguments(), str(config_path)]
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606

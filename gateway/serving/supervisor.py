@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 EXIT_CONFIG: Final = 78
 EXIT_START: Final = 71
@@ -37,22 +37,36 @@ IGNORED: Final = (
     signal.SIGIO,
 )
 """Signals that would end a process by default, and have no meaning here. A closing terminal sends SIGHUP."""
-COPY: Final = "copy"
-NO_COPY: Final = "no-copy"
-"""Whether the worker copies the journal before it upgrades it."""
-JSON: Final = "json"
-"""After one of these and a comma: the worker prints its lines as JSON."""
+NO_COPY: Final = "--no-copy"
+JSON: Final = "--json"
 JSON_LOG: Final = b"j"
 TEXT_LOG: Final = b"t"
 """The format of the log, which the worker sends together with its sockets."""
 
 
+class Options(NamedTuple):
+    """The options of `gateway run` that the supervisor hands on to each worker: whether the journal is copied before it
+    is upgraded, and whether the lines about the listeners are JSON."""
+
+    copy: bool
+    json: bool
+
+    @classmethod
+    def read(cls, arguments: list[str]) -> tuple[Options, list[str]]:
+        """The options among the arguments of a process, and the other arguments."""
+        flags = (NO_COPY, JSON)
+        return cls(NO_COPY not in arguments, JSON in arguments), [one for one in arguments if one not in flags]
+
+    def arguments(self) -> list[str]:
+        return [*([] if self.copy else [NO_COPY]), *([JSON] if self.json else [])]
+
+
 class Supervisor:
     """Keeps one worker running until a signal comes, or until another worker could not help either."""
 
-    def __init__(self, config: str, copy: str) -> None:
+    def __init__(self, config: str, options: Options) -> None:
         self._config = config
-        self._copy = copy
+        self._options = options
         self._worker = 0
         self._control: socket.socket | None = None
         self._sockets: list[int] = []
@@ -96,7 +110,8 @@ class Supervisor:
         for descriptor in passed:
             os.set_inheritable(descriptor, True)
         module = ["-P", "-m", "gateway.serving.worker"]
-        command = [sys.executable, *module, self._config, self._copy, str(os.getpid()), *map(str, passed)]
+        numbers = map(str, (os.getpid(), *passed))
+        command = [sys.executable, *module, *self._options.arguments(), self._config, *numbers]
         # The worker unblocks the signals once it handles them, so a signal cannot end it in the middle of its start.
         blocked = (signal.SIGTERM, signal.SIGINT)
         self._worker = os.posix_spawn(sys.executable, command, os.environ, setsigmask=blocked)
@@ -181,4 +196,5 @@ def describe_exit(code: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(Supervisor(sys.argv[1], sys.argv[2]).run())
+    given, [path] = Options.read(sys.argv[1:])
+    sys.exit(Supervisor(path, given).run())

@@ -30,7 +30,7 @@ from gateway.plugin_host.lifecycle import StartFailed
 from gateway.preflight import Examined, sound_config
 from gateway.service import Gateway
 from gateway.serving.listener import Listener, bracketed, connection_limits, listen
-from gateway.serving.supervisor import COPY, EXIT_CONFIG, EXIT_JOURNAL, EXIT_START, JSON, JSON_LOG, TEXT_LOG
+from gateway.serving.supervisor import EXIT_CONFIG, EXIT_JOURNAL, EXIT_START, JSON_LOG, TEXT_LOG, Options
 
 log = logging.getLogger("gateway.server")
 
@@ -41,10 +41,9 @@ GARBAGE: Final = 20_000
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def main(config: str, copy: str, supervisor: int, control: int, *listening: int) -> int:
-    """Serve until SIGTERM; returns the exit code. `copy` is `COPY` or `NO_COPY`, and may have `,JSON`. `control` is
-    the socket to the supervisor; `listening` are the public and the admin listener's sockets, if an earlier worker has
-    opened them."""
+def main(options: Options, config: str, supervisor: int, control: int, *listening: int) -> int:
+    """Serve until SIGTERM; returns the exit code. `control` is the socket to the supervisor; `listening` are the public
+    and the admin listener's sockets, if an earlier worker has opened them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor passes Ctrl-C on as SIGTERM
     _die_with(supervisor)
     for descriptor in (control, *listening):
@@ -61,7 +60,7 @@ def main(config: str, copy: str, supervisor: int, control: int, *listening: int)
         with journal_lock(examined.config, process=supervisor).take(COMMAND_SECONDS):
             sockets = [socket.socket(fileno=descriptor) for descriptor in listening] or _open(examined.config, control)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(serve(examined, COPY in copy.split(","), JSON in copy.split(","), control, *sockets))
+                runner.run(serve(examined, options, control, *sockets))
     except Exception as error:
         expected = isinstance(error, JournalError | StartFailed | OSError)
         print(f"gateway: {error if expected else f'{type(error).__name__}: {error}'}", file=sys.stderr)  # noqa: T201
@@ -70,7 +69,7 @@ def main(config: str, copy: str, supervisor: int, control: int, *listening: int)
 
 
 async def serve(
-    examined: Examined, copy: bool, as_json: bool, control: int, public: socket.socket, admin: socket.socket
+    examined: Examined, options: Options, control: int, public: socket.socket, admin: socket.socket
 ) -> None:
     """Start the gateway, serve on both listeners, and after SIGTERM drain and stop."""
     loop, stop, config = asyncio.get_running_loop(), asyncio.Event(), examined.config
@@ -81,7 +80,7 @@ async def serve(
     log.info("%s", starting(examined))
     for warning in examined.warnings:
         log.warning("config: %s: %s", warning.path, warning.message)
-    gateway = Gateway(config, examined.plugins, copy_before_upgrade=copy)
+    gateway = Gateway(config, examined.plugins, copy_before_upgrade=options.copy)
     await gateway.start(_journal_failed)
     limits = connection_limits()
     with _without("pydantic"):
@@ -100,8 +99,8 @@ async def serve(
     await webhooks.start(public, config.server.tls)
     await operators.start(admin)
     scheme, path = "https" if config.server.tls else "http", config.server.path
-    _say("webhooks", f"{scheme}://{bracketed(config.server.host)}:{public.getsockname()[1]}{path}", as_json)
-    _say("admin", f"http://{bracketed(config.admin.host)}:{admin.getsockname()[1]}/", as_json)
+    _say("webhooks", f"{scheme}://{bracketed(config.server.host)}:{public.getsockname()[1]}{path}", options.json)
+    _say("admin", f"http://{bracketed(config.admin.host)}:{admin.getsockname()[1]}/", options.json)
     log.info("ready after %.1f s", time.monotonic() - began)
     await stop.wait()
     log.info("draining: no new requests; those that have begun are answered, and the plugins finish what they have")
@@ -176,4 +175,5 @@ def _die_with(supervisor: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])))
+    given, (path, *numbers) = Options.read(sys.argv[1:])
+    sys.exit(main(given, path, *map(int, numbers)))
