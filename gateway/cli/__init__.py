@@ -30,6 +30,8 @@ SECTIONS: Final = {
         "dead": "List dead letters; retry or discard them.",
         "replay": "Deliver a range of events to one plugin again.",
         "journal": "Look for damage in the journal, and repair it.",
+        "backup": "Copy the journal to a file, while the gateway runs.",
+        "restore": "Put a backup in the journal's place.",
     },
 }
 

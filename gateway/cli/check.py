@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @click.option("--offline", is_flag=True, help="Check the config only, not databases, folders and ports.")
+@click.option("--backup", type=click.Path(path_type=Path), metavar="FILE", help="Also check that FILE can be restored.")
 @config_option
 @json_option
-def command(offline: bool, config_path: Path, as_json: bool) -> None:
+def command(offline: bool, backup: Path | None, config_path: Path, as_json: bool) -> None:
     """Find every fault of the configuration at once, without changing anything.
 
     Three levels: the fields of the config file; what they name (plugins, hooks, providers); and the environment
@@ -34,8 +35,11 @@ def command(offline: bool, config_path: Path, as_json: bool) -> None:
       gateway check
       gateway check --offline -c new.toml     in a CI job
       gateway check --json | jq .errors
+      gateway check --backup /backup/webio-2026-11-29.db
     """
     errors, warnings = examine(config_path, offline)
+    if backup is not None:
+        errors += _check_backup(backup)
     if as_json:
         print_json({"ok": not errors, "errors": errors, "warnings": warnings})
     else:
@@ -43,6 +47,18 @@ def command(offline: bool, config_path: Path, as_json: bool) -> None:
         print_table(("", "where", "what"), rows, wrapped=2)
         click.echo(f"{config_path}: {counted(len(errors), 'error')}, {counted(len(warnings), 'warning')}")
     sys.exit(BAD_CONFIG if errors else 0)
+
+
+def _check_backup(file: Path) -> list[Problem]:
+    from gateway.config.convert import Problem
+    from gateway.journal import check_backup
+    from gateway.journal.interface import JournalError
+
+    try:
+        check_backup(file)
+    except JournalError as error:
+        return [Problem("backup", str(error))]
+    return []
 
 
 def examine(config_path: Path, offline: bool) -> tuple[list[Problem], list[Problem]]:

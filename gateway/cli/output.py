@@ -108,6 +108,11 @@ def show_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def size(number: int) -> str:
+    """A number of bytes as it is shown."""
+    return f"{number / 2**20:,.1f} MiB"
+
+
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """A function that shows the progress of long work (done, total) on a terminal; elsewhere None."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gateway.config.tables import Config
     from gateway.journal.interface import Journal
     from gateway.journal.lock import JournalLock
-    from gateway.journal.search import Findings, Search, UnknownName
+    from gateway.journal.search import Backup, Findings, Search, UnknownName
 
 
 def open_journal(
@@ -59,6 +59,29 @@ def repair_journal(config: Config, found: Findings) -> Path:
     from gateway.journal.sqlite.repair import repair
 
     return repair(config.journal.path, found)
+
+
+def back_up_journal(config: Config, file: Path, progress: Callable[[int, int], None] | None = None) -> Backup:
+    """Copy the journal to a file that does not exist yet, beside a running gateway or without one, and check the copy.
+    `progress` gets parts of the work (done, total). `JournalError`."""
+    from gateway.journal.sqlite.backup import back_up
+
+    return back_up(config.journal.path, file, progress)
+
+
+def check_backup(file: Path) -> Backup:
+    """Read a backup from end to end. `JournalError` where it cannot be restored."""
+    from gateway.journal.sqlite.backup import examined
+
+    return examined(file)
+
+
+def restore_journal(config: Config, file: Path) -> tuple[Backup, Path | None]:
+    """Put a backup in the journal's place. Returns what was restored, and where the journal before it is now. Take the
+    lock first. `JournalError`."""
+    from gateway.journal.sqlite.backup import restore
+
+    return restore(config.journal.path, file)
 
 
 def journal_lock(config: Config, name: str = "", process: int | None = None) -> JournalLock:

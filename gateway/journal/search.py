@@ -133,6 +133,14 @@ class Findings(msgspec.Struct):
         return not (self.events or self.cursors or self.pages)
 
 
+class Backup(NamedTuple):
+    """A copy of the journal in one file: how many events it has, its size in bytes, and where it is."""
+
+    events: int
+    bytes: int
+    file: str
+
+
 class Search(Protocol):
     """Changes nothing. A listing may be read slowly: it is fetched in pages."""
 
