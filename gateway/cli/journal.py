@@ -30,11 +30,12 @@ def command(**_: object) -> None:
 @config_option
 @json_option
 def check(repair: bool, config_path: Path, as_json: bool) -> None:
-    """Read the whole journal and look for damage: compare each event with its checksum, and the file with itself.
+    """Read the whole journal and look for damage: compare each row with its checksum, and the files with themselves.
 
     A damaged event is neither delivered nor listed, and a plugin that has come to it waits there. --repair copies the
     journal to journal.db.damaged, then deletes the damaged events, so that plugins go on behind them. A plugin whose
-    cursor is damaged begins again at the oldest event. Exits 1 when there is damage that was not repaired.
+    cursor is damaged begins again at the oldest event, and events whose retries or dead letters are damaged are
+    delivered again. Exits 1 when there is damage that was not repaired.
 
     \b
     Examples:
@@ -58,6 +59,8 @@ def check(repair: bool, config_path: Path, as_json: bool) -> None:
             click.echo(f"the event at position {seq} is damaged")
         for plugin in found.cursors:
             click.echo(f"the cursor of plugin {plugin} is damaged")
+        for place in found.rows:
+            click.echo(f"{place} is damaged")
         for sentence in found.pages:
             click.echo(f"the file is damaged: {sentence}")
         click.echo(f"{config.journal.path}: {counted(found.sound, 'sound event')}, {'no ' if found.ok else ''}damage")

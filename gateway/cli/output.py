@@ -93,13 +93,16 @@ def _shortened(cell: str) -> str:
 
 
 def report_search(reader: Search) -> None:
-    """Say on standard error which events a listing left out, and how far the search index is where it lacks many."""
+    """Say on standard error what a listing left out, and how far the search index is where it lacks many."""
     if reader.unindexed > MANY:
         what = f"{reader.unindexed:,} events are not in the search index yet and were read one by one"
         click.echo(f"{what}; a running gateway indexes them", err=True)
     if reader.damaged:
         places = ", ".join(map(str, reader.damaged[:10]))
         what = f"{counted(len(reader.damaged), 'damaged event')} left out, at position {places}"
+        click.echo(f"{what}; run `gateway journal check`", err=True)
+    if reader.damaged_records:
+        what = f"{counted(reader.damaged_records, 'damaged record')} left out"
         click.echo(f"{what}; run `gateway journal check`", err=True)
 
 

@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.filters import require_known, time_options
 from gateway.cli.options import config_option, json_option, limit_option
-from gateway.cli.output import print_rows, show_time
+from gateway.cli.output import print_rows, report_search, show_time
 
 if TYPE_CHECKING:
     from gateway.config.tables import ValuesSettings
@@ -69,6 +69,7 @@ def command(
     with closing(open_reader(config)) as reader:
         rows = reader.value_records(which, limit, newest=limit is not None)
         print_rows(rows, as_json, columns, lambda row: _cells(row, several), nothing=nothing)
+        report_search(reader)
 
 
 def _names(values: ValuesSettings, name: str) -> tuple[str, ...]:

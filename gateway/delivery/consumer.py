@@ -12,7 +12,16 @@ from gateway.delivery.crash_guard import CrashGuard
 from gateway.delivery.health import Health
 from gateway.delivery.pipeline import Pipeline
 from gateway.delivery.reading import until_read
-from gateway.journal.interface import EVERY_HOOK, Cursors, HeldBy, JournalError, LeaseLost, Standing, Track
+from gateway.journal.interface import (
+    EVERY_HOOK,
+    Cursors,
+    HeldBy,
+    JournalDamaged,
+    JournalError,
+    LeaseLost,
+    Standing,
+    Track,
+)
 from gateway.plugin_host.load import Plugin
 from gateway.text import describe
 
@@ -71,8 +80,14 @@ class Consumer:
         return self._pipeline is not None and self._pipeline.machine.parked.wants_more
 
     async def start(self) -> None:
-        """Take the cursor, or wait for it in the background, and begin. `JournalError`."""
-        standing = await self._take()
+        """Take the cursor, or wait for it in the background, and begin. Where what the journal has about this plugin is
+        damaged, only this plugin gets no events. `JournalError`."""
+        try:
+            standing = await self._take()
+        except JournalDamaged as error:
+            self.health.broken = str(error)
+            log.error("plugin %s: gets no events until the journal is repaired: %s", self.plugin.name, error)
+            return
         self._task = asyncio.create_task(self._run(standing), name=f"delivery to {self.plugin.name}")
         if isinstance(standing, Standing):
             self._own(standing)

@@ -15,6 +15,14 @@ MOST: Final = 10_000
 """Places that are remembered, at most."""
 
 
+class DamagedPlace(JournalDamaged):
+    """Something in the journal, such as "the cursor of plugin crm", is not what was written."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"the journal is damaged: {place} is not what was written; run `gateway journal check`")
+        self.place = place
+
+
 class Damage:
     """Counts each place once. Any thread may report one."""
 

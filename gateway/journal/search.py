@@ -121,16 +121,17 @@ class DeadRow(msgspec.Struct, kw_only=True):
 
 class Findings(msgspec.Struct):
     """What a check of the whole journal found: the number of sound events, the positions of damaged ones, the plugins
-    whose cursor is damaged, and what is wrong with the file itself."""
+    whose cursor is damaged, other damaged rows, and what is wrong with the files themselves."""
 
     sound: int = 0
     events: list[int] = []
     cursors: list[str] = []
+    rows: list[str] = []
     pages: list[str] = []
 
     @property
     def ok(self) -> bool:
-        return not (self.events or self.cursors or self.pages)
+        return not (self.events or self.cursors or self.rows or self.pages)
 
 
 class Backup(NamedTuple):
@@ -150,7 +151,10 @@ class Search(Protocol):
         search index does not have them yet."""
 
     damaged: list[int]
-    """The positions of events that were left out of listings, because they are not what was written."""
+    """The positions of events that are not what was written: they were left out of listings, or the state of a delivery
+    was."""
+    damaged_records: int
+    """How many records of custom value requests were left out, because they are not what was written."""
 
     def events(self, which: Filter, limit: int | None = None, newest: bool = False) -> Iterator[EventRow]:
         """Matching events, oldest first; with `newest` the last `limit` of them, still oldest first."""

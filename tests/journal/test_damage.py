@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
 import pytest
 from click.testing import CliRunner
-from damaging import run
-from journal_kit import config_of, fill, message, opened, put, reading, take
+from damaging import PAGE, run
+from journal_kit import config_of, fill, message, move_cursor, opened, put, reading, take
 
 from gateway.cli import cli
 from gateway.config.tables import Config
-from gateway.journal.interface import Filter, JournalDamaged, Track
+from gateway.journal import examine_journal, repair_journal
+from gateway.journal.interface import RETRYING, Filter, JournalDamaged, Parked, Track
+from gateway.journal.search import ValueRecord, ValueRecordFilter
 
 
 def change(config: Config, sql: str) -> None:
@@ -72,8 +75,97 @@ async def test_a_damaged_cursor_is_not_followed(tmp_path: Path) -> None:
         await take(journal, "crm")
     change(config, "UPDATE cursors SET seq = 64")
     async with opened(config) as journal:
-        with pytest.raises(JournalDamaged, match="the cursor of plugin crm is damaged"):
+        with pytest.raises(JournalDamaged, match="the cursor of plugin crm is not what was written"):
             await journal.take_cursor(Track("crm"), from_start=False)
+        assert journal.damaged == 1
+
+
+ROWS = {
+    "parked": (
+        "UPDATE parked SET state = 'delivered' WHERE seq = 1",
+        "the row of plugin crm for the event at position 1",
+    ),
+    "error": ("UPDATE parked SET error = CAST(X'FF' AS TEXT)", "the row of plugin crm for the event at position 1"),
+    "suspects": ("UPDATE suspects SET seq = 3", "the suspicion of plugin crm about the event at position 3"),
+    "replays": ("UPDATE replays SET until = 1", "replay 1 of plugin crm"),
+    "takes": ("UPDATE takes SET hooks = ',payment,' WHERE plugin = 'crm'", "the hooks of plugin crm from position 0"),
+}
+
+
+async def busy(config: Config) -> None:
+    """A journal of 3 events; of plugin crm one is retrying, one is being delivered, and there is a replay."""
+    async with opened(config) as journal:
+        await fill(journal, 3)
+        await take(journal, "crm")
+        parked = Parked(seq=1, state=RETRYING, attempts=1, error="OSError", conversation="acme/c1")
+        await move_cursor(journal, "crm", 1, [parked])
+        await journal.mark_running(Track("crm"), 1, 2)
+        await journal.new_replay(Filter(plugin="crm"))
+        await take(journal, "archive")
+
+
+@pytest.mark.parametrize("change_made", ROWS)
+async def test_a_damaged_row_of_a_plugin_stops_that_plugin(tmp_path: Path, change_made: str) -> None:
+    """It is not followed: it might hide an event. Other plugins go on, and the repair makes it good."""
+    config, (sql, place) = config_of(tmp_path), ROWS[change_made]
+    await busy(config)
+    change(config, sql)
+    async with opened(config) as journal:
+        for _ in range(2):
+            with pytest.raises(JournalDamaged, match=f"is damaged: {place} is not what was written"):
+                await take(journal, "crm")
+        assert journal.damaged == 1
+        await take(journal, "archive")
+    repair_journal(config, examine_journal(config))
+    assert examine_journal(config).ok
+    async with opened(config) as journal:
+        standing = await take(journal, "crm")
+        assert [(row.seq, row.state) for row in standing.parked] == [(1, RETRYING)]
+        assert len(standing.replays) == (0 if change_made == "replays" else 1)
+
+
+async def test_a_row_that_is_damaged_later_is_not_followed(tmp_path: Path) -> None:
+    """When a plugin looks again for what operators have changed."""
+    config = config_of(tmp_path)
+    await busy(config)
+    async with opened(config) as journal:
+        await take(journal, "crm")
+        change(config, "UPDATE parked SET seq = 3")
+        with pytest.raises(JournalDamaged, match="the row of plugin crm for the event at position 3"):
+            await journal.changes(Track("crm"))
+
+
+async def test_damaged_rows_are_left_out_of_lists(tmp_path: Path) -> None:
+    """A state that may be wrong is not shown, nor a dead letter or a record that may be another one's."""
+    config = config_of(tmp_path)
+    await busy(config)
+    record = ValueRecord(
+        at=datetime.fromtimestamp(0, UTC), organisation="acme", customer_uid="7", address=None, fields={}, status=200
+    )
+    async with opened(config) as journal:
+        journal.record_value_request(record)
+        await journal.probe()
+    change(config, "UPDATE parked SET state = 'dead' WHERE seq = 1; UPDATE value_records SET customer_uid = '8'")
+    with reading(config) as search:
+        assert [row.deliveries.get("crm") for row in search.events(Filter())] == [None, "waiting", "waiting"]
+        assert search.damaged == [1]
+        assert list(search.dead(Filter())) == []
+        assert list(search.value_records(ValueRecordFilter())) == []
+        assert search.damaged_records == 1
+    found = examine_journal(config)
+    assert found.rows == [ROWS["parked"][1], "the record of custom value request 1"]
+
+
+async def test_a_row_that_is_missing_is_found(tmp_path: Path) -> None:
+    """Where a page was overwritten with zeros, whichever."""
+    config = config_of(tmp_path)
+    await busy(config)
+    path = config.journal.path
+    sound = path.read_bytes()
+    used = [start for start in range(PAGE, len(sound), PAGE) if any(sound[start : start + PAGE])]
+    for start in used:
+        path.write_bytes(sound[:start] + bytes(PAGE) + sound[start + PAGE :])
+        assert not examine_journal(config).ok
 
 
 def test_damage_is_shown_and_repaired_on_request(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from running import write_config
 from gateway import simulate
 from gateway.config.load import load_config
 from gateway.config.tables import Config
-from gateway.journal.interface import DEAD, JournalError, Parked, Receipt, Settlement, Standing, Track
+from gateway.journal.interface import DEAD, JournalDamaged, JournalError, Parked, Receipt, Settlement, Standing, Track
 from gateway.journal.sqlite import connection as wal
 from gateway.journal.sqlite import journal as sqlite
 from gateway.journal.sqlite import writer
@@ -236,6 +236,10 @@ def _judge(folder: Path, moment: int, promised: Promised, verdict: Verdict) -> N
             dead = {seq for (seq,) in connection.execute("SELECT seq FROM parked WHERE state = 'dead'")}
         finally:
             connection.close()
+    except JournalDamaged as error:  # refused, since commits would be lost
+        verdict.lossy += 1
+        verdict.examples.append(f"{where}: {error}")
+        return
     except (apsw.Error, JournalError) as error:
         _corrupt(verdict, f"{where}: {error}")
         return

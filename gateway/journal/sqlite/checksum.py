@@ -18,9 +18,34 @@ EVENT: Final = (
     "seq, id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, created, digest,"
     " natural_key, raw, name"
 )
-CURSOR: Final = "plugin, begins, seq, removed_at, epoch, clean"
-SOUND_CURSOR: Final = f"checksum = row_checksum({CURSOR})"
-SEAL_CURSORS: Final = f"UPDATE cursors SET checksum = row_checksum({CURSOR})"
+_TEXT: Final = "CAST({} AS BLOB)"  # SQLite's binding does not return a damaged text
+_COVERED: Final = {
+    "cursors": (("plugin",), "begins, seq, removed_at, epoch, clean"),
+    "parked": (("plugin", "state", "error", "conversation"), "seq, attempts, next_at, since, replayed, asked"),
+    "replays": (("plugin", "filter"), "number, position, until, matched, done, finished_at"),
+    "suspects": (("plugin",), "seq, crashes, running"),
+    "takes": (("plugin", "hooks"), "position"),
+    "value_records": (("organisation", "customer_uid", "address", "fields"), "number, at, status"),
+}
+"""What the checksum of a row covers, by table: the texts, and the numbers. Events have `EVENT`."""
+_CHECKSUM: Final = {
+    table: f"row_checksum({', '.join(map(_TEXT.format, texts))}, {numbers})"
+    for table, (texts, numbers) in _COVERED.items()
+}
+SEAL: Final = {table: f"UPDATE {table} SET checksum = {value}" for table, value in _CHECKSUM.items()}
+"""Statements, to which a condition is added: they write the checksum of rows that were just written."""
+SOUND: Final = {table: f"checksum = {value}" for table, value in _CHECKSUM.items()}
+"""Conditions that hold for the rows that are what was written."""
+_PLACE: Final = {
+    "cursors": "'the cursor of plugin ' || plugin",
+    "parked": "'the row of plugin ' || plugin || ' for the event at position ' || seq",
+    "replays": "'replay ' || number || ' of plugin ' || plugin",
+    "suspects": "'the suspicion of plugin ' || plugin || ' about the event at position ' || seq",
+    "takes": "'the hooks of plugin ' || plugin || ' from position ' || position",
+    "value_records": "'the record of custom value request ' || number",
+}
+OF_PLUGINS: Final = ("cursors", "parked", "replays", "suspects", "takes")
+"""The tables whose rows belong to a plugin and decide what it gets."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -68,3 +93,11 @@ def _sound_event(connection: apsw.Connection, seq: int, damaged: Callable[[int],
                 damaged(seq)
     except UnicodeDecodeError:
         damaged(seq)
+
+
+def damaged_places(connection: apsw.Connection, table: str, plugin: str | None = None, which: str = "1") -> list[str]:
+    """The rows of a table that are not what was written, by names such as "the cursor of plugin crm"; with `plugin`,
+    only of this plugin. `which` is a further condition."""
+    condition = "1" if plugin is None else "plugin = ?"
+    sql = f"SELECT {_TEXT.format(_PLACE[table])} FROM {table} WHERE {condition} AND {which} AND NOT ({SOUND[table]})"
+    return [place.decode(errors="replace") for (place,) in connection.execute(sql, () if plugin is None else (plugin,))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ import apsw
 
 from gateway.journal.contents import has_address, has_words
 from gateway.journal.interface import JournalDamaged, JournalError
+from gateway.journal.lock import JournalLock
 from gateway.journal.sqlite.checksum import register
-from gateway.journal.sqlite.layout import LAYOUT, layout_of, sync, upgrade
+from gateway.journal.sqlite.layout import LAYOUT, begin_generation, layout_of, sync, upgrade
+from gateway.journal.sqlite.wal_file import require_own_log
 
 PAGES: Final = 2000
 """Pages that the log grows by between two checkpoints."""
@@ -33,11 +36,14 @@ def rows(connection: apsw.Connection, sql: str, values: Sequence[Any] = ()) -> l
         raise JournalDamaged(f"the journal is damaged ({error}); run `gateway journal check`") from error
 
 
-def open_writer(path: Path, vfs: str | None = None, copy: bool = True) -> apsw.Connection:
+def open_writer(path: Path, vfs: str | None = None, copy: bool = True, repair: bool = False) -> apsw.Connection:
     """Open the one connection that writes, of the current layout, making the file where it is missing: WAL, every
-    commit synced, both read back. `JournalError` where it cannot be used; a file of another kind is left as it is."""
+    commit synced, both read back. `JournalError` where it cannot be used; a file of another kind, and a database beside
+    another one's log, are left as they are. With `repair`, what stands behind damage in the log is given up."""
     try:
         make_folder(path.parent)
+        with contextlib.suppress(*((JournalDamaged,) if repair else ())):
+            require_own_log(path)
         if vfs is None:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = apsw.Connection(str(path), vfs=vfs)
@@ -47,6 +53,7 @@ def open_writer(path: Path, vfs: str | None = None, copy: bool = True) -> apsw.C
         _prepare(connection, path)
         upgrade(connection, path, copy)
         _register_contents(connection)
+        _begin_log(connection)
     except BaseException as error:
         connection.close()
         if isinstance(error, apsw.Error | UnicodeDecodeError):
@@ -75,10 +82,30 @@ def _register_contents(connection: apsw.Connection) -> None:
     connection.create_scalar_function("has_words", lambda *values: has_words(*values), 2, deterministic=True)
 
 
-def open_reader_connection(path: Path, vfs: str | None = None) -> apsw.Connection:
-    """Open a connection that only reads and never checkpoints."""
+def _begin_log(connection: apsw.Connection) -> None:
+    """Move all of the log into the database, which gets a generation that no copy made before has."""
+    begin_generation(connection)
+    connection.set_busy_timeout(WAIT_MS)
+    with contextlib.suppress(apsw.BusyError):  # a reader has the log
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    connection.set_busy_timeout(BUSY_MS)
+
+
+def require_readable_log(path: Path) -> None:
+    """Like `require_own_log`, where no process writes to the journal; one that does has looked."""
+    try:
+        require_own_log(path)
+    except JournalError:
+        if not JournalLock(path).is_held():
+            require_own_log(path)
+
+
+def open_reader_connection(path: Path, vfs: str | None = None, repair: bool = False) -> apsw.Connection:
+    """Open a connection that only reads and never checkpoints. `repair` as in `open_writer`."""
     if vfs is None and not path.exists():
         raise JournalError(f"there is no journal at {path} yet; `gateway run` makes it")
+    with contextlib.suppress(*((JournalDamaged,) if repair else ())):
+        require_readable_log(path)
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -116,15 +143,24 @@ class WriteAheadLog:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self._may_begin = True
+        self._changes = connection.total_changes()
         self._pages = 0
         self._moved = 0
         connection.set_wal_hook(self._committed)
+
+    def number(self) -> None:
+        """To be called before the end of each transaction: where the log may begin with it, it begins a generation. A
+        transaction without changes begins no log."""
+        if self._may_begin and self._connection.total_changes() != self._changes:
+            begin_generation(self._connection)
 
     def keep_short(self, idle: bool) -> bool:
         """Checkpoint if due, when idle in any case; returns whether anything was moved."""
         step = 0 if idle else PAGES if self._pages < LONG else LONG // 4
         if self._pages - self._moved <= step:
             return False
+        self._may_begin = True
         if self._pages < LONG:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         else:
@@ -145,4 +181,6 @@ class WriteAheadLog:
         if pages < self._pages:
             self._moved = 0
         self._pages = pages
+        self._may_begin = False
+        self._changes = connection.total_changes()
         return apsw.SQLITE_OK

@@ -9,13 +9,13 @@ import apsw
 import msgspec
 
 from gateway.events import UNKNOWN
+from gateway.journal.damage import DamagedPlace
 from gateway.journal.interface import (
     DELIVERED,
     EVERY_HOOK,
     UNORDERED,
     Changes,
     Filter,
-    JournalDamaged,
     LeaseLost,
     Parked,
     Replay,
@@ -23,7 +23,7 @@ from gateway.journal.interface import (
     Standing,
     Track,
 )
-from gateway.journal.sqlite.checksum import SEAL_CURSORS, SOUND_CURSOR
+from gateway.journal.sqlite.checksum import OF_PLUGINS, SEAL, SOUND, damaged_places
 from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.queries import HAD_HOOK
 
@@ -42,17 +42,17 @@ def take(connection: apsw.Connection, track: Track, begins: int, hooks: Collecti
     """See `Cursors.take_cursor`. `begins` is where a new cursor begins."""
     plugin = track.plugin
     connection.execute(
-        "INSERT INTO cursors (plugin, begins, seq, checksum) VALUES (?1, ?2, ?2, row_checksum(?1, ?2, ?2, NULL, 0, 1))"
-        " ON CONFLICT (plugin) DO NOTHING",
+        "INSERT INTO cursors (plugin, begins, seq) VALUES (?1, ?2, ?2) ON CONFLICT (plugin) DO NOTHING",
         (plugin, begins),
     )
-    sql = f"SELECT seq, epoch, clean, {SOUND_CURSOR} FROM cursors WHERE plugin = ?"
-    [(cursor, epoch, clean, sound)] = rows(connection, sql, (plugin,))
-    if not sound:
-        raise _damaged(plugin)
+    if connection.changes():
+        connection.execute(f"{SEAL['cursors']} WHERE plugin = ?", (plugin,))
+    require_sound(connection, plugin)
+    [(cursor, epoch, clean)] = rows(connection, "SELECT seq, epoch, clean FROM cursors WHERE plugin = ?", (plugin,))
     change(connection, plugin, "epoch = epoch + 1, clean = 0, removed_at = NULL")
     _note_hooks(connection, plugin, cursor, hooks)
     connection.execute("UPDATE suspects SET crashes = crashes + 1, running = 0 WHERE plugin = ? AND running", (plugin,))
+    connection.execute(f"{SEAL['suspects']} WHERE plugin = ?", (plugin,))
     dead = rows(
         connection,
         "SELECT seq FROM parked WHERE plugin = ? AND seq > ? AND state IN ('dead', 'discarded')",
@@ -75,36 +75,50 @@ def _note_hooks(connection: apsw.Connection, plugin: str, cursor: int, hooks: Co
     noted = EVERY_HOOK if EVERY_HOOK in hooks else f",{','.join(sorted(hooks))},"
     last = rows(connection, "SELECT hooks FROM takes WHERE plugin = ? ORDER BY position DESC LIMIT 1", (plugin,))
     if last != [(noted,)]:
-        connection.execute("INSERT OR REPLACE INTO takes VALUES (?, ?, ?)", (plugin, cursor, noted))
+        connection.execute(
+            "INSERT OR REPLACE INTO takes (plugin, position, hooks) VALUES (?, ?, ?)", (plugin, cursor, noted)
+        )
+        connection.execute(f"{SEAL['takes']} WHERE plugin = ? AND position = ?", (plugin, cursor))
 
 
 def change(connection: apsw.Connection, plugin: str, assignments: str, *values: object) -> None:
     """Change columns of a plugin's cursor, and its checksum with them."""
     connection.execute(f"UPDATE cursors SET {assignments} WHERE plugin = ?", (*values, plugin))
-    connection.execute(f"{SEAL_CURSORS} WHERE plugin = ?", (plugin,))
+    connection.execute(f"{SEAL['cursors']} WHERE plugin = ?", (plugin,))
 
 
-def _damaged(plugin: str) -> JournalDamaged:
-    return JournalDamaged(f"the cursor of plugin {plugin} is damaged; run `gateway journal check`")
+def _seal_one(connection: apsw.Connection, table: str, plugin: str, seq: int) -> None:
+    connection.execute(f"{SEAL[table]} WHERE plugin = ? AND seq = ?", (plugin, seq))
+
+
+def require_sound(connection: apsw.Connection, plugin: str) -> None:
+    """`DamagedPlace` where a row that decides what a plugin gets is not what was written."""
+    for table in OF_PLUGINS:
+        for place in damaged_places(connection, table, plugin):
+            raise DamagedPlace(place)
 
 
 def _require_lease(connection: apsw.Connection, track: Track, epoch: int) -> None:
-    found = rows(connection, f"SELECT epoch, {SOUND_CURSOR} FROM cursors WHERE plugin = ?", (track.plugin,))
+    found = rows(connection, f"SELECT epoch, {SOUND['cursors']} FROM cursors WHERE plugin = ?", (track.plugin,))
     if found == [(epoch, 0)]:
-        raise _damaged(track.plugin)
+        raise DamagedPlace(f"the cursor of plugin {track.plugin}")
     if found != [(epoch, 1)]:
         raise LeaseLost(f"the cursor of plugin {track.plugin} has been taken again")
 
 
 def release(connection: apsw.Connection, track: Track, epoch: int, clean: bool) -> None:
     _require_lease(connection, track, epoch)
-    connection.execute("UPDATE suspects SET running = 0 WHERE plugin = ?", (track.plugin,))
+    running = f"plugin = ? AND running AND {SOUND['suspects']}"
+    for (seq,) in rows(connection, f"UPDATE suspects SET running = 0 WHERE {running} RETURNING seq", (track.plugin,)):
+        _seal_one(connection, "suspects", track.plugin, seq)
     change(connection, track.plugin, "clean = ?", clean)
 
 
 def changes(connection: apsw.Connection, track: Track) -> Changes:
     """See `Cursors.changes`: events of conversations in order, then the first `UNORDERED` others."""
     sql = f"SELECT {_PARKED} FROM parked WHERE plugin = ? AND state IN ('retrying', 'waiting')"
+    for place in damaged_places(connection, "parked", track.plugin, "state IN ('retrying', 'waiting')"):
+        raise DamagedPlace(place)
     ordered = rows(connection, f"{sql} AND conversation IS NOT NULL ORDER BY seq", (track.plugin,))
     unordered = rows(connection, f"{sql} AND conversation IS NULL ORDER BY seq LIMIT {UNORDERED}", (track.plugin,))
     replays = rows(
@@ -137,27 +151,34 @@ def settle(connection: apsw.Connection, settlement: Settlement, now: float) -> N
             f"INSERT OR REPLACE INTO parked (plugin, {_PARKED}) VALUES (?,?,?,?,?,?,?,?,?,?)",
             (plugin, *msgspec.structs.astuple(row)),
         )
+        _seal_one(connection, "parked", plugin, row.seq)
     for seq in settlement.release:
         connection.execute("DELETE FROM parked WHERE plugin = ? AND seq = ?", (plugin, seq))
     for seq in settlement.replayed:
         connection.execute(_REPLAYED, (seq, plugin))
+        if connection.changes():
+            _seal_one(connection, "parked", plugin, seq)
     if settlement.cursor is not None:
         change(connection, plugin, "seq = ?", settlement.cursor)
     if settlement.replay is not None:
         number, position, done = settlement.replay
         connection.execute(
             "UPDATE replays SET position = ?1, done = done + ?2,"
-            " finished_at = CASE WHEN ?1 >= until THEN ?3 END WHERE number = ?4",
+            f" finished_at = CASE WHEN ?1 >= until THEN ?3 END WHERE number = ?4 AND {SOUND['replays']}",
             (position, done, now, number),
         )
+        if connection.changes():
+            connection.execute(f"{SEAL['replays']} WHERE number = ?", (number,))
 
 
 def mark_running(connection: apsw.Connection, track: Track, epoch: int, seq: int) -> None:
     _require_lease(connection, track, epoch)
     connection.execute(
-        "INSERT INTO suspects VALUES (?, ?, 0, 1) ON CONFLICT (plugin, seq) DO UPDATE SET running = 1",
+        "INSERT INTO suspects (plugin, seq, crashes, running) VALUES (?, ?, 0, 1)"
+        " ON CONFLICT (plugin, seq) DO UPDATE SET running = 1",
         (track.plugin, seq),
     )
+    _seal_one(connection, "suspects", track.plugin, seq)
 
 
 def mark_survived(connection: apsw.Connection, track: Track, epoch: int, seq: int) -> None:
@@ -168,7 +189,7 @@ def mark_survived(connection: apsw.Connection, track: Track, epoch: int, seq: in
 def retire(connection: apsw.Connection, keep: Collection[str], now: float) -> None:
     """See `Operator.retire_cursors`; `now` is seconds since 1970."""
     marks = ",".join("?" * len(keep))
-    condition = f"removed_at IS NULL AND plugin NOT IN ({marks}) AND {SOUND_CURSOR}"
+    condition = f"removed_at IS NULL AND plugin NOT IN ({marks}) AND {SOUND['cursors']}"
     gone = rows(connection, f"SELECT plugin FROM cursors WHERE {condition}", tuple(keep))
     for (plugin,) in gone:
         change(connection, plugin, "removed_at = ?", now)
@@ -176,6 +197,8 @@ def retire(connection: apsw.Connection, keep: Collection[str], now: float) -> No
 
 def expire(connection: apsw.Connection, oldest: float) -> None:
     """Drop everything of plugins that were retired before `oldest` (seconds since 1970)."""
-    for (plugin,) in rows(connection, f"SELECT plugin FROM cursors WHERE removed_at < ? AND {SOUND_CURSOR}", (oldest,)):
+    for (plugin,) in rows(
+        connection, f"SELECT plugin FROM cursors WHERE removed_at < ? AND {SOUND['cursors']}", (oldest,)
+    ):
         for table in ("cursors", "parked", "suspects", "replays", "takes"):
             connection.execute(f"DELETE FROM {table} WHERE plugin = ?", (plugin,))

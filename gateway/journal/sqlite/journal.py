@@ -18,7 +18,7 @@ from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
 from gateway.events import Event
 from gateway.journal.append import Append, Appends
-from gateway.journal.damage import Damage, event_at
+from gateway.journal.damage import Damage, DamagedPlace, event_at
 from gateway.journal.interface import (
     EVERY_HOOK,
     Changes,
@@ -224,7 +224,10 @@ class SqliteJournal:
             raise self._writer.failed
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._writer.put(Operate(lambda connection: run(connection, *values, **named), future))
-        result: T = await future
+        try:
+            result: T = await future
+        except DamagedPlace as error:
+            raise self._damage.found(error.place) from None
         return result
 
     async def query(self, run: Callable[Concatenate[apsw.Connection, P], T], *values: P.args, **named: P.kwargs) -> T:

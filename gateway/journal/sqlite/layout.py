@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,9 @@ from typing import Final
 import apsw
 
 from gateway.journal.interface import JournalError
-from gateway.journal.sqlite.checksum import EVENT, SEAL_CURSORS, register
+from gateway.journal.lock import JournalLock
+from gateway.journal.sqlite.checksum import EVENT, SEAL, register
+from gateway.journal.sqlite.wal_file import NUMBERED, require_own_log
 
 log = logging.getLogger("gateway.journal")
 
@@ -112,7 +115,7 @@ _LAYOUT_4: Final = f"""
 ALTER TABLE events ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE cursors ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
 UPDATE events SET checksum = row_checksum({EVENT});
-{SEAL_CURSORS};
+{SEAL["cursors"]};
 """
 # Layout 4 did not know which hooks a plugin had; what it shows as delivered stays so.
 _LAYOUT_5: Final = """
@@ -124,7 +127,12 @@ CREATE TABLE takes (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX events_named ON events (name, seq) WHERE name IS NOT NULL;
 """
-STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2, 3: _LAYOUT_3, 4: _LAYOUT_4, 5: _LAYOUT_5}
+# Layout 5 covered only events and cursors with a checksum, and knew of no journal which log it has: see `wal_file`.
+_LAYOUT_6: Final = f"{SEAL['cursors']};" + "".join(
+    f"ALTER TABLE {table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0; {SEAL[table]};"
+    for table in ("parked", "replays", "suspects", "takes", "value_records")
+)
+STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2, 3: _LAYOUT_3, 4: _LAYOUT_4, 5: _LAYOUT_5, 6: _LAYOUT_6}
 LAYOUT: Final = max(STEPS)
 
 
@@ -154,14 +162,23 @@ def upgrade(connection: apsw.Connection, path: Path, copy: bool) -> None:
         return
     if layout and copy:
         _copy(connection, path)
+    if layout >= NUMBERED:
+        begin_generation(connection)
     with connection if layout == 0 else contextlib.nullcontext():
         for number in range(layout + 1, LAYOUT + 1):
             with connection:
                 connection.execute(STEPS[number])
                 connection.pragma("user_version", number)
+    if layout < NUMBERED:
+        connection.pragma("application_id", secrets.randbits(30) + 1)  # so that no two journals begin alike
     connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)  # `gateway check` reads only the database itself
     if layout:
         log.warning("journal: %s was upgraded from layout %d to %d", path, layout, LAYOUT)
+
+
+def begin_generation(connection: apsw.Connection) -> None:
+    """See `wal_file`."""
+    connection.pragma("application_id", connection.pragma("application_id") + 1)
 
 
 def look_at(path: Path) -> str | None:
@@ -170,6 +187,8 @@ def look_at(path: Path) -> str | None:
         return None
     if not path.is_file():
         raise JournalError(f"the journal {path} cannot be opened: it is not a file")
+    if not JournalLock(path).is_held():
+        require_own_log(path)
     look = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     try:
         with contextlib.closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=look)) as connection:

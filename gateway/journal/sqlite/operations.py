@@ -14,7 +14,7 @@ from gateway.events import UNKNOWN
 from gateway.journal.append import moment
 from gateway.journal.interface import DEAD, DISCARDED, RETRYING, WAITING, Filter, Replay
 from gateway.journal.search import UNKNOWN_NAMES, UnknownName
-from gateway.journal.sqlite.checksum import checksum, sound_events
+from gateway.journal.sqlite.checksum import SEAL, SOUND, checksum, sound_events
 from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.cursors import REPLAY, replay_of
 from gateway.journal.sqlite.queries import HAD_HOOK, restore, where
@@ -27,7 +27,7 @@ def _dead(which: Filter, plugins: Collection[str] | None = None) -> tuple[str, t
     condition, values = where(msgspec.structs.replace(which, state=None, plugin=None))
     among = "1" if plugins is None else f"plugin IN ({','.join('?' * len(plugins))})"
     return (
-        f"state = ? AND plugin = coalesce(?, plugin) AND {among}"
+        f"state = ? AND plugin = coalesce(?, plugin) AND {among} AND {SOUND['parked']}"
         f" AND EXISTS (SELECT 1 FROM events WHERE events.seq = parked.seq AND {condition})",
         (DEAD, which.plugin, *(plugins or ()), *values),
     )
@@ -42,12 +42,10 @@ def count_dead(connection: apsw.Connection, which: Filter, plugins: Collection[s
 def discard_dead(connection: apsw.Connection, which: Filter, limit: int) -> int:
     """Discard at most `limit` matching dead letters; returns how many."""
     condition, values = _dead(which)
-    connection.execute(
-        "UPDATE parked SET state = ?"
-        f" WHERE (plugin, seq) IN (SELECT plugin, seq FROM parked WHERE {condition} LIMIT ?)",
-        (DISCARDED, *values, limit),
-    )
-    return connection.changes()
+    letters = rows(connection, f"SELECT plugin, seq FROM parked WHERE {condition} LIMIT ?", (*values, limit))
+    connection.executemany(f"UPDATE parked SET state = '{DISCARDED}' WHERE plugin = ? AND seq = ?", letters)
+    connection.executemany(f"{SEAL['parked']} WHERE plugin = ? AND seq = ?", letters)
+    return len(letters)
 
 
 def retry_dead(
@@ -69,6 +67,7 @@ def retry_dead(
         ahead = set(rows(connection, f"{first} GROUP BY plugin, coalesce(conversation, seq)"))
         behind = [letter for letter in letters if letter not in ahead]
         connection.executemany("UPDATE parked SET state = 'waiting' WHERE plugin = ? AND seq = ?", behind)
+    connection.executemany(f"{SEAL['parked']} WHERE plugin = ? AND seq = ?", letters)
     return len(letters)
 
 
@@ -130,6 +129,7 @@ def new_replay(connection: apsw.Connection, which: Filter, until: int, matched: 
         "INSERT INTO replays (plugin, filter, position, until, matched, done) VALUES (?, ?, 0, ?, ?, 0)",
         (which.plugin, msgspec.json.encode(which).decode(), until, matched),
     )
+    connection.execute(f"{SEAL['replays']} WHERE number = last_insert_rowid()")
     [row] = rows(connection, f"SELECT {REPLAY} FROM replays WHERE number = last_insert_rowid()")
     return replay_of(row)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from gateway.events import UNKNOWN, Event
 from gateway.journal.append import first_id, moment
 from gateway.journal.interface import DEAD, DELIVERED, NO_TAKER, RETRYING, WAITING, Filter
 from gateway.journal.search import ValueRecord, ValueRecordFilter
+from gateway.journal.sqlite.checksum import SEAL
 
 _PARKED: Final = (
     "seq IN (SELECT p.seq FROM parked p JOIN cursors c ON c.plugin = p.plugin AND c.removed_at IS NULL"
@@ -144,9 +146,10 @@ def keep_record(connection: apsw.Connection, record: ValueRecord) -> None:
         f"INSERT INTO value_records ({RECORD_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?)",
         (micros(record.at), record.organisation, record.customer_uid, record.address, fields, record.status),
     )
+    connection.execute(f"{SEAL['value_records']} WHERE number = last_insert_rowid()")
 
 
-def restore_record(row: tuple[Any, ...]) -> ValueRecord:
+def restore_record(row: Sequence[Any]) -> ValueRecord:
     """A record from a row of `RECORD_COLUMNS`."""
     _, at, organisation, customer_uid, address, fields, status = row
     return ValueRecord(

@@ -29,7 +29,7 @@ from gateway.journal.search import (
     overall_state,
 )
 from gateway.journal.sqlite import operations
-from gateway.journal.sqlite.checksum import sound_events
+from gateway.journal.sqlite.checksum import SOUND, sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, rows, why
 from gateway.journal.sqlite.finding import Finder
 from gateway.journal.sqlite.layout import LAYOUT, layout_of
@@ -77,6 +77,7 @@ class SqliteSearch:
         self._connection = connection
         self._finder = Finder(connection, index)
         self.damaged: list[int] = []
+        self.damaged_records = 0
 
     def close(self) -> None:
         self._finder.close()
@@ -132,13 +133,16 @@ class SqliteSearch:
     def dead(self, which: Filter, limit: int | None = None) -> Iterator[DeadRow]:
         condition, values = where(msgspec.structs.replace(which, state=None, plugin=None))
         sql = (
-            "SELECT p.seq, p.plugin, events.id, hook, conversation_id, attempts, error, since"
-            " FROM parked p CROSS JOIN events ON events.seq = p.seq"
+            "SELECT p.seq, p.plugin, events.id, hook, conversation_id, attempts, error, since, sound"
+            f" FROM (SELECT *, {SOUND['parked']} AS sound FROM parked) p CROSS JOIN events ON events.seq = p.seq"
             f" WHERE (p.seq, p.plugin) > (?, ?) AND state = '{DEAD}' AND p.plugin = coalesce(?, p.plugin)"
             f" AND {condition} ORDER BY p.seq, p.plugin"
         )
         for page in self._pages(sql, lambda row: (*row[:2], which.plugin, *values), (0, ""), limit):
-            for _, plugin, event_id, hook, conversation_id, attempts, error, since in page:
+            for seq, plugin, event_id, hook, conversation_id, attempts, error, since, sound in page:
+                if not sound:
+                    self.damaged.append(seq)
+                    continue
                 yield DeadRow(
                     id=event_id,
                     plugin=plugin,
@@ -156,9 +160,14 @@ class SqliteSearch:
         first = 1
         if newest and limit is not None:
             first = self._first_of_newest("number", f"value_records WHERE {condition}", values, limit)
-        sql = f"SELECT {RECORD_COLUMNS} FROM value_records WHERE number > ? AND {condition} ORDER BY number"
+        columns = f"{RECORD_COLUMNS}, {SOUND['value_records']}"
+        sql = f"SELECT {columns} FROM value_records WHERE number > ? AND {condition} ORDER BY number"
         for page in self._pages(sql, lambda row: (row[0], *values), (first - 1,), limit):
-            yield from map(restore_record, page)
+            for *row, sound in page:
+                if sound:
+                    yield restore_record(row)
+                else:
+                    self.damaged_records += 1
 
     def timeline(self, which: Filter) -> Iterator[EventHappened | ValuesAsked]:
         return timeline(self._connection, which, self._finder.find, self.value_records, self.damaged.append)
@@ -186,7 +195,7 @@ class SqliteSearch:
         """By position: the last failed attempt of each plugin, and when those that retry get the event again."""
         sql = (
             "SELECT plugin, seq, state, attempts, error, since, next_at FROM parked"
-            f" WHERE seq BETWEEN ? AND ? AND attempts AND state IN ('{DEAD}', '{RETRYING}')"
+            f" WHERE seq BETWEEN ? AND ? AND attempts AND state IN ('{DEAD}', '{RETRYING}') AND {SOUND['parked']}"
         )
         found: dict[int, tuple[dict[str, list[FailedAttempt]], dict[str, datetime]]] = {}
         for plugin, seq, state, number, error, since, next_at in rows(self._connection, sql, (first, last)):
@@ -206,8 +215,11 @@ class SqliteSearch:
     def _deliveries(self, first: int, last: int) -> Callable[[tuple[Any, ...]], dict[str, str]]:
         """The state of each plugin's delivery, for the events of a page. Of plugins without a hook for it, none."""
         cursors = rows(self._connection, "SELECT plugin, begins, seq FROM cursors WHERE removed_at IS NULL")
-        found = rows(self._connection, "SELECT plugin, seq, state FROM parked WHERE seq BETWEEN ? AND ?", (first, last))
-        parked = {(plugin, seq): state for plugin, seq, state in found}
+        sql = f"SELECT plugin, seq, state, {SOUND['parked']} FROM parked WHERE seq BETWEEN ? AND ?"
+        found = rows(self._connection, sql, (first, last))
+        parked = {(plugin, seq): state for plugin, seq, state, sound in found if sound}
+        unsure = {(plugin, seq) for plugin, seq, _, sound in found if not sound}
+        self.damaged += sorted({seq for _, seq in unsure})
 
         noted: dict[str, list[tuple[int, str]]] = {}
         for plugin, position, hooks in rows(
@@ -220,7 +232,8 @@ class SqliteSearch:
             return {
                 plugin: parked.get((plugin, seq), DELIVERED if seq <= cursor else WAITING)
                 for plugin, begins, cursor in cursors
-                if (plugin, seq) in parked or (seq > begins and _had_hook(noted.get(plugin, []), row))
+                if (plugin, seq) not in unsure
+                and ((plugin, seq) in parked or (seq > begins and _had_hook(noted.get(plugin, []), row)))
             }
 
         return deliveries

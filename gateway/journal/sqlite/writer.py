@@ -141,6 +141,7 @@ class Writer:
                 insert(connection, appends, self._last_seq + 1, self._limits.window, self._damaged)
             for operation in operations:
                 operation.attempt(connection)
+            self._wal.number()
             committing = True
             connection.execute("COMMIT")
         except Exception as error:
@@ -229,6 +230,7 @@ class Writer:
             try:
                 with self._connection:
                     self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', ?)", (self._clock(),))
+                    self._wal.number()
             except apsw.Error:
                 return
             self._full = False
@@ -247,5 +249,6 @@ class Writer:
         with self._connection:
             self._pruned_to, more = prune(self._connection, now, self._limits.retention, self._pruned_to)
             more_records = expire_records(self._connection, now - self._limits.value_record_retention)
+            self._wal.number()
         if more or more_records:
             self._next_look = 0.0
