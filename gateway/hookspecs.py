@@ -100,12 +100,17 @@ class Hooks:
 
     @hookspec
     def startup(self, context: Context) -> Awaitable[None] | None:
-        """Open connections, files and the like. If it raises, the gateway does not start, and the plugins that have
-        started are shut down."""
+        """Open connections, files and the like. The gateway receives events meanwhile. Each plugin gets its events, and
+        requests for its values, once its own startup is over.
+        If it raises, or is not over after `startup_timeout`, that is logged, `shutdown` is called, and after a pause
+        `startup` again, until it succeeds. Pauses double from `backoff` to `backoff_max`. An `async def` that has
+        exceeded its time is cancelled; a plain `def` cannot be, and may still run beside the next attempt.
+        Startups begin in config order: each when the one before is over, or has taken 1 s."""
 
     @hookspec
     def shutdown(self) -> Awaitable[None] | None:
-        """Close them again; plugins shut down in reverse order. If it raises, that is logged and the next one runs."""
+        """Close them again, also after a `startup` that failed halfway. Called once for each call of `startup`; plugins
+        shut down in reverse order. If it raises, that is logged and the next one runs."""
 
     @hookspec
     def check(self) -> Awaitable[Iterable[str] | None] | Iterable[str] | None:

@@ -73,20 +73,39 @@ class Monitor:
         return max(0.0, self._clock() - self._oldest[name]) if name in self._oldest else 0.0
 
     def plugins_health(self) -> list[dict[str, Any]]:
-        """The health of each plugin that takes events. `behind` is in positions, `parked` and `dead` in events,
-        `oldest` in seconds (see `age`)."""
+        """The health of each plugin that takes events, and of each that is starting. `behind` is in positions, `parked`
+        and `dead` in events, `oldest` in seconds (see `age`)."""
         return [
-            {
-                "name": name,
-                "healthy": consumer.healthy,
-                "error": None if consumer.healthy else consumer.trouble,
-                "behind": self._delivery.lag(name),
-                "parked": consumer.parked,
-                "dead": self.dead[name],
-                "oldest": round(self.age(name), 1),
-            }
-            for name, consumer in self._delivery.consumers.items()
+            self._health_of(plugin)
+            for plugin in self._plugins
+            if plugin.takes_events or not plugin.startup.done.is_set()
         ]
+
+    def _health_of(self, plugin: Plugin) -> dict[str, Any]:
+        name, trouble = plugin.name, plugin.startup.trouble
+        consumer = self._delivery.consumers.get(name)
+        healthy = trouble is None and (consumer is None or consumer.healthy)
+        if trouble is not None and plugin.loop.blocked is not None:
+            trouble = f"{trouble}; {plugin.loop.blocked}"
+        elif consumer is not None and not healthy:
+            trouble = trouble or consumer.trouble
+        return {
+            "name": name,
+            "state": plugin.startup.state,
+            "healthy": healthy,
+            "error": trouble,
+            "behind": 0 if consumer is None else self._delivery.lag(name),
+            "parked": 0 if consumer is None else consumer.parked,
+            "dead": self.dead.get(name, 0),
+            "oldest": round(self.age(name), 1),
+        }
+
+    def all_well(self) -> bool:
+        """Whether every plugin has started and takes its events, and every provider answers."""
+        return all(health["healthy"] for health in self.plugins_health()) and all(
+            provider.state == "started" and provider.breaker == "closed" and provider.blocked is None
+            for provider in self._values.health()
+        )
 
     def unknown_health(self) -> list[dict[str, Any]]:
         """The names that no hook has: how many events are kept by each, since when, and what to add to the config."""
@@ -104,6 +123,12 @@ class Monitor:
 
     def samples(self) -> Iterator[Sample]:
         """The metrics of delivery, custom values and journal."""
+        for plugin in self._plugins:
+            labels, startup = {"plugin": plugin.name}, plugin.startup
+            starting, text = startup.trouble is not None, "1 while the plugin has not started"
+            yield Sample("gauge", "gateway_plugin_starting", text, labels, starting)
+            text = "Attempts to start a plugin that failed"
+            yield Sample("counter", "gateway_startup_failures_total", text, labels, startup.failures)
         for name in self._delivery.consumers:
             yield from self._of_plugin(name)
         for plugin in self._plugins:

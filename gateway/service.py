@@ -25,7 +25,8 @@ SHUTDOWN_SECONDS: Final = 2.0
 
 
 class Gateway:
-    """Journal, plugins, custom values and delivery; started in this order and stopped in reverse."""
+    """Journal, delivery, custom values and plugins. Events are kept as soon as the journal is open, whether the plugins
+    have started or not: each of them gets its events, and requests for its values, once it has."""
 
     def __init__(
         self,
@@ -48,26 +49,27 @@ class Gateway:
         self.values.keep_record = self.journal.record_value_request
 
     async def start(self, on_failure: Callable[[JournalFailed], None]) -> None:
-        """Start all parts; `on_failure` is called when a commit fails later. Raises `JournalError` or `StartFailed`,
-        after it has stopped what it started."""
+        """Open the journal, and start the plugins in the background; `on_failure` is called when a commit fails later.
+        Raises `JournalError`, after it has stopped what it started."""
         await self.journal.start()
         self.journal.on_failure = on_failure
         self._watch.start()
         try:
-            await self._lifecycle.start()
-            await self.values.start()
             await self.delivery.start()
-            self.monitor.start()
         except BaseException:
             await self._watch.stop()
-            await self._lifecycle.stop(SHUTDOWN_SECONDS)
+            await self.delivery.abandon()
             await self.journal.close()
             raise
+        self.values.begin()
+        self.monitor.start()
+        self._lifecycle.begin()
 
     def drain(self) -> None:
         """Prepare for `stop`: refuse bodies that stall, and hand no new events to plugins, while the requests that have
         begun are still answered."""
         self.receiver.drain()
+        self._lifecycle.halt()
         if self._draining is None:
             self._draining = asyncio.create_task(self.delivery.stop(DRAIN_SECONDS))
 

@@ -165,15 +165,20 @@ async def in_process(
     admin: str = "",
     plugins: Callable[[Config], list[Plugin]] = load_plugins,
     clock: Callable[[], float] = time.monotonic,
+    started: bool = True,
 ) -> AsyncIterator[InProcess]:
     """A gateway in this process with `text` in its config (see `write_config`), and `admin` in its table [admin].
-    `clock` times failed passwords."""
+    `clock` times failed passwords. Its plugins have started, unless `started` is false."""
     path = write_config(directory, text)
     path.write_text(path.read_text().replace("[admin]\n", f"[admin]\n{admin}"))
     config = load_config(path)
-    gateway = Gateway(config, plugins(config))
+    loaded = plugins(config)
+    gateway = Gateway(config, loaded)
     await gateway.start(lambda failure: None)
     try:
+        async with asyncio.timeout(10 if started else 0):
+            for plugin in loaded if started else ():
+                await plugin.startup.done.wait()
         yield InProcess(config, gateway, clock)
     finally:
         await gateway.stop()

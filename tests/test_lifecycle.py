@@ -1,4 +1,4 @@
-"""Starting plugins in config order, shutting them down in reverse, also after a start that failed halfway."""
+"""Starting plugins in config order beside one another, and shutting them down in reverse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from asgi import in_process
-from kit import make_plugin
+from kit import Signal, make_plugin
 from running import write_config
 
 from gateway import Context, hookimpl
@@ -33,7 +33,7 @@ async def raises() -> None:
 
 
 async def exits() -> None:
-    raise SystemExit(3)
+    raise SystemExit("not today")
 
 
 async def hangs() -> None:
@@ -86,8 +86,19 @@ class OnlyDown:
 
 
 def lifecycle_of(directory: Path, *instances: Any) -> Lifecycle:
-    plugins = [make_plugin(getattr(instance, "name", "only"), instance) for instance in instances]
+    """A lifecycle of plugins around these instances; a startup may take 50 ms where one of them hangs."""
+    made = [(getattr(instance, "name", "only"), instance) for instance in instances]
+    hang = any(getattr(instance, "up", None) is hangs for instance in instances)
+    plugins = [make_plugin(name, instance, startup_timeout=0.05 if hang else 5.0) for name, instance in made]
     return Lifecycle(load_config(write_config(directory)), plugins)
+
+
+async def started(cycle: Lifecycle) -> None:
+    """Start all in the background, and wait until they have."""
+    cycle.begin()
+    for plugin in cycle.plugins:
+        async with asyncio.timeout(10):
+            await plugin.startup.done.wait()
 
 
 async def test_in_config_order_and_in_reverse(tmp_path: Path) -> None:
@@ -95,7 +106,7 @@ async def test_in_config_order_and_in_reverse(tmp_path: Path) -> None:
     notes: list[str] = []
     cycle = lifecycle_of(tmp_path, Async("a", notes), OnlyDown(notes), Plain("b", notes), Async("c", notes))
 
-    await cycle.start()
+    await started(cycle)
     assert notes == ["a up", "b up", "c up"]
     notes.clear()
     await cycle.stop(1)
@@ -104,29 +115,126 @@ async def test_in_config_order_and_in_reverse(tmp_path: Path) -> None:
     assert len(notes) == 4
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda n: Async("b", n, up=raises), "OSError: nothing answers at db.internal for …"),
-        (lambda n: Async("b", n, up=exits), "SystemExit: 3"),
-        (lambda n: Async("b", n, up=hangs), "no answer within 0.05 s"),
-        (lambda n: Plain("b", n, ValueError("no")), "ValueError: no"),
-        (lambda n: Plain("b", n, SystemExit("no")), "SystemExit: no"),
-        (lambda n: Plain("b", n, KeyboardInterrupt()), "KeyboardInterrupt"),
-    ],
-)
-async def test_a_start_that_fails_halfway_unwinds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[list[str]], Any], reason: str
+FAILING = [
+    (lambda n: Async("b", n, up=raises), "OSError", "nothing answers at db.internal for …"),
+    (lambda n: Async("b", n, up=exits), "SystemExit", "not today"),
+    (lambda n: Async("b", n, up=hangs), "CallTimeout", "no answer within 0.05 s"),
+    (lambda n: Plain("b", n, ValueError("not today")), "ValueError", "not today"),
+    (lambda n: Plain("b", n, SystemExit("not today")), "SystemExit", "not today"),
+    (lambda n: Plain("b", n, KeyboardInterrupt("not today")), "KeyboardInterrupt", "not today"),
+]
+
+
+@pytest.mark.parametrize(("make", "kind", "message"), FAILING)
+async def test_a_startup_that_fails_holds_back_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Callable[[list[str]], Any], kind: str, message: str
 ) -> None:
-    """Those already started are shut down in reverse, those behind never start, and one sentence says why."""
-    monkeypatch.setattr(lifecycle, "STARTUP_SECONDS", 0.05)
+    """It is cleaned up with `shutdown` and tried again, while the others start. The log has type and place, and the
+    message only where the gateway made it."""
+    notes: list[str] = []
+    cycle = lifecycle_of(tmp_path, Async("a", notes), OnlyDown(notes), make(notes), Async("c", notes))
+    a, only, b, c = cycle.plugins
+
+    cycle.begin()
+    async with asyncio.timeout(10):
+        for plugin in (a, only, c):
+            await plugin.startup.done.wait()
+        while notes.count("b up") < 3:
+            await asyncio.sleep(0.001)
+    assert b.startup.state == "starting"
+    assert b.startup.trouble is not None
+    await cycle.stop(1)
+    assert notes[:2] == ["a up", "b up"]
+    assert [note for note in notes if note.startswith("b")] == ["b up", "b down"] * notes.count("b up")
+    assert [note for note in notes if not note.startswith("b")] == ["a up", "c up", "c down", "only down", "a down"]
+    logged = next(line for line in caplog.messages if "its events wait" in line)
+    assert logged.startswith(f"plugin b: startup failed: {kind}")
+    assert (message in logged) is (kind == "CallTimeout")
+    assert (" at test_lifecycle.py:" in logged) is (kind != "CallTimeout")
+
+
+@pytest.mark.parametrize(("make", "kind", "message"), FAILING)
+async def test_a_single_start_unwinds(
+    tmp_path: Path, make: Callable[[list[str]], Any], kind: str, message: str
+) -> None:
+    """For a command: what has started is shut down in reverse, those behind never start, and one sentence says why."""
     notes: list[str] = []
     cycle = lifecycle_of(tmp_path, Async("a", notes), OnlyDown(notes), make(notes), Async("c", notes))
 
     with pytest.raises(StartFailed) as caught:
         await cycle.start()
+    reason = message if kind == "CallTimeout" else f"{kind}: {message}"
     assert str(caught.value) == f"plugin b did not start: {reason}"
-    assert notes == ["a up", "b up", "only down", "a down"]
+    assert notes == ["a up", "b up", "b down", "only down", "a down"]
+
+
+async def test_the_pauses_between_attempts_grow_to_their_maximum(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They double from `backoff` to `backoff_max`."""
+    failing = make_plugin("b", Async("b", [], up=raises), backoff=0.01, backoff_max=0.04)
+    cycle = Lifecycle(load_config(write_config(tmp_path)), [failing])
+
+    pauses: list[float] = []
+    failed = failing.startup.failed
+
+    def noted(told: str, pause: float) -> None:
+        pauses.append(pause)
+        failed(told, pause)
+
+    failing.startup.failed = noted  # type: ignore[method-assign]
+    cycle.begin()
+    async with asyncio.timeout(10):
+        while len(pauses) < 5:
+            await asyncio.sleep(0.001)
+    await cycle.stop(1)
+    assert pauses[:5] == [0.01, 0.02, 0.04, 0.04, 0.04]
+
+
+async def test_a_slow_startup_holds_the_next_one_back_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then the next one begins beside it, and the log says what is being waited for."""
+    monkeypatch.setattr(lifecycle, "TURN", 0.02)
+    monkeypatch.setattr(lifecycle, "STILL_WAITING", 0.02)
+    notes: list[str] = []
+    go_on = Signal()
+
+    async def slow() -> None:
+        await go_on.wait()
+
+    cycle = lifecycle_of(tmp_path, Async("a", notes, up=slow), Async("c", notes))
+    first, last = cycle.plugins
+    with caplog.at_level("INFO"):
+        cycle.begin()
+        async with asyncio.timeout(10):
+            await last.startup.done.wait()
+            while not any(
+                line.startswith("still waiting for plugin a: its startup has taken") for line in caplog.messages
+            ):
+                await asyncio.sleep(0.001)
+            assert (first.startup.state, last.startup.state) == ("starting", "started")
+            go_on.set()
+            await first.startup.done.wait()
+            while not any(line.startswith("every plugin has started, after ") for line in caplog.messages):
+                await asyncio.sleep(0.001)
+    await cycle.stop(1)
+    assert notes == ["a up", "c up", "c down", "a down"]
+
+
+async def test_a_stop_while_a_startup_hangs(tmp_path: Path) -> None:
+    """It is broken off, and shut down; a plugin whose turn has not come is not."""
+    notes: list[str] = []
+    cycle = lifecycle_of(tmp_path, Async("a", notes), Async("b", notes, up=hangs), Async("c", notes))
+
+    cycle.begin()
+    async with asyncio.timeout(10):
+        while "b up" not in notes:
+            await asyncio.sleep(0.001)
+    began = time.monotonic()
+    await cycle.stop(0.4)
+    assert time.monotonic() - began < 3
+    assert notes == ["a up", "b up", "b down", "a down"]
 
 
 @pytest.mark.parametrize(("down", "reason"), [(raises, "OSError"), (exits, "SystemExit"), (hangs, "no answer within")])
@@ -137,7 +245,7 @@ async def test_a_shutdown_that_fails_is_logged(
     notes: list[str] = []
     cycle = lifecycle_of(tmp_path, Async("a", notes), Async("b", notes, down=down), Async("c", notes, down=down))
 
-    await cycle.start()
+    await started(cycle)
     began = time.monotonic()
     await cycle.stop(0.3)
     assert time.monotonic() - began < 2
@@ -192,18 +300,24 @@ async def test_the_gateway_around_it(tmp_path: Path) -> None:
     assert notes == ["slow up", "event", "event over", "checkpoint", "slow down"]
 
 
-async def test_a_gateway_that_did_not_start_leaves_nothing_open(tmp_path: Path) -> None:
-    """The journal is closed cleanly, and the next start finds it so."""
-    config = load_config(write_config(tmp_path))
+async def test_a_stop_before_a_plugin_has_started_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Its cursor stays where it was, before the event that came meanwhile, and the next start finds it clean."""
     notes: list[str] = []
 
-    failing = Gateway(config, [make_plugin("a", Async("a", notes)), make_plugin("b", Async("b", notes, up=raises))])
-    with pytest.raises(StartFailed):
-        await failing.start(lambda failure: None)
-    assert notes == ["a up", "b up", "a down"]
-    following = Gateway(config, [])
+    class Takes(Async):
+        @hookimpl
+        async def on_event(self, event: Any) -> None:
+            notes.append("event")
+
+    def failing(_: Any) -> list[Plugin]:
+        return [make_plugin("b", Takes("b", notes, up=raises), from_start=False)]
+
+    async with in_process(tmp_path, plugins=failing, started=False) as gateway:
+        assert (await gateway.post(b"{}")).status == 200
+    assert "event" not in notes
+    following = Gateway(load_config(tmp_path / "config.toml"), [])
     await following.start(lambda failure: None)
-    standing = await following.journal.take_cursor(Track("a"), True)
+    standing = await following.journal.take_cursor(Track("b"), from_start=False)
     assert isinstance(standing, Standing)
-    assert standing.clean
+    assert (standing.clean, standing.cursor) == (True, 0)
     await following.stop()

@@ -172,30 +172,7 @@ FAILING = {
             def shutdown(self):
                 print("first is down", flush=True)
     """,
-    "second": """
-        from gateway import hookimpl
-
-        class Plugin:
-            @hookimpl
-            async def startup(self, context):
-                raise OSError("nothing answers at db.internal")
-
-            @hookimpl
-            async def shutdown(self):
-                print("second is down", flush=True)
-    """,
 }
-
-
-def test_a_plugin_that_does_not_start(tmp_path: Path) -> None:
-    """One sentence, exit 1; the plugins that had started are shut down, the others never start, nothing listens."""
-    for name, source in FAILING.items():
-        write_plugin(tmp_path / "site", name, source)
-    config = write_config(tmp_path, "[plugins.first]\n[plugins.second]\n[plugins.third]\nuse = 'first'\n")
-    result = run_cli(["run", "-c", config], environment={"PYTHONPATH": str(tmp_path / "site")})
-    assert result.returncode == 1
-    assert result.stdout == "first is up\nfirst is down\n"
-    assert result.stderr.endswith("gateway: plugin second did not start: OSError: nothing answers at db.internal\n")
 
 
 # Ending
@@ -272,7 +249,7 @@ def test_a_plugin_that_hangs_in_shutdown_does_not_keep_it(start_gateway: StartGa
 
 
 def test_signals_while_starting(tmp_path: Path) -> None:
-    """SIGTERM while a plugin starts: it finishes starting, is shut down again, and the gateway exits 0."""
+    """SIGTERM while a plugin starts: it may finish starting, is shut down again, and the gateway exits 0."""
     source = """
         import time
         from gateway import hookimpl
@@ -339,25 +316,18 @@ def test_a_worker_that_dies_comes_back(start_gateway: StartGateway) -> None:
     assert re.findall('"id": ?"([^"]+)"', shown) == ids
 
 
-def test_a_worker_that_cannot_come_back_is_tried_again(start_gateway: StartGateway, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_come_back_is_tried_again(start_gateway: StartGateway) -> None:
     """A gateway that has run before tries again when its worker cannot start."""
-    source = """
-        from pathlib import Path
-        from gateway import hookimpl
-
-        class Plugin:
-            @hookimpl
-            def startup(self, context):
-                if (context.directory / "down").exists():
-                    raise OSError("nothing answers at db.internal")
-    """
-    gateway = start_gateway("[plugins.needy]\n", plugins={"needy": source})
-    (tmp_path / "down").touch()
+    gateway = start_gateway()
+    journal = gateway.config.journal.path
+    aside = journal.with_name("aside")
+    journal.rename(aside)
+    journal.mkdir()
     worker_of(gateway).kill()
-    gateway.wait_for_line("gateway: plugin needy did not start: OSError: nothing answers at db.internal")
     gateway.wait_for_line("the worker process died (exit code 71); starting it again")
     seen = len(gateway.output)
-    (tmp_path / "down").unlink()
+    journal.rmdir()
+    aside.rename(journal)
     gateway.wait_for_line("gateway: admin at", after=seen)
     keeps(gateway)
 

@@ -103,6 +103,7 @@ class DeliverySettings(Table, frozen=True, kw_only=True):
     backoff: Pause = Pause(1)
     backoff_max: Pause = Pause(300)
     timeout: Pause = Pause(30)
+    startup_timeout: Pause = Pause(30)
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
 
 
@@ -158,6 +159,7 @@ class PluginSettings(Table, frozen=True, kw_only=True):
     ordered: bool = True
     timeout: Pause | None = None
     values_timeout: Pause | None = None
+    startup_timeout: Pause | None = None
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
     max_attempts: Count | None = None
     backoff: Pause | None = None

@@ -63,8 +63,8 @@ class Consumer:
 
     @property
     def healthy(self) -> bool:
-        """Whether the plugin takes events, or nothing is left that it could take."""
-        if self.plugin.loop.blocked is not None:
+        """Whether the plugin has started, and takes events or has none left that it could take."""
+        if self.plugin.loop.blocked is not None or not self.plugin.startup.done.is_set():
             return False
         return self.health.healthy or (self.health.broken is None and self.idle)
 
@@ -80,8 +80,8 @@ class Consumer:
         return self._pipeline is not None and self._pipeline.machine.parked.wants_more
 
     async def start(self) -> None:
-        """Take the cursor, or wait for it in the background, and begin. Where what the journal has about this plugin is
-        damaged, only this plugin gets no events. `JournalError`."""
+        """Take the cursor, or wait for it in the background, and begin once the plugin has started. Where what the
+        journal has about this plugin is damaged, only this plugin gets no events. `JournalError`."""
         try:
             standing = await self._take()
         except JournalDamaged as error:
@@ -119,7 +119,8 @@ class Consumer:
             log.critical("plugin %s: delivery stopped until a restart", self.plugin.name, exc_info=error)
 
     async def _deliver(self, pipeline: Pipeline) -> bool:
-        """Deliver until drained; False where the cursor was lost."""
+        """Deliver until drained, once the plugin has started; False where the cursor was lost."""
+        await self.plugin.startup.done.wait()
         try:
             await pipeline.run()
         except LeaseLost as error:
@@ -139,8 +140,11 @@ class Consumer:
         if self._task is None or pipeline is None or self._task.done():
             await self.abandon()
             return
-        await pipeline.drain(deadline)
-        await asyncio.gather(self._task, return_exceptions=True)
+        if pipeline.running:
+            await pipeline.drain(deadline)
+            await asyncio.gather(self._task, return_exceptions=True)
+        else:  # the plugin has not started
+            await self.abandon()
         with contextlib.suppress(JournalError):
             await self._journal.release_cursor(self._track, self._epoch, clean=not pipeline.cautious)
 

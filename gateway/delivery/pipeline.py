@@ -47,6 +47,11 @@ class Pipeline:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
+    def running(self) -> bool:
+        """Whether `run` has begun."""
+        return bool(self._tasks)
+
+    @property
     def idle(self) -> bool:
         """Whether all there is was taken and settled; dead letters are."""
         through = not len(self.live.window) and self.live.cursor >= self._journal.newest and self._replays.idle

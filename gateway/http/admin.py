@@ -110,8 +110,12 @@ def create_admin(gateway: Gateway, clock: Callable[[], float] = time.monotonic) 
 
     @route("/health/ready", http_method=_PROBES)
     async def ready(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        wanted = request.query_params.get("plugins")
+        if wanted not in (None, "strict"):
+            raise HTTPException(status_code=400, detail="plugins can only be strict")
         reason = await readiness.reason()
-        details: dict[str, Any] = {"ready": reason is None}
+        is_ready = reason is None and (wanted is None or gateway.monitor.all_well())
+        details: dict[str, Any] = {"ready": is_ready}
         if access.trusted(request):
             details["journal"] = reason or "ok"
             details["plugins"] = gateway.monitor.plugins_health()
@@ -119,7 +123,7 @@ def create_admin(gateway: Gateway, clock: Callable[[], float] = time.monotonic) 
             details["damaged"] = journal.damaged
             details["unknown"] = gateway.monitor.unknown_health()
             details["providers"] = [msgspec.to_builtins(health) for health in gateway.values.health()]
-        return Response(details, status_code=200 if reason is None else 503, media_type="application/json")
+        return Response(details, status_code=200 if is_ready else 503, media_type="application/json")
 
     @get("/metrics", sync_to_thread=False)
     def metrics() -> Response[bytes]:

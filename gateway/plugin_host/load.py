@@ -25,6 +25,7 @@ from gateway.plugin_host.bind import EVENT_HOOKS, HookError, bind
 from gateway.plugin_host.call import Caller, Impl, Threads
 from gateway.plugin_host.fault_log import FaultLog
 from gateway.plugin_host.loop import PluginLoop
+from gateway.plugin_host.startup import Startup
 from gateway.text import describe
 
 OWN_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(PluginSettings))
@@ -38,6 +39,7 @@ class PluginDelivery(msgspec.Struct, frozen=True, kw_only=True):
     backoff: Duration
     backoff_max: Duration
     timeout: Duration
+    startup_timeout: Duration
     concurrency: int
     ordered: bool
     from_start: bool
@@ -75,6 +77,7 @@ class Plugin:
         """The top-level package or module of its class: its own code, where an exception's place is looked for."""
         self.faults = FaultLog(self.package, log_messages)
         self.hooks = hooks
+        self.startup = Startup("startup" in hooks)
         self.delivery = delivery
         self.threads = Threads(table.name, delivery.concurrency + 1)
         self.loop = PluginLoop(table.name, self.package, loop)
@@ -279,6 +282,7 @@ def _delivery(config: Config, own: PluginSettings) -> PluginDelivery:
         backoff=backoff,
         backoff_max=Duration(max(backoff, general.backoff_max if own.backoff_max is None else own.backoff_max)),
         timeout=general.timeout if own.timeout is None else own.timeout,
+        startup_timeout=general.startup_timeout if own.startup_timeout is None else own.startup_timeout,
         concurrency=own.concurrency or general.concurrency,
         ordered=own.ordered,
         from_start=own.start == "start",

@@ -26,7 +26,6 @@ from gateway.http.admin import create_admin
 from gateway.http.app import create_app
 from gateway.journal import journal_lock
 from gateway.journal.interface import JournalError, JournalFailed
-from gateway.plugin_host.lifecycle import StartFailed
 from gateway.preflight import Examined, sound_config
 from gateway.service import Gateway
 from gateway.serving.listener import Listener, bracketed, connection_limits, listen
@@ -36,6 +35,8 @@ log = logging.getLogger("gateway.server")
 
 COMMAND_SECONDS: Final = 30
 """How long a start waits for a command that has locked the journal; after that it fails."""
+BEGUN: Final = 0.01
+"""Seconds for the first startups of plugins to begin: they then go on while the applications are made."""
 GARBAGE: Final = 20_000
 """New objects between two garbage collections. At Python's default of 700, collections took a tenth of the time."""
 _PR_SET_PDEATHSIG: Final = 1
@@ -62,7 +63,7 @@ def main(options: Options, config: str, supervisor: int, control: int, *listenin
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(serve(examined, options, control, *sockets))
     except Exception as error:
-        expected = isinstance(error, JournalError | StartFailed | OSError)
+        expected = isinstance(error, JournalError | OSError)
         print(f"gateway: {error if expected else f'{type(error).__name__}: {error}'}", file=sys.stderr)  # noqa: T201
         return EXIT_START
     return 0
@@ -82,6 +83,7 @@ async def serve(
         log.warning("config: %s: %s", warning.path, warning.message)
     gateway = Gateway(config, examined.plugins, copy_before_upgrade=options.copy)
     await gateway.start(_journal_failed)
+    await asyncio.sleep(BEGUN)
     limits = connection_limits()
     with _without("pydantic"):
         webhooks = Listener(
@@ -101,7 +103,8 @@ async def serve(
     scheme, path = "https" if config.server.tls else "http", config.server.path
     _say("webhooks", f"{scheme}://{bracketed(config.server.host)}:{public.getsockname()[1]}{path}", options.json)
     _say("admin", f"http://{bracketed(config.admin.host)}:{admin.getsockname()[1]}/", options.json)
-    log.info("ready after %.1f s", time.monotonic() - began)
+    behind = ", ".join(plugin.name for plugin in examined.plugins if not plugin.startup.done.is_set())
+    log.info("ready after %.1f s%s", time.monotonic() - began, f"; still starting: {behind}" if behind else "")
     await stop.wait()
     log.info("draining: no new requests; those that have begun are answered, and the plugins finish what they have")
     drained = time.monotonic()

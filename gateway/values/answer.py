@@ -25,10 +25,20 @@ SEVERAL: Final = "several"
 FAILED: Final = "failed"
 SKIPPED: Final = "skipped"
 LATE: Final = "late"
+STARTING: Final = "starting"
 """The outcomes of a field. The first four are answers; each of the others fails the request. `refused`: the look-up
-needs a customer UID, and the request has none. `skipped`: the provider's circuit breaker is open."""
+needs a customer UID, and the request has none. `skipped`: the provider's circuit breaker is open. `starting`: the
+provider has not started."""
 
-STATUS: Final = {SEVERAL: 409, FAILED: 502, SKIPPED: 502, LATE: 504, UNKNOWN: 404, REFUSED: 404}
+STATUS: Final = {
+    SEVERAL: 409,
+    FAILED: 502,
+    SKIPPED: 502,
+    STARTING: 502,
+    LATE: 504,
+    UNKNOWN: 404,
+    REFUSED: 404,
+}
 _PRECEDENCE: Final = (409, 502, 504, 404)
 _DETAILS: Final = {
     404: "no provider knows this customer or this field",

@@ -16,7 +16,7 @@ from gateway.hookspecs import Reject, SeveralCustomers
 from gateway.plugin_host.call import Caller, CallTimeout, Impl, PluginFault, Stuck, Threads
 from gateway.plugin_host.load import Plugin
 from gateway.text import counted
-from gateway.values.answer import FAILED, LATE, SEVERAL, SKIPPED
+from gateway.values.answer import FAILED, LATE, SEVERAL, SKIPPED, STARTING
 from gateway.values.breaker import FIRST_PAUSE, LONGEST_PAUSE, Breaker
 from gateway.values.question import Question
 
@@ -40,10 +40,12 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class ProviderHealth(msgspec.Struct, kw_only=True):
-    """One provider's state for `/health/ready` and the metrics. `breaker` is closed, open or half-open. `failures`
-    counts failures in a row; `asked`, `failed`, `late` and `skipped` count requests since the start."""
+    """One provider's state for `/health/ready` and the metrics: starting or started. `breaker` is closed, open or
+    half-open. `failures` counts failures in a row; `asked`, `failed`, `late` and `skipped` count requests since the
+    start."""
 
     name: str
+    state: str = "starting"
     breaker: str = "closed"
     failures: int = 0
     asked: int = 0
@@ -69,6 +71,8 @@ class Provider:
         self._keys: dict[str, frozenset[str]] | None = None  # by field; None: not declared
         self._health = ProviderHealth(name=plugin.name)
         self._opened = 0.0
+        self.ready = asyncio.Event()
+        """Set once it has started and its fields are known; a request before that fails."""
         self._declare_again = float("inf")
         self._declaring: asyncio.Future[None] | None = None
         impl = plugin.hooks["custom_values"]
@@ -89,6 +93,16 @@ class Provider:
         """Whether it may look the field up by the customer UID: it said so, or it has not said anything yet."""
         return self._keys is None or "customer_uid" in self._keys.get(field, ())
 
+    async def begin(self, timeout: float) -> None:
+        """`open` it as soon as its plugin has started."""
+        await self._plugin.startup.done.wait()
+        await self.open(timeout)
+
+    async def open(self, timeout: float) -> None:
+        """Ask which fields it may know, for at most `timeout` seconds, and accept requests."""
+        await self.declare(timeout)
+        self.ready.set()
+
     async def declare(self, timeout: float) -> None:
         """Ask which fields it may know. Any failure is logged, and the provider is then asked for every field."""
         impl = self._plugin.hooks.get("custom_value_fields")
@@ -107,6 +121,8 @@ class Provider:
     async def ask(self, question: Question, not_by_address: frozenset[str], expires: float) -> Reply:
         """Its reply, before `expires` (on the monotonic clock). Raises only the cancellation of the caller."""
         started = self._monotonic()
+        if not self.ready.is_set():
+            return Reply({}, STARTING, 0.0)
         customer = (question.organisation, question.address or question.customer_uid)
         if not self.breaker.allows(customer):
             self._health.skipped += 1
@@ -184,6 +200,7 @@ class Provider:
         blocked = self._plugin.loop.blocked
         return replace(
             self._health,
+            state="started" if self.ready.is_set() else "starting",
             breaker=self.breaker.state,
             failures=self.breaker.failures,
             blocked=None if blocked is None else str(blocked),

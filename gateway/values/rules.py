@@ -16,6 +16,7 @@ from gateway.values.answer import (
     LATE,
     NULL,
     SKIPPED,
+    STARTING,
     UNKNOWN,
     VALUE,
     BadValue,
@@ -28,7 +29,7 @@ from gateway.values.provider import Provider, Reply, failure_of
 from gateway.values.question import Question
 
 _PLAIN = FieldSettings()
-_ERRORS = frozenset({FAILED, SKIPPED, LATE})
+_ERRORS = frozenset({FAILED, SKIPPED, STARTING, LATE})
 
 
 class Rules:

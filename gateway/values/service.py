@@ -8,6 +8,7 @@ request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,8 @@ from gateway.values.rules import Rules
 
 MAX_ENTRIES: Final = 20_000
 """Values in the cache."""
+FIRST_WAIT: Final = 2.0
+"""Seconds from the gateway's start, in which a request waits for its providers to start. Later it does not."""
 _log = logging.getLogger("gateway.values")
 
 
@@ -75,12 +78,25 @@ class CustomValues:
         self._rules = Rules(config.values, self._providers)
         self._cache = Cache(monotonic)
         self._in_flight: dict[Question, asyncio.Future[Mapping[str, Found] | None]] = {}
+        self._beginning: list[asyncio.Task[None]] = []
+        self._wait_until = 0.0
+
+    def begin(self) -> None:
+        """Ask each provider which fields it may know, in the background, once it has started. Until then, requests to
+        it fail."""
+        self._wait_until = self._monotonic() + FIRST_WAIT
+        for provider in self._providers:
+            begin = provider.begin(self._settings.deadline)
+            self._beginning.append(asyncio.create_task(begin, name=f"fields of {provider.name}"))
 
     async def start(self) -> None:
-        """Ask each provider which fields it may know. Call it after the plugins' startup hooks."""
-        await asyncio.gather(*(provider.declare(self._settings.deadline) for provider in self._providers))
+        """Ask each provider now which fields it may know, and begin to send requests to it."""
+        await asyncio.gather(*(provider.open(self._settings.deadline) for provider in self._providers))
 
     async def close(self) -> None:
+        for task in self._beginning:
+            task.cancel()
+        await asyncio.gather(*self._beginning, return_exceptions=True)
         for provider in self._providers:
             provider.close()
 
@@ -155,6 +171,7 @@ class CustomValues:
 
     async def _look_up(self, question: Question) -> Mapping[str, Found]:
         expires = self._monotonic() + self._settings.deadline
+        await self._wait_for_starts(question, expires)
         zone = self._zones.get(question.organisation, UTC)
         owners = {field: self._rules.providers(field) for field in question.fields}
         asks = {
@@ -176,6 +193,16 @@ class CustomValues:
         decided(await ask_together(asks, lambda one, part: one.ask(part, not_by_address, expires), decided))
         self._remember(question, found)
         return found
+
+    async def _wait_for_starts(self, question: Question, expires: float) -> None:
+        """In the first seconds of the gateway, wait for the providers that may know these fields: their startups have
+        only just begun, and which fields they know is not known before."""
+        left = min(expires, self._wait_until) - self._monotonic()
+        if left > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    for provider in {one for field in question.fields for one in self._rules.providers(field)}:
+                        await provider.ready.wait()
 
     def _remember(self, question: Question, found: Mapping[str, Found]) -> None:
         """Only where every field has an answer: a failure leaves it unsure which customer this is."""

@@ -105,6 +105,7 @@ class HttpValuesPlugin:
         self._config = config
         self._requests = [(request, request.parameters) for request in config.requests]
         self._client: httpx.AsyncClient
+        self._open = False
 
     @hookimpl
     async def startup(self) -> None:
@@ -116,10 +117,13 @@ class HttpValuesPlugin:
         elif config.basic is not None:
             auth = httpx.BasicAuth(config.basic.username, config.basic.password.value)
         self._client = open_client(self._tls(), {**config.headers, **secret}, auth, config.connections)
+        self._open = True
 
     @hookimpl
     async def shutdown(self) -> None:
-        await self._client.aclose()
+        if self._open:
+            self._open = False
+            await self._client.aclose()
 
     @hookimpl
     async def check(self) -> list[str]:

@@ -66,12 +66,14 @@ class SqlValuesPlugin:
             logging.getLogger(name).setLevel(level)
         self._config = config
         self._database: Database
+        self._opened = False
         self._lookups: list[Lookup] = []
         self._known = False
 
     @hookimpl
     async def startup(self, context: Context) -> None:
         self._database = self._open()
+        self._opened = True
         self._prepare(self._database)
         try:
             async with asyncio.timeout(_LEARNING):
@@ -82,7 +84,9 @@ class SqlValuesPlugin:
 
     @hookimpl
     async def shutdown(self) -> None:
-        await self._database.close()
+        if self._opened:
+            self._opened = False
+            await self._database.close()
 
     @hookimpl
     async def check(self) -> list[str]:
