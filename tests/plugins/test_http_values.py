@@ -446,7 +446,12 @@ async def test_many_customers_at_once_get_their_own(tmp_path: Path) -> None:
     async with service(reply) as crm:
         async with running(
             tmp_path,
-            configured(crm.port, BY_UID, options="connections = 10", values='[values]\ndeadline = "30s"\n'),
+            configured(
+                crm.port,
+                BY_UID,
+                options='connections = 10\nconnect_timeout = "30s"',
+                values='[values]\ndeadline = "30s"\n',
+            ),
         ) as (values, _):
             answers = await asyncio.gather(*(ask(values, "ID", uid=str(n)) for n in range(300)))
             assert [values_of(answer)["ID"] for answer in answers] == [f"of {n}" for n in range(300)]
