@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.config.convert import ConfigError, Problem
 from gateway.config.load import read_config
-from gateway.config.rules import repeated_secrets, weak_password
+from gateway.config.rules import proxies_allowed, repeated_secrets, weak_password
 from gateway.config.tables import Config, ValuesSettings
 from gateway.plugin_host.load import Plugin, load_sound
 from gateway.values.service import CustomValues
@@ -39,7 +39,7 @@ def examine_config(config_path: Path) -> Examined:
         values = CustomValues(usable, plugins)
     except ConfigError as error:
         wiring += error.problems
-    warnings = list(repeated_secrets(config.organisations))
+    warnings = [*repeated_secrets(config.organisations), *proxies_allowed(config.server)]
     if not any(problem.path.partition(".")[0] == "admin" for problem in fields):
         warnings += weak_password(config.admin)
     return Examined(config, plugins, values, fields, wiring, warnings)

@@ -34,6 +34,13 @@ _WORD = r"(?>[A-Z0-9]{1,20}(?![A-Za-z0-9])|[A-Z]?[a-z0-9]{1,20})"
 _STEP = rf"(?:\.{{1,2}}|~|\.?{_WORD}(?:[._-]{_WORD})*)"
 _WORDY_PATH = re.compile(rf"(?:/?(?:{_STEP}/)+{_STEP}|/{_STEP}|{_WORD}(?:[_-]{_WORD})*\.[a-z]{{2,8}})", re.ASCII)
 _WORDY_NAME = re.compile(rf"[A-Z][A-Z0-9]{{0,19}}|{_WORD}(?:_{_WORD})+", re.ASCII)
+_CREDENTIAL = re.compile(
+    r"://[^/?#\s]*@|-----BEGIN |\b(?:bearer|basic)\s+\S|[?&;](?:\w*(?:key|token|secret|sig|password))=|eyJ[\w-]+\."
+    r"|\b(?:whsec_|gh[pousr]_|[sp]k_(?:live|test)_|xox[a-z]-|AKIA)\w",
+    re.IGNORECASE,
+)
+_RANDOM = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9+/=_.~!@#$%^&*-]+")
+_RANDOM_LENGTH = 16
 
 
 ExclusivePath = Annotated[Path, msgspec.Meta(extra={"exclusive": True})]
@@ -181,13 +188,24 @@ def path_from(value: Any, directory: Path) -> Path:
     return directory / value
 
 
+def may_be_secret(text: str) -> bool:
+    """Whether a text looks like a credential: a URL with a password, an authorization header, a key, or random text."""
+    if _CREDENTIAL.search(text) is not None:
+        return True
+    word = len(text) >= _RANDOM_LENGTH and _RANDOM.fullmatch(text) is not None
+    return word and not (_WORDY_PATH.fullmatch(text) or _WORDY_NAME.fullmatch(text))
+
+
 def show(value: Any) -> str:
-    """A TOML value in an error message: at most 80 characters on one line, tables and arrays by their kind only."""
+    """A TOML value in an error message: at most 80 characters on one line, tables and arrays by their kind only, and
+    nothing that may be a secret."""
     match value:
         case dict():
             return "a table"
         case list():
             return "an array"
+        case str() if may_be_secret(value):
+            return "a string that may be a secret"
         case str():
             return json.dumps(value, ensure_ascii=not value.isprintable()) if len(value) <= 80 else "a long string"
         case bool():

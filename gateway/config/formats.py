@@ -12,6 +12,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final, Self
 
+from gateway.config.field_types import show
 from gateway.config.regex import Regex
 
 _AROUND = r"((?:[^{}%]|%(?![A-Za-z-]))*)"  # any text that is not half a date format
@@ -36,11 +37,11 @@ class Format:
         self._number = _NUMBER.fullmatch(source)
         self._timed = False
         if self._number is not None and int(self._number[3] or 0) > _MOST_PLACES:
-            raise ValueError(f"expected at most {_MOST_PLACES} digits after the point, found {source!r}")
+            raise ValueError(f"expected at most {_MOST_PLACES} digits after the point, found {show(source)}")
         if self._number is None:
             directives = _DIRECTIVE.findall(source)
             if "{" in source or "}" in source or not directives or "%" in _DIRECTIVE.sub("", source):
-                raise ValueError(f"{_EXAMPLES}, found {source!r}")
+                raise ValueError(f"{_EXAMPLES}, found {show(source)}")
             unknown = sorted(set(directives) - _DATE - _TIME)
             if unknown:
                 raise ValueError(f"%{unknown[0]} is not a date directive that a format may use; {_EXAMPLES}")
@@ -49,7 +50,7 @@ class Format:
     @classmethod
     def from_config(cls, value: Any, directory: Path) -> Self:
         if not isinstance(value, str):
-            raise ValueError(f"{_EXAMPLES}, found {value!r}")
+            raise ValueError(f"{_EXAMPLES}, found {show(value)}")
         return cls(value)
 
     def write(self, value: object, zone: tzinfo) -> str:
@@ -114,7 +115,7 @@ class Pattern:
     @classmethod
     def from_config(cls, value: Any, directory: Path) -> Self:
         if not isinstance(value, str) or not value:
-            raise ValueError(f'expected a regular expression such as "[0-9]+", found {value!r}')
+            raise ValueError(f'expected a regular expression such as "[0-9]+", found {show(value)}')
         return cls(value)
 
     def matches(self, text: str) -> bool:

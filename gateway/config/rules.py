@@ -106,6 +106,17 @@ def _short(password: Secret) -> str:
     return f"{password.source} has {counted(len(password.value), 'byte')}"
 
 
+def proxies_allowed(server: ServerSettings) -> Iterator[Problem]:
+    """Warnings: an allowed network that is a proxy's looks as if the proxy were let in, and is not."""
+    for index, allowed in enumerate(server.allowed_networks):
+        for proxy in server.trusted_proxies:
+            if allowed.network.version == proxy.network.version and allowed.network.overlaps(proxy.network):
+                what = f"has addresses of trusted_proxies ({proxy.network})"
+                advice = "a request counts by the client's address that the proxy tells, never by the proxy's own"
+                yield Problem(f"server.allowed_networks[{index}]", f"{what}; {advice}")
+                break
+
+
 def repeated_secrets(organisations: dict[str, OrganisationSettings]) -> Iterator[Problem]:
     """Warnings: a secret that is there twice looks like a rotation, and is none."""
     for name, organisation in organisations.items():

@@ -21,7 +21,10 @@ Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
 _CHECKING: Final = 5.0
 _AT_FAULT: Final = (400, 422)
 """Statuses that say that the request is at fault, such as a customer UID that is not a number."""
-_SECRET_HEADER = re.compile(r"auth|cookie|key|token|secret|password", re.IGNORECASE)
+_SECRET_HEADER = re.compile(
+    r"auth|cookie|key|token|secret|passw|pwd|credential|bearer|session|signature", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(r"(bearer|basic|digest|token)\s+\S|eyJ[\w-]+\.|://[^/?#\s]*@", re.IGNORECASE)
 QUIET: Final = ("httpx", "httpcore")
 """Loggers that would log URLs, which contain customers' data."""
 
@@ -77,7 +80,11 @@ class Settings(Table, frozen=True, kw_only=True):
             raise ValueError("requests: expected at least one [[requests]]")
         if self.bearer is not None and self.basic is not None:
             raise ValueError("basic: cannot be used with bearer")
-        open_secrets = [name for name in self.headers if _SECRET_HEADER.search(name)]
+        open_secrets = [
+            name
+            for name, value in self.headers.items()
+            if _SECRET_HEADER.search(name) or _SECRET_VALUE.match(value.strip())
+        ]
         if open_secrets:
             raise ValueError(f"headers.{open_secrets[0]}: may be a secret; write it under secret_headers, from a file")
         if self.key is not None and self.certificate is None:

@@ -19,7 +19,7 @@ class Pointer:
     def __init__(self, source: str) -> None:
         """`ValueError` with a sentence where `source` is not a JSON pointer."""
         if not _VALID.fullmatch(source):
-            raise ValueError(f'expected a JSON pointer such as "/account/balance", found {source!r}')
+            raise ValueError('expected a JSON pointer such as "/account/balance"')
         self._steps = [step.replace("~1", "/").replace("~0", "~") for step in source.split("/")[1:]]
 
     @classmethod

@@ -653,3 +653,64 @@ def test_a_secret_that_is_there_twice_is_a_warning(tmp_path: Path) -> None:
     errors, warnings = found(write_config(tmp_path, text), "--offline")
     assert errors == {}
     assert warnings == {"organisations.other.secrets[1]": "is the same secret as secrets[0]; leave one out"}
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('[log]\nlevel = "postgresql://gateway:KEEPOUT@db/x"', "log.level"),
+        ('[log]\nlevel = "Bearer KEEPOUT"', "log.level"),
+        ('[log]\nlevel = "KEEPOUT7f3a9c2b1d8e4f60"', "log.level"),
+        ('[journal]\nretention = "https://x/?token=KEEPOUT"', "journal.retention"),
+        ('[values.fields.a]\nformat = "whsec_KEEPOUT"', "values.fields.a.format"),
+        ('[plugins.a]\nuse = "redis://:KEEPOUT@h/0"', "plugins.a"),
+        ('[plugins.a]\nuse = "http_values"\nrequests = [{ url = "http://u:KEEPOUT@h/", fields = { a = "/a" } }]',
+         "plugins.a.requests[0].url"),
+        ('[plugins.a]\nuse = "http_values"\nrequests = [{ url = "http://h/", fields = { a = "KEEPOUT" } }]',
+         "plugins.a.requests[0].fields.a"),
+        ('[plugins.a]\nuse = "http_values"\nheaders = { X-Api-Session = "KEEPOUT" }\n'
+         'requests = [{ url = "http://h/", fields = { a = "/a" } }]', "plugins.a.headers.X-Api-Session"),
+        ('[plugins.a]\nuse = "http_values"\nheaders = { X-Client = "Bearer KEEPOUT" }\n'
+         'requests = [{ url = "http://h/", fields = { a = "/a" } }]', "plugins.a.headers.X-Client"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_what_may_be_a_secret_is_not_printed(tmp_path: Path, text: str, path: str, options: tuple[str, ...]) -> None:
+    """A value at the wrong key that looks like a credential is an error at its place, without the value."""
+    result = check(write_config(tmp_path, text), "--offline", *options)
+
+    assert result.exit_code == 78
+    assert path in result.output
+    assert "KEEPOUT" not in result.output
+
+
+def test_ordinary_values_are_shown(tmp_path: Path) -> None:
+    """What does not look like a credential is found by its value."""
+    for value in ("loud", "30 minutes and 10 seconds", "/var/log/gateway-2/events.log", "crm.internal.example.org"):
+        assert (
+            f'found \\"{value}\\"'
+            in check(write_config(tmp_path, f'[log]\nlevel = "{value}"'), "--offline", "--json").output
+        )
+
+
+@pytest.mark.parametrize(
+    ("allowed", "proxies", "warned"),
+    [
+        ("10.0.0.0/8", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.0/8", True),
+        ("2001:db8::1", "2001:db8::/32", True),
+        ("203.0.113.0/24", "10.0.0.1", False),
+        ("0.0.0.0/0", "::1", False),
+    ],
+)
+def test_an_address_that_is_allowed_and_a_proxy_is_a_warning(
+    tmp_path: Path, allowed: str, proxies: str, warned: bool
+) -> None:
+    """The proxy's own address is never the client's."""
+    config = write_config(
+        tmp_path, f'trusted_proxies = ["{proxies}"]\nallowed_networks = ["192.0.2.0/24", "{allowed}"]\n'
+    )
+    errors, warnings = found(config, "--offline")
+    assert not errors
+    assert ("server.allowed_networks[1]" in warnings) == warned
+    assert "server.allowed_networks[0]" not in warnings
