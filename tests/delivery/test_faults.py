@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from delivering import Async, Batches, Plain, Takes, delivering, journal_config
 
@@ -391,3 +393,24 @@ async def test_a_clean_end_on_the_way_forgets_no_suspicion(tmp_path: Path) -> No
     assert await opened() == (False, {7: 1})
     assert await opened(clean=True) == (False, {7: 2})
     assert await opened(clean=True) == (True, {7: 2})
+
+
+async def test_a_damaged_cursor_stops_only_its_plugin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The gateway starts, the log and the plugin's health say why, and the others get what comes."""
+    async with delivering(tmp_path, {"a": Plain(), "b": Plain()}) as rig:
+        await rig.send("x")
+        await rig.idle()
+        path = rig.config.journal.path
+    with closing(apsw.Connection(str(path))) as database:
+        database.execute("UPDATE cursors SET seq = 64 WHERE plugin = 'a'")
+    other = Plain()
+    async with delivering(tmp_path, {"a": Plain(), "b": other}) as rig:
+        await rig.send("x")
+        await rig.idle("b")
+        assert other.taken == [1]
+        trouble = f"the journal {path} is damaged: the cursor of plugin a is not what was written; run"
+        assert (rig.consumer("a").health.trouble or "").startswith(trouble)
+        assert not rig.consumer("a").healthy
+        assert rig.consumer("b").healthy
+        assert [line for line in caplog.messages if line.startswith("plugin a: gets no events until the journal is")]
+        assert rig.journal.damaged == 1

@@ -62,13 +62,24 @@ async def served_wrong(config: Config, written: dict[str, Event]) -> list[str]:
 
 
 async def run(config: Config, count: int, seed: int) -> list[str]:
-    """Damage a journal `count` times; what was served wrong."""
-    written = await make(config, 20)
+    """Damage a journal `count` times, every other time the log that a killed gateway left; what was served wrong."""
     path: Path = config.journal.path
-    sound, chance, wrong = path.read_bytes(), random.Random(seed), []
+    log = path.with_name(f"{path.name}-wal")
+    written = await make(config, 20)
+    async with opened(config) as journal:
+        for _ in range(5):
+            await fill(journal, 1)
+        written |= {event.id: event for _, event in await journal.read(20, 5)}
+        killed = path.read_bytes(), log.read_bytes()
+    stopped = path.read_bytes()
+    chance, wrong = random.Random(seed), []
     for number in range(count):
         for leftover in path.parent.iterdir():
             leftover.unlink()
-        path.write_bytes(damage(sound, chance))
+        if number % 2:
+            path.write_bytes(damage(stopped, chance))
+        else:
+            path.write_bytes(killed[0])
+            log.write_bytes(damage(killed[1], chance))
         wrong += [f"{number}: {what}" for what in await served_wrong(config, written)]
     return wrong

@@ -11,13 +11,14 @@ import apsw
 import pytest
 from click.testing import CliRunner
 from damaging import PAGE, run
-from journal_kit import config_of, fill, message, move_cursor, opened, put, reading, take
+from journal_kit import Clock, config_of, fill, ids_in, message, move_cursor, opened, put, reading, take
 
 from gateway.cli import cli
 from gateway.config.tables import Config
 from gateway.journal import examine_journal, repair_journal
 from gateway.journal.interface import RETRYING, Filter, JournalDamaged, Parked, Track
 from gateway.journal.search import ValueRecord, ValueRecordFilter
+from gateway.journal.sqlite.retention import prune
 
 
 def change(config: Config, sql: str) -> None:
@@ -122,6 +123,27 @@ async def test_a_damaged_row_of_a_plugin_stops_that_plugin(tmp_path: Path, chang
         standing = await take(journal, "crm")
         assert [(row.seq, row.state) for row in standing.parked] == [(1, RETRYING)]
         assert len(standing.replays) == (0 if change_made == "replays" else 1)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["UPDATE cursors SET seq = 4611686018427387904 WHERE plugin = 'crm'", "UPDATE parked SET state = 'discarded'"],
+)
+async def test_what_is_damaged_deletes_no_event(tmp_path: Path, sql: str) -> None:
+    """Retention does not follow it, nor do new positions."""
+    config, clock = config_of(tmp_path, retention="1d"), Clock()
+    async with opened(config, clock=clock) as journal:
+        ids = await fill(journal, 3)
+        await take(journal, "crm")
+        await move_cursor(journal, "crm", 1, [Parked(seq=1, state=RETRYING)])
+    change(config, sql)
+    clock.advance(90_000)
+    async with opened(config, clock=clock) as journal:
+        for _ in range(5):
+            await journal.operate(lambda connection: prune(connection, int(clock() * 1_000_000), 86_400_000_000, 0))
+        await fill(journal, 1)
+        assert journal.newest == 4
+    assert ids_in(config)[:3] == ids
 
 
 async def test_a_row_that_is_damaged_later_is_not_followed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from gateway.journal.interface import JournalDamaged, JournalError
 from gateway.journal.lock import JournalLock
 from gateway.journal.sqlite.checksum import register
 from gateway.journal.sqlite.layout import LAYOUT, begin_generation, layout_of, sync, upgrade
-from gateway.journal.sqlite.wal_file import require_own_log
+from gateway.journal.sqlite.wal_file import log_of, require_own_log
 
 PAGES: Final = 2000
 """Pages that the log grows by between two checkpoints."""
@@ -93,18 +94,33 @@ def _begin_log(connection: apsw.Connection) -> None:
 
 def require_readable_log(path: Path) -> None:
     """Like `require_own_log`, where no process writes to the journal; one that does has looked."""
+    lock = JournalLock(path)
+    if lock.is_held():
+        return
+    before = _written_at(path)
     try:
         require_own_log(path)
     except JournalError:
-        if not JournalLock(path).is_held():
-            require_own_log(path)
+        time.sleep(0.02)  # longer than the step of the file system's clock
+        if _written_at(path) == before and not lock.is_held():
+            raise
 
 
-def open_reader_connection(path: Path, vfs: str | None = None, repair: bool = False) -> apsw.Connection:
-    """Open a connection that only reads and never checkpoints. `repair` as in `open_writer`."""
+def _written_at(path: Path) -> int:
+    try:
+        return log_of(path).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def open_reader_connection(
+    path: Path, vfs: str | None = None, repair: bool = False, own: bool = False
+) -> apsw.Connection:
+    """Open a connection that only reads and never checkpoints. `repair` as in `open_writer`; `own` is whether this
+    process writes to the journal."""
     if vfs is None and not path.exists():
         raise JournalError(f"there is no journal at {path} yet; `gateway run` makes it")
-    with contextlib.suppress(*((JournalDamaged,) if repair else ())):
+    if not (own or repair):
         require_readable_log(path)
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:

@@ -139,7 +139,7 @@ class Indexer:
         return None
 
     def _open(self, newest: int) -> None:
-        self._journal = open_reader_connection(self._path, self._vfs)
+        self._journal = open_reader_connection(self._path, self._vfs, own=True)
         self._index = SearchFile.to_write(self._file)
         parts = self._index.parts()
         sound = list(sound_parts(self._journal, parts, newest))

@@ -272,7 +272,7 @@ class SqliteJournal:
     def _reader(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = open_reader_connection(self.path, self._vfs)
+            connection = self._local.connection = open_reader_connection(self.path, self._vfs, own=True)
             self._opened.append(connection)
         return connection
 

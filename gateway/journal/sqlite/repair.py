@@ -40,14 +40,17 @@ deleted."""
 
 def examine(path: Path) -> Findings:
     """Read every row of a journal, and run SQLite's own check. `JournalError` where it cannot be opened."""
+    lost = []
+    try:
+        require_readable_log(path)
+    except JournalDamaged as error:
+        lost = [str(error)]
     try:
         with contextlib.closing(open_reader_connection(path, repair=True)) as connection:
             found = _examine(connection)
-        require_readable_log(path)
-    except JournalDamaged as error:
-        found.pages.append(str(error))
     except apsw.Error as error:
         raise JournalError(f"the journal {path} cannot be read: {error}") from error
+    found.pages += lost
     return found
 
 

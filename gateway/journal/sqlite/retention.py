@@ -8,8 +8,10 @@ from typing import Final
 import apsw
 
 from gateway.journal.interface import DELIVERED, DISCARDED
+from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.cursors import expire
+from gateway.journal.sqlite.queries import EVERYTHING
 
 STEP: Final = 500
 
@@ -18,13 +20,15 @@ def prune(connection: apsw.Connection, now: int, retention: int, start: int) -> 
     """Look at `STEP` events after `start` and delete those older than `retention` (times are in microseconds).
 
     Returns the next `start`, and whether there is more to do now. A round ends with 0, so that the next one deletes
-    events that were parked before. Events of the future (the clock was wrong) do not stop a round.
+    events that were parked before. A damaged cursor or replay keeps all events, a damaged row of a parked
+    event that one. Events of the future (the clock was wrong) do not stop a round.
     """
     cutoff = now - retention
     expire(connection, cutoff / 1_000_000)
     [(limit,)] = connection.execute(
-        "SELECT min(coalesce((SELECT min(seq) FROM cursors), 9223372036854775807),"
-        " coalesce((SELECT min(position) FROM replays WHERE finished_at IS NULL), 9223372036854775807))"
+        f"SELECT min(coalesce((SELECT min(iif({SOUND['cursors']}, seq, 0)) FROM cursors), {EVERYTHING}),"
+        f" coalesce((SELECT min(iif({SOUND['replays']}, position, 0)) FROM replays"
+        f" WHERE finished_at IS NULL OR NOT ({SOUND['replays']})), {EVERYTHING}))"
     )
     found = rows(
         connection,
@@ -36,7 +40,8 @@ def prune(connection: apsw.Connection, now: int, retention: int, start: int) -> 
     last = int(found[-1][0])
     connection.execute(
         "DELETE FROM events WHERE seq > ?1 AND seq <= ?2 AND received_at < ?3"
-        " AND seq NOT IN (SELECT seq FROM parked WHERE seq > ?1 AND seq <= ?2 AND state NOT IN (?4, ?5))",
+        " AND seq NOT IN (SELECT seq FROM parked WHERE seq > ?1 AND seq <= ?2"
+        f" AND (state NOT IN (?4, ?5) OR NOT ({SOUND['parked']})))",
         (start, last, cutoff, DISCARDED, DELIVERED),
     )
     more = len(found) == STEP and connection.changes() > 0

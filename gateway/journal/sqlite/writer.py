@@ -18,6 +18,7 @@ from gateway.config.tables import Config
 from gateway.journal.append import Append
 from gateway.journal.damage import Damage, event_at
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
+from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import WriteAheadLog
 from gateway.journal.sqlite.insert import insert
 from gateway.journal.sqlite.retention import expire_records, prune
@@ -105,8 +106,8 @@ class Writer:
     def _highest(self) -> int:
         # A journal that retention has emptied must not reuse positions: cursors stand past them.
         [(highest,)] = self._connection.execute(
-            "SELECT max((SELECT coalesce(max(seq), 0) FROM events), (SELECT coalesce(max(seq), 0) FROM cursors),"
-            " (SELECT coalesce(max(begins), 0) FROM cursors))"
+            "SELECT max((SELECT coalesce(max(seq), 0) FROM events),"
+            f" (SELECT coalesce(max(max(seq, begins)), 0) FROM cursors WHERE {SOUND['cursors']}))"
         )
         return int(highest)
 
