@@ -371,6 +371,20 @@ FRAMES: dict[str, tuple[bytes, bytes]] = {
     "chunked after a tab": (b"Transfer-Encoding:\tchunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)),
     "chunked after a vertical tab": (b"Transfer-Encoding: \x0bchunked", b"0\r\n\r\n" + EVENT),
     "chunked twice": (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", b"0\r\n\r\n" + EVENT),
+    "chunked twice, well made": (
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT),
+    ),
+    "gzip, then chunked in a header of its own": (
+        b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+        b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT),
+    ),
+    "chunked, chunked, well made": (
+        b"Transfer-Encoding: chunked, chunked",
+        b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT),
+    ),
+    "gzip alone": (b"Transfer-Encoding: gzip", EVENT),
+    "the same Host twice": (b"Host: gateway\r\nContent-Length: %d" % len(EVENT), EVENT),
     "chunked, then identity": (b"Transfer-Encoding: chunked, identity", b"0\r\n\r\n" + EVENT),
     "identity, then chunked": (b"Transfer-Encoding: identity, chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT)),
     "a minus before a chunk's size": (b"Transfer-Encoding: chunked", b"-1\r\n" + EVENT + b"\r\n0\r\n\r\n"),

@@ -23,21 +23,21 @@ class HeadRefused(Exception):
 
 def check_head(version: str, target: bytes, headers: Headers) -> None:
     """Raises `HeadRefused`. The names of `headers` are in lower case."""
-    size, hosts, coding = len(target), 0, b"chunked"
+    size, hosts, codings = len(target), 0, list[bytes]()
     for name, value in headers:
         size += len(name) + len(value)
         if name == b"host":
             hosts += 1
         elif name == b"transfer-encoding":
-            coding = value.strip().lower() if version == "1.1" else b""
+            codings.append(value.strip().lower() if version == "1.1" else b"")
     if size > HEAD_BYTES:
         raise HeadRefused(431, f"a request's head is larger than {HEAD_BYTES} bytes")
     if len(headers) > MOST_HEADERS:
         raise HeadRefused(431, f"a request has more than {MOST_HEADERS} headers")
     if not ((hosts == 1 and version in ("1.1", "1.0")) or (version == "1.0" and not hosts)):
         raise HeadRefused(400, "a request is not HTTP/1.1 with exactly one Host header")
-    if coding != b"chunked":
-        raise HeadRefused(400, "a request has a Transfer-Encoding other than chunked")
+    if codings and codings != [b"chunked"]:
+        raise HeadRefused(400, "a request has a Transfer-Encoding other than chunked, or more than one")
 
 
 def refusal(status: int) -> bytes:
