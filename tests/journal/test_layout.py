@@ -16,7 +16,7 @@ import pytest
 from journal_kit import config_of, fill, opened, take
 
 from gateway.config.tables import Config
-from gateway.journal import check_journal, open_journal, open_reader
+from gateway.journal import check_journal, examine_journal, open_journal, open_reader
 from gateway.journal.interface import RETRYING, WAITING, Filter, JournalError, Parked, Standing, Track
 from gateway.journal.search import ValueRecord, ValueRecordFilter
 from gateway.journal.sqlite import layout
@@ -115,6 +115,47 @@ async def test_an_upgraded_journal_has_the_layout_of_a_new_one(config: Config, t
         pass
     schema = "SELECT name, sql FROM sqlite_schema ORDER BY name"
     assert query(config.journal.path, schema) == query(new.journal.path, schema)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+async def test_a_journal_of_each_layout_is_brought_up_to_date(tmp_path: Path, number: int) -> None:
+    """Completely, to the layout of a new one, and each row with its checksum."""
+    old = config_of(tmp_path)
+    old.journal.path.parent.mkdir()
+    with closing(apsw.Connection(str(old.journal.path))) as database:
+        database.execute(FIRST.with_name(f"layout_{number}.sql").read_text())
+    assert layout_in(old.journal.path) == number
+    journal = open_journal(old, clock=lambda: NOW)
+    await journal.start()
+    events = [event for _, event in await journal.read(0, 100)]
+    assert [(event.hook, event.name) for event in events] == [
+        *[("inbound-message", None)] * 3,
+        ("unknown", "somethingNew"),
+    ]
+    assert events[3].raw == b'{"type": "somethingNew", "amount": 12.50}'
+    standing = await journal.take_cursor(Track("crm"), from_start=False)
+    assert isinstance(standing, Standing)
+    assert (standing.cursor, standing.clean, standing.dead_ahead, standing.crashes) == (3, False, [], {4: 1})
+    assert [(row.seq, row.state, row.attempts, row.conversation) for row in standing.parked] == [
+        (1, RETRYING, 2, "acme/c1"),
+        (2, WAITING, 0, "acme/c1"),
+    ]
+    assert [(replay.filter.hook, replay.matched) for replay in standing.replays] == [("inbound-message", 3)]
+    await journal.close()
+    with closing(open_reader(old)) as reader:
+        assert [(row.plugin, row.attempts, row.error) for row in reader.dead(Filter())] == [
+            ("crm", 12, "ValueError: odd")
+        ]
+        assert [record.customer_uid for record in reader.value_records(ValueRecordFilter())] == ["77"]
+    found = examine_journal(old)
+    assert (found.ok, found.sound) == (True, 4)
+    (tmp_path / "new").mkdir()
+    new = config_of(tmp_path / "new")
+    async with opened(new):
+        pass
+    schema = "SELECT name, sql FROM sqlite_schema ORDER BY name"
+    assert query(old.journal.path, schema) == query(new.journal.path, schema)
+    assert layout_in(old.journal.path.with_name("journal.db.before-6")) == number
 
 
 async def test_a_journal_is_copied_before_it_is_upgraded(config: Config, caplog: pytest.LogCaptureFixture) -> None:
