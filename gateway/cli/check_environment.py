@@ -9,12 +9,9 @@ import os
 import re
 import shutil
 import socket
-import stat
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import tomli
+from typing import Final, NamedTuple
 
 from gateway.cli.output import show_time
 from gateway.config.convert import Problem, dotted, each, placed
@@ -23,7 +20,8 @@ from gateway.config.tables import Config
 from gateway.decoding import Decoder
 from gateway.journal import check_journal, journal_lock, kept_as_unknown
 from gateway.journal.interface import JournalError
-from gateway.journal.lock import GATEWAY, JournalLock
+from gateway.journal.lock import GATEWAY, LINK, JournalLock
+from gateway.permissions import exposed
 from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck
 from gateway.plugin_host.load import Plugin, config_of
 from gateway.text import counted, describe
@@ -45,7 +43,7 @@ class Finding(NamedTuple):
 
 def examine(config: Config, plugins: list[Plugin], unsound: Collection[str] = ()) -> Iterator[Finding]:
     """Every fault found, without changing anything. `unsound` tables have a fault, and only defaults in the config."""
-    yield from _secret_files(config)
+    yield from (Finding(problem, warning=True) for problem in exposed(config))
     if "journal" not in unsound:
         yield from _journal(config)
     if "server" not in unsound:
@@ -62,33 +60,6 @@ def _warning(path: str, message: str) -> Finding:
     return Finding(Problem(path, message), warning=True)
 
 
-def _secret_files(config: Config) -> Iterator[Finding]:
-    document = tomli.loads(config.source.read_text(encoding="utf-8-sig"))
-    for path, name in _file_references(document, ""):
-        yield from _private(path, config.directory / name)
-
-
-def _file_references(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every `{ file = "..." }` of the document, the way secrets are written, with its dotted path."""
-    if isinstance(value, dict):
-        if value.keys() == {"file"} and isinstance(value["file"], str):
-            yield path, value["file"]
-        for key, inner in value.items():
-            yield from _file_references(inner, dotted(path, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _file_references(inner, f"{path}[{index}]")
-
-
-def _private(path: str, file: Path) -> Iterator[Finding]:
-    try:
-        mode = stat.S_IMODE(file.stat().st_mode)
-    except (OSError, ValueError):
-        return  # an earlier level has reported that it cannot be read
-    if mode & 0o077:
-        yield _warning(path, f"{file} can be read by others (mode {mode:04o}); `chmod 600` it")
-
-
 def _journal(config: Config) -> Iterator[Finding]:
     path = "journal.path"
     journal = config.journal.path
@@ -98,6 +69,8 @@ def _journal(config: Config) -> Iterator[Finding]:
     if not folder.is_dir():
         yield _error(path, f"{folder} is not a folder")
         return
+    if journal.is_symlink():
+        yield _error(path, f"the journal {journal} cannot be opened: {LINK}")
     if not os.access(folder, os.W_OK | os.X_OK):
         yield _error(path, f"the folder {folder} cannot be written to by this user")
     elif journal.exists() and not os.access(journal, os.R_OK | os.W_OK):
@@ -168,7 +141,6 @@ def _tls(config: Config) -> Iterator[Finding]:
             yield _warning("server.host", f"{message}; set [server.tls], or add your proxy to trusted_proxies")
         return
     yield from map(Finding, tls_faults(tls))
-    yield from _private("server.tls.key", tls.key)
 
 
 def _listeners(config: Config, unsound: Collection[str]) -> Iterator[Finding]:

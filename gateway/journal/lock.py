@@ -13,6 +13,7 @@ from gateway.journal.interface import JournalError
 
 log = logging.getLogger("gateway.journal")
 
+LINK: Final = "it is a symbolic link, which may lead to any file; remove it, or name the file that it leads to"
 GATEWAY: Final = "the gateway"
 LOOK_SECONDS: Final = 1.0
 """How long processes that only look at the lock are waited for; each shares it for a moment."""
@@ -46,9 +47,10 @@ class JournalLock:
         process that holds the lock."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise JournalError(f"the journal's lock {self.path} cannot be opened: {error.strerror}") from None
+            reason = LINK if self.path.is_symlink() else error.strerror
+            raise JournalError(f"the journal's lock {self.path} cannot be opened: {reason}") from None
         deadline, told = time.monotonic() + patience, False
         while not _locked(descriptor):
             holder = _holder(descriptor)
@@ -76,7 +78,7 @@ class JournalLock:
     def holder(self) -> Holder | None:
         """The process that holds the lock now, or None."""
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             return None
         try:

@@ -26,6 +26,7 @@ from gateway.http.admin import create_admin
 from gateway.http.app import create_app
 from gateway.journal import journal_lock
 from gateway.journal.interface import JournalError, JournalFailed
+from gateway.permissions import exposed
 from gateway.preflight import Examined, sound_config
 from gateway.service import Gateway
 from gateway.serving.listener import Listener, bracketed, connection_limits, listen
@@ -79,7 +80,7 @@ async def serve(
     loop.add_reader(control, os._exit, 1)  # end of file: the supervisor died
     began = time.monotonic()
     log.info("%s", starting(examined))
-    for warning in examined.warnings:
+    for warning in (*examined.warnings, *exposed(config)):
         log.warning("config: %s: %s", warning.path, warning.message)
     gateway = Gateway(config, examined.plugins, copy_before_upgrade=options.copy)
     await gateway.start(_journal_failed)

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from gateway_archive.compression import compressed, settle
-from gateway_archive.durable import create_file, make_folder, sync_file, sync_folder, write_all
+from gateway_archive.durable import create_file, make_folder, open_file, sync_file, sync_folder, write_all
 from gateway_archive.lines import Item
 from gateway_archive.seen import SeenIds, seen_in_compressed, seen_in_lines
 
@@ -98,7 +98,7 @@ class DayFile:
             self.close()
         settle(self.path)
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_APPEND)
+            fd = open_file(self.path, os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:
             self._length = self._durable = 0
             self.rolling_back = self.unsynced = False
@@ -156,7 +156,7 @@ class DayFile:
         try:
             fd = create_file(damaged)
         except FileExistsError:
-            fd = os.open(damaged, os.O_WRONLY | os.O_APPEND)
+            fd = open_file(damaged, os.O_WRONLY | os.O_APPEND)
         try:
             write_all(fd, text)
             sync_file(fd)

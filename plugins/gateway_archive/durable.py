@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -42,6 +43,16 @@ def make_folder(folder: Path) -> None:
         return
     folder.chmod(FOLDER_MODE)
     sync_folder(folder.parent)
+
+
+def open_file(path: Path, flags: int) -> int:
+    """Open a file that exists; return its descriptor. `OSError` where it is a symbolic link."""
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(error.errno, "is a symbolic link, which may lead to any file; remove it", str(path)) from None
 
 
 def create_file(path: Path) -> int:

@@ -21,7 +21,7 @@ from gateway_archive.compression import (
     write_compressed,
 )
 from gateway_archive.day_file import DayFile
-from gateway_archive.durable import create_file, make_folder
+from gateway_archive.durable import create_file, make_folder, open_file
 from gateway_archive.lines import Item
 
 _MOST_OPEN = 128
@@ -154,7 +154,7 @@ def _lock(path: Path) -> int:
     try:
         fd = create_file(path)
     except FileExistsError:
-        fd = os.open(path, os.O_RDWR)
+        fd = open_file(path, os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)

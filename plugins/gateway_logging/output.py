@@ -62,7 +62,7 @@ class Stream:
     def _follow(self, path: Path) -> None:
         opened = os.fstat(self._fd)
         try:
-            there = path.stat()
+            there = path.stat(follow_symlinks=False)
             moved = (there.st_dev, there.st_ino) != (opened.st_dev, opened.st_ino)
         except FileNotFoundError:
             moved = True
@@ -81,4 +81,9 @@ def _duplicate(name: str) -> int:
 
 def _open(path: Path) -> int:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(error.errno, "is a symbolic link, which may lead to any file; remove it", str(path)) from None

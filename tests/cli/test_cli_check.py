@@ -428,6 +428,7 @@ def test_what_is_no_journal_is_an_error(tmp_path: Path, make: Callable[[Path], N
     """Nothing of it is changed, and nothing is made beside it."""
     place = tmp_path / "journal?.db"
     make(place)
+    place.chmod(place.stat().st_mode & 0o700)
     config = write_config(tmp_path, '[journal]\npath = "journal?.db"\n')
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
 

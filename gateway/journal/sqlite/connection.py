@@ -13,7 +13,7 @@ import apsw
 
 from gateway.journal.contents import has_address, has_words
 from gateway.journal.interface import JournalDamaged, JournalError
-from gateway.journal.lock import JournalLock
+from gateway.journal.lock import LINK, JournalLock
 from gateway.journal.sqlite.checksum import register
 from gateway.journal.sqlite.layout import LAYOUT, begin_generation, layout_of, sync, upgrade
 from gateway.journal.sqlite.wal_file import log_of, require_own_log
@@ -45,8 +45,11 @@ def open_writer(path: Path, vfs: str | None = None, copy: bool = True, repair: b
         make_folder(path.parent)
         with contextlib.suppress(*((JournalDamaged,) if repair else ())):
             require_own_log(path)
+        for beside in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if beside.is_symlink():
+                raise JournalError(f"{beside} cannot be opened: {LINK}")
         if vfs is None:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         connection = apsw.Connection(str(path), vfs=vfs)
     except (apsw.Error, OSError) as error:
         raise JournalError(f"the journal {path} cannot be opened: {why(error, path)}") from error
@@ -148,6 +151,8 @@ def make_folder(folder: Path) -> None:
 
 def why(error: Exception, path: Path) -> str:
     """Why a journal cannot be opened: SQLite does not tell that permission is missing."""
+    if path.is_symlink():
+        return LINK
     denied = not all(os.access(place, mode) for place, mode in ((path.parent, _ENTER), (path, _USE)))
     if isinstance(error, apsw.CantOpenError) and denied:
         return "permission denied"
