@@ -93,6 +93,10 @@ async def measure(requests: Requests, sockets: int, count: int) -> bool:
     return fine
 
 
+ONE_ADDRESS = "max_connections_per_address = 16384\n"
+"""All of these clients have the same address."""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sockets", type=int, nargs="+", default=[1000, 4000])
@@ -102,7 +106,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 16_384), hard))
     results = []
     for sockets in arguments.sockets:
-        with tempfile.TemporaryDirectory() as directory, running(Path(directory)) as gateway:
+        with tempfile.TemporaryDirectory() as directory, running(Path(directory), ONE_ADDRESS) as gateway:
             results.append(asyncio.run(measure(Requests(gateway), sockets, arguments.requests)))
     return 0 if all(results) else 1
 
