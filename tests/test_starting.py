@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,6 +101,8 @@ def test_a_plugin_that_starts_late(start_gateway: StartGateway, tmp_path: Path, 
         answer = client.post(EVENT)
         assert answer.status == 200
         assert client.ask(["balance"], "123456").status == 502
+        explained = json.loads(gateway.cli("ask", "balance", "--customer", "123456", "--explain", "--json").stdout)
+        assert explained["fields"]["balance"] == {"outcome": "starting", "provider": "crm", "ms": 0.0}
         eventually(lambda: (tmp_path / "taken").exists() and (tmp_path / "taken").read_text() == answer.document["id"])
 
         gateway.wait_for_line(f"plugin crm: startup failed: {reason}; its events wait in the journal, and it is tried")
@@ -153,9 +154,8 @@ def test_a_startup_that_hangs(start_gateway: StartGateway, tmp_path: Path) -> No
     [event] = gateway.cli("events", "--json").stdout.splitlines()
     assert re.search(r'"crm": ?"waiting"', event)
     gateway.wait_for_line("still waiting for plugin crm: its startup has taken 5 s")
-    began = time.monotonic()
     assert gateway.stop() == 0
-    assert time.monotonic() - began < 8
+    assert "did not stop within" not in gateway.text
     assert notes(tmp_path) == ["startup", "shutdown"]
     assert "shutdown failed" not in gateway.text
     assert re.search(r"stopped after \d+\.\d s$", gateway.output[-1])
@@ -199,9 +199,8 @@ def test_a_signal_while_an_async_startup_blocks(start_gateway: StartGateway) -> 
     """The gateway says where, and ends in time."""
     gateway = start_gateway("[plugins.crm]\n", plugins={"crm": BLOCKS_ITS_LOOP.format(seconds=3600)})
     gateway.wait_for_line("starting")
-    began = time.monotonic()
     assert gateway.stop() == 0
-    assert time.monotonic() - began < 8
+    assert "did not stop within" not in gateway.text
     assert "plugin crm: its event loop did not end: blocked at plugin_crm.py:10 in startup" in gateway.text
 
 

@@ -20,6 +20,7 @@ from typing import Final
 
 from gateway.config.tables import Config
 from gateway.hookspecs import Context
+from gateway.log import RateLimit
 from gateway.plugin_host.call import PluginFault, Stuck
 from gateway.plugin_host.fault_log import frames
 from gateway.plugin_host.load import Plugin
@@ -49,6 +50,7 @@ class Lifecycle:
         self._open: set[str] = set()
         """The plugins whose `shutdown` is due, by name."""
         self._halted = asyncio.Event()
+        self._failures = RateLimit(log)
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self) -> None:
@@ -164,7 +166,8 @@ class Lifecycle:
         except Exception as fault:
             cause = _cause(fault)
             told = plugin.faults.told(cause) if isinstance(fault, PluginFault) else str(fault)
-            log.error("plugin %s: shutdown failed: %s", plugin.name, told, extra={"traceback": list(frames(cause))})
+            if self._failures.allows():
+                log.error("plugin %s: shutdown failed: %s", plugin.name, told, extra={"traceback": list(frames(cause))})
 
 
 def _cause(fault: Exception) -> BaseException:
