@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import click
@@ -112,6 +113,23 @@ def test_what_a_body_holds_is_not_obeyed(gateway: RunningGateway) -> None:
 
     assert '"queue": "' in seen
     assert "\x9b" not in seen
+
+
+def test_json_is_not_obeyed_and_stays_the_same(tmp_path: Path) -> None:
+    """On a terminal `--json` escapes characters that control it or reorder its text; they mean the same to a reader of
+    JSON. In a pipe they come as received."""
+    active = "\x7f\x85\x9b31m\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069"
+    with running(tmp_path) as one:
+        with one.client() as client:
+            assert client.post(encode({"type": "payment", "note": active, active: 1})).status == 200
+        seen = run(one, "events", "--json")[1]
+        piped = one.cli("events", "--json").stdout
+
+    assert not set(active) - set("31m") & set(seen)
+    document = json.loads(seen[seen.index("{") : seen.rindex("}") + 1])
+    assert document["body"] == {"type": "payment", "note": active, active: 1}
+    assert document == json.loads(piped)
+    assert active in piped
 
 
 def test_a_question_is_asked_before_many_are_changed(gateway: RunningGateway) -> None:

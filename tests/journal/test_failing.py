@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tracemalloc
 from pathlib import Path
 
 import apsw
@@ -219,9 +220,10 @@ async def test_a_write_that_fails_within_an_operation_is_not_the_operations_faul
 
 
 async def test_a_write_that_hangs_refuses_new_events_until_it_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A disk that does not answer: events are refused with the reason, so that memory does not fill with them."""
+    """A disk that does not answer: events are refused with the reason, so that memory does not fill with them. The log
+    has one line when it begins, and one when it ends."""
     monkeypatch.setattr(writer, "HUNG", 0.05)
     files = FaultyFiles()
 
@@ -230,9 +232,17 @@ async def test_a_write_that_hangs_refuses_new_events_until_it_returns(
             first = put(journal, message())
             assert await asyncio.to_thread(held.reached.wait, 10)
             await until(lambda: journal.refusal() is not None)
-            with pytest.raises(JournalFull, match=r"the disk has not finished a write to the journal for \d+ s"):
-                put(journal, message())
+            tracemalloc.start()
+            for _ in range(1000):
+                with pytest.raises(JournalFull, match=r"the disk has not finished a write to the journal for \d+ s"):
+                    put(journal, message())
+            assert tracemalloc.get_traced_memory()[0] < 2**20
+            tracemalloc.stop()
+            assert [record.getMessage() for record in caplog.records if "disk" in record.getMessage()] == [
+                "journal: the disk has not finished a write for 0 s; new events get 503 until it has"
+            ]
             held.release.set()
             await first
         await until(lambda: journal.refusal() is None)
+        assert "journal: the disk finished the write after " in caplog.text
         assert len(await fill(journal, 1)) == 1

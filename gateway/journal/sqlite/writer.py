@@ -58,6 +58,7 @@ class Writer:
     ) -> None:
         self._refusal: str | None = None
         self._writing_since: float | None = None
+        self._told_of: float | None = None
         self.failed: JournalFailed | None = None
         self._connection = connection
         self._path = path
@@ -82,6 +83,11 @@ class Writer:
         """Why new events cannot be kept now, or None."""
         since = self._writing_since
         if since is not None and (seconds := time.monotonic() - since) >= HUNG and self.failed is None:
+            if self._told_of != since:
+                self._told_of = since
+                log.error(
+                    "journal: the disk has not finished a write for %.0f s; new events get 503 until it has", seconds
+                )
             return f"the disk has not finished a write to the journal for {seconds:.0f} s"
         return self._refusal
 
@@ -125,9 +131,11 @@ class Writer:
         operations = [item for item in work if type(item) is Operate]
         error: JournalError | None = self.failed
         if error is None:
-            self._writing_since = time.monotonic()
+            self._writing_since = since = time.monotonic()
             error = self._transaction(appends, operations)
             self._writing_since = None
+            if self._told_of == since:
+                log.warning("journal: the disk finished the write after %.0f s", time.monotonic() - since)
         try:
             self._loop.call_soon_threadsafe(self._resolve, appends, operations, error)
         except RuntimeError:  # the loop is closed: no caller waits for the answer
