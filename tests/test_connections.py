@@ -209,3 +209,39 @@ def test_a_tls_handshake_is_a_connection(start_gateway: StartGateway, certificat
         return False
 
     eventually(served)
+
+
+def half_closed(port: int, context: ssl.SSLContext, data: bytes) -> bytes:
+    """What a client gets that sends `data` and `close_notify` at once, until the gateway closes the connection."""
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls, answer = context.wrap_bio(received, sent, server_hostname="localhost"), b""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.settimeout(5)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                connection.sendall(sent.read())
+                received.write(connection.recv(65536))
+        if data:
+            tls.write(data)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.unwrap()  # writes close_notify, and would then wait for the other one
+        connection.sendall(sent.read())
+        while raw := connection.recv(65536):
+            received.write(raw)
+            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                while part := tls.read(65536):
+                    answer += part
+    return answer
+
+
+def test_a_tls_client_that_only_listens_is_answered(start_gateway: StartGateway, certificate: Path) -> None:
+    """It may send `close_notify` with its request. A connection that waits for a request is closed then."""
+    gateway = start_gateway(
+        f'[server.tls]\ncertificate = "{certificate}/certificate.pem"\nkey = "{certificate}/key.pem"\n'
+    )
+    port, context = gateway.config.server.port, ssl.create_default_context(cafile=f"{certificate}/certificate.pem")
+    assert half_closed(port, context, Requests(gateway).post()).startswith(b"HTTP/1.1 200 ")
+    assert half_closed(port, context, b"") == b""

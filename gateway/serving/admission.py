@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.address import address_group
 from gateway.config.field_types import Network
+from gateway.serving.half_close import HalfClosing
 
 if TYPE_CHECKING:
     from gateway.serving.connections import Connections
@@ -24,6 +25,17 @@ class Place:
         self._group = group
         self.connection: Connection | None = None
         """Set once the connection can take requests."""
+
+    def open(self, connection: Connection) -> None:
+        """The connection can take requests from now on."""
+        self.connection = connection
+        tls = connection.transport.get_extra_info("ssl_object")
+        if isinstance(tls, HalfClosing):
+            tls.on_end = self._input_ended
+
+    def _input_ended(self) -> None:
+        if self.connection is not None and not self.connection.input_ended():
+            self.connection.transport.close()
 
     def leave(self) -> None:
         """Free the place. The second call does nothing."""

@@ -22,6 +22,7 @@ from gateway.serving.accepting import Acceptor
 from gateway.serving.admission import Admission, Place
 from gateway.serving.connections import DRAIN_HEAD_SECONDS, SWEEP_SECONDS, Connections
 from gateway.serving.exchange import Take
+from gateway.serving.half_close import HalfClosing
 from gateway.serving.protocol import Connection
 from gateway.text import counted
 
@@ -144,6 +145,7 @@ def connection_limits() -> tuple[int, int]:
 def _context(tls: TlsSettings) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslobject_class = HalfClosing
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(tls.certificate, tls.key)
     return context

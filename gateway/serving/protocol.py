@@ -34,7 +34,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.place.connection = self
+        self.place.open(self)
         self._in_head = True
         self._begun = False
         self._ended = False
@@ -133,9 +133,12 @@ class Connection(HttpToolsProtocol):
         self.data_received(b"\r\n".join(head) + b"\r\n\r\n" + rest)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A client that has sent its request may stop sending before it has read the answer."""
+        return self.scheme != "https" and self.input_ended()
+
+    def input_ended(self) -> bool:
+        """A client may stop sending before it has read the answer. Returns whether it waits for one."""
         cycle = self.cycle
-        if cycle is None or cycle.response_complete or self.scheme == "https":
+        if cycle is None or cycle.response_complete:
             return False
         self._ended = True
         if isinstance(cycle, Exchange) and cycle.more_body:
