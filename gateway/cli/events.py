@@ -53,7 +53,7 @@ def command(which: Filter, limit: int | None, show: bool, config_path: Path, as_
     columns = ["received (UTC)", *(["organisation"] if several else []), "hook", "conversation", "state", "id"]
     nothing = "no event matches" if narrows(which) else "the journal has no event yet"
     with closing(open_reader(config)) as reader:
-        rows = reader.events(which, limit, newest=limit is not None)
+        rows = reader.events(which, limit, newest=limit is not None, times=show)
         if not show or as_json:
             print_rows(rows, as_json, columns, lambda row: _cells(row, several), wrapped=2, nothing=nothing)
         elif not _show_each(rows):
@@ -82,8 +82,22 @@ def _show_each(rows: Iterator[EventRow]) -> int:
             value = getattr(row, name)
             click.echo(f"{name:<16} {printable(str(value)) if value is not None else '-'}")
         click.echo(f"{'state':<16} {state_of(row)}")
-        for plugin, [failed] in row.attempts.items():
-            again = f"; next try {show_time(row.next_try[plugin])} UTC" if plugin in row.next_try else ""
-            click.echo(printable(f"{plugin:<16} attempt {failed.attempt} failed: {failed.error}{again}"))
+        for line in _deliveries(row):
+            click.echo(printable(line))
         click.echo(f"{printable(bytes(row.body).decode())}\n")
     return count
+
+
+def _deliveries(row: EventRow) -> Iterator[str]:
+    """What is known of the times of each plugin's delivery, a line each."""
+    for plugin, (earliest, latest) in (row.delivered_between or {}).items():
+        yield f"{plugin:<16} delivered between {show_time(earliest)} and {show_time(latest)} UTC"
+    for plugin, attempts in row.attempts.items():
+        for number, one in enumerate(attempts, 1):
+            at = f" at {show_time(one.at)} UTC" if one.at is not None else ""
+            took = f" after {one.ms:.0f} ms" if one.ms is not None else ""
+            what = "succeeded" if one.error is None else "failed"
+            again = plugin in row.next_try and number == len(attempts)
+            next_try = f"; next try {show_time(row.next_try[plugin])} UTC" if again else ""
+            reason = f": {one.error}" if one.error is not None else ""
+            yield f"{plugin:<16} attempt {one.attempt} {what}{at}{took}{reason}{next_try}"

@@ -133,7 +133,7 @@ class Dispatcher:
         else:
             seconds = (asyncio.get_running_loop().time() - batch.began) / len(outcomes)
             self._seconds += 0.25 * (max(seconds, 1e-6) - self._seconds)
-        self._machine.over(batch, outcomes)
+        self._machine.over(batch, outcomes, calls.seconds)
         if self._health.down:
             before = self._journal.newest
             await asyncio.sleep(DOWN_PAUSE)

@@ -6,6 +6,7 @@ from collections import deque
 
 from gateway.delivery.state import TRANSITIONS, State
 from gateway.events import Event
+from gateway.journal.attempts import Attempt
 from gateway.journal.interface import Parked
 
 
@@ -67,9 +68,12 @@ class Item:
 
     `row` is set once it is parked; an item that is parked and not with the plugin holds no `event`. `window` is the
     one that it keeps open, until it is parked or settled. A `careful` item might kill the process, and is delivered
-    singly. `due` is when a retrying item is due, by the event loop's clock."""
+    singly. `due` is when a retrying item is due, by the event loop's clock. `recovery` is the attempt with which a
+    parked event succeeded."""
 
-    __slots__ = ("careful", "conversation", "due", "event", "key", "replay", "row", "seq", "state", "window")
+    __slots__ = (
+        *("careful", "conversation", "due", "event", "key", "recovery", "replay", "row", "seq", "state", "window"),
+    )
 
     def __init__(
         self,
@@ -92,6 +96,7 @@ class Item:
         self.state = State.UNREAD
         self.due = 0.0
         self.conversation: Conversation | None = None
+        self.recovery: Attempt | None = None
 
     def move_to(self, state: State) -> None:
         """Change the state, as far as `TRANSITIONS` has it."""

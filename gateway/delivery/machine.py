@@ -22,6 +22,7 @@ from gateway.delivery.retry import RetryPolicy
 from gateway.delivery.state import State
 from gateway.events import Event
 from gateway.hookspecs import Reject
+from gateway.journal.attempts import Attempt
 from gateway.journal.interface import RETRYING, WAITING, Parked, Standing
 from gateway.plugin_host.call import PluginFault, Stuck
 from gateway.plugin_host.event_calls import SKIPPED, Outcome
@@ -114,8 +115,8 @@ class Machine:
         self.batches.add(batch)
         return batch
 
-    def over(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        """A batch has ended, with outcomes for those of its events that were begun."""
+    def over(self, batch: Batch, outcomes: Sequence[Outcome], seconds: Sequence[float]) -> None:
+        """A batch has ended, with outcomes for those of its events that were begun, and how long each of them took."""
         if batch not in self.batches:
             return  # a checkpoint failed meanwhile: these events come again
         self.batches.remove(batch)
@@ -133,12 +134,13 @@ class Machine:
                 self._taken.append(item)
                 if item.row is not None:
                     self.conversations.leave(item)
+                    item.recovery = self._attempt(item, item.row.attempts + 1, seconds[index])
             elif outcome is SKIPPED or isinstance(outcome, Stuck):
                 back.append(item)
                 if outcome is not SKIPPED:
                     self._health.blocked = describe(outcome)
             else:
-                self._failed(item, outcome)
+                self._failed(item, outcome, seconds[index])
         if len(self._taken) > before:
             self._health.succeeded(len(self._taken) - before)
         for item in reversed(back):
@@ -152,7 +154,10 @@ class Machine:
         self.ready.set()
         self.unsettled.set()
 
-    def _failed(self, item: Item, outcome: BaseException) -> None:
+    def _attempt(self, item: Item, number: int, seconds: float | None, error: str = "") -> Attempt:
+        return Attempt(item.seq, number, self._clock(), None if seconds is None else round(seconds * 1000, 2), error)
+
+    def _failed(self, item: Item, outcome: BaseException, seconds: float) -> None:
         error = outcome.cause if isinstance(outcome, PluginFault) else outcome
         reason = self._health.faults.located(error)
         if isinstance(error, Reject):
@@ -169,8 +174,9 @@ class Machine:
         attempts = 1 if item.row is None else item.row.attempts + 1
         pause, asked = self._policy.decide(attempts, error)
         if pause is None:
-            self._bury(item, attempts, reason)
+            self._bury(item, attempts, reason, seconds)
             return
+        self.parked.attempts.append(self._attempt(item, attempts, seconds, reason))
         row = self.parked.park(item, RETRYING)
         row.attempts, row.error, row.asked, row.next_at = attempts, reason, asked, self._clock() + pause
         self.conversations.unload(item)
@@ -188,8 +194,9 @@ class Machine:
         self._go_on(item)
         return True
 
-    def _bury(self, item: Item, attempts: int, reason: str) -> None:
+    def _bury(self, item: Item, attempts: int, reason: str, seconds: float | None = None) -> None:
         item.move_to(State.DEAD)
+        self.parked.attempts.append(self._attempt(item, attempts, seconds, reason))
         self.parked.bury(item, attempts, reason)
         self._health.buried(str(item.seq) if item.event is None else item.event.id, attempts)
         self.conversations.leave(item)
@@ -213,6 +220,8 @@ class Machine:
             item.move_to(State.SETTLED)
             if item.row is not None or item.replay:
                 self.parked.release(item)
+            if item.recovery is not None:
+                self.parked.attempts.append(item.recovery)
             item.close()
 
     def rewind(self, taken: Iterable[Item], cursor: int) -> None:

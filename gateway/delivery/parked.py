@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from gateway.delivery.items import Item
+from gateway.journal.attempts import Attempt
 from gateway.journal.interface import DEAD, UNORDERED, Parked
 
 
@@ -16,6 +17,8 @@ class ParkedEvents:
     def __init__(self, clock: Callable[[], float], rows: Sequence[Parked], dead_ahead: Iterable[int]) -> None:
         self.items: dict[int, Item] = {}
         self.dead_ahead = set(dead_ahead)
+        self.attempts: list[Attempt] = []
+        """Those that are still to be written."""
         self._clock = clock
         self._to_park: dict[int, Parked] = {}
         self._to_release: set[int] = set()

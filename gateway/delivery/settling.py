@@ -108,12 +108,14 @@ class Settler:
         park, release = self._machine.parked.changes(self._live.cursor)
         track = Track(self._plugin.name)
         replayed = [item.seq for item in taken if item.replay or (item.row is not None and item.row.replayed)]
-        while len(park) > ROWS:  # before the cursor moves past them
-            await self._commit(Settlement(track=track, epoch=self._epoch, park=park[:ROWS]))
-            park = park[ROWS:]
-        if cursor is not None or park or release or replay is not None or replayed:
+        attempts, self._machine.parked.attempts = self._machine.parked.attempts, []
+        while len(park) > ROWS or len(attempts) > ROWS:  # before the cursor moves past them
+            part = Settlement(track=track, epoch=self._epoch, park=park[:ROWS], attempts=attempts[:ROWS])
+            await self._commit(part)
+            park, attempts = park[ROWS:], attempts[ROWS:]
+        if cursor is not None or park or release or replay is not None or replayed or attempts:
             settlement = Settlement(track=track, epoch=self._epoch, cursor=cursor, park=park, release=release)
-            settlement.replay, settlement.replayed = replay, replayed
+            settlement.replay, settlement.replayed, settlement.attempts = replay, replayed, attempts
             await self._commit(settlement)
         self._machine.parked.written()
         self._live.wake.set()

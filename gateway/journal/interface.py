@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import msgspec
 
 from gateway.events import Event
+from gateway.journal.attempts import Attempt
 
 if TYPE_CHECKING:
     import asyncio
@@ -109,7 +110,8 @@ class ReplayProgress(NamedTuple):
 
 class Settlement(msgspec.Struct, kw_only=True):
     """What one step of a plugin's progress changes: the cursor's new position, rows to write, positions whose rows go,
-    and a replay's progress. `replayed` are the positions that the plugin has taken in a replay."""
+    and a replay's progress. `replayed` are the positions that the plugin has taken in a replay, `attempts` those that
+    failed, or with which a parked event succeeded."""
 
     track: Track
     epoch: int
@@ -118,6 +120,7 @@ class Settlement(msgspec.Struct, kw_only=True):
     release: list[int] = []
     replay: ReplayProgress | None = None
     replayed: list[int] = []
+    attempts: list[Attempt] = []
 
 
 class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -46,18 +46,22 @@ class ValueRecordFilter(msgspec.Struct, kw_only=True, frozen=True):
     until: datetime | None = None
 
 
-class FailedAttempt(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The last failed attempt of a delivery: its number, the error, and for a dead letter when it was."""
+class AttemptRow(msgspec.Struct, kw_only=True):
+    """An attempt at a delivery: when it ended, its number, how long it took in milliseconds, and the error with its
+    place; no error where it succeeded after all. Of attempts that an older version made, the times are not known."""
 
+    at: datetime | None
     attempt: int
-    error: str
-    at: datetime | None = None
+    error: str | None
+    ms: float | None
 
 
 class EventRow(msgspec.Struct, kw_only=True):
-    """A line of `gateway events`. `attempts` has the last failed attempt of each plugin that is retrying or has given
-    up, and `next_try` when a retrying one gets it again. `state` is the one that most needs a look among `deliveries`;
-    where all were discarded `discarded`, and `no taker` where there is none."""
+    """A line of `gateway events`. `attempts` has for each plugin that did not take it at once its attempts, oldest
+    first and the last 20 at most, and `next_try` when a retrying one gets it again. `delivered_between`, where it was
+    asked for, has for each other plugin that took it the times between which its cursor passed it. `state` is the one
+    that most needs a look among `deliveries`; where all were discarded `discarded`, and `no taker` where there is
+    none."""
 
     id: str
     received_at: datetime
@@ -70,8 +74,9 @@ class EventRow(msgspec.Struct, kw_only=True):
     name: str | None
     state: str
     deliveries: dict[str, str]
-    attempts: dict[str, list[FailedAttempt]] = {}
+    attempts: dict[str, list[AttemptRow]] = {}
     next_try: dict[str, datetime] = {}
+    delivered_between: dict[str, tuple[datetime, datetime]] | msgspec.UnsetType = msgspec.UNSET
     body: msgspec.Raw
 
 
@@ -156,8 +161,11 @@ class Search(Protocol):
     damaged_records: int
     """How many records of custom value requests were left out, because they are not what was written."""
 
-    def events(self, which: Filter, limit: int | None = None, newest: bool = False) -> Iterator[EventRow]:
-        """Matching events, oldest first; with `newest` the last `limit` of them, still oldest first."""
+    def events(
+        self, which: Filter, limit: int | None = None, newest: bool = False, times: bool = False
+    ) -> Iterator[EventRow]:
+        """Matching events, oldest first; with `newest` the last `limit` of them, still oldest first. With `times`,
+        `delivered_between` is looked up, which takes two look-ups for each plugin."""
 
     def dead(self, which: Filter, limit: int | None = None) -> Iterator[DeadRow]:
         """Matching dead letters, by event and plugin."""

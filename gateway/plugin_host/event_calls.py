@@ -47,6 +47,8 @@ class EventCalls:
         self._items = items
         self._timeout = float(plugin.delivery.timeout)
         self._outcomes: list[Outcome] = []
+        self.seconds: list[float] = []
+        """How long each event with an outcome took."""
         self._failed: set[Hashable] = set()
         self._lock = threading.Lock()
         self._given_up = False
@@ -112,7 +114,9 @@ class EventCalls:
             if self._given_up:
                 return False
             self._outcomes.append(outcome)
-            self._started = self._now()
+            now = self._now()
+            self.seconds.append(now - self._started)
+            self._started = now
         if outcome is not None and item.conversation is not None:
             self._failed.add(item.conversation)
         return time.monotonic() - self._began < LONGEST and not isinstance(outcome, Stuck)
@@ -125,6 +129,7 @@ class EventCalls:
             if not work.give_up():
                 threaded = self._plugin.threaded
                 raise Stuck(f"no thread came free within {self._timeout:g} s" if threaded else self._blocked())
+            self.seconds.append(self._now() - self._started)
             self._outcomes.append(CallTimeout(f"exceeded its {self._timeout:g} s"))
             return True
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -75,12 +76,18 @@ def test_a_retrying_event_tells_attempt_reason_and_next_try(gateway: RunningGate
     [row] = listed(gateway, "--state", "retrying", "--limit", "1")
     [failed] = row["attempts"]["picky"]
     due = datetime.fromisoformat(row["next_try"]["picky"])
-    assert (failed["attempt"], "at" in failed) == (1, False)
+    assert list(failed) == ["at", "attempt", "error", "ms"]
+    assert failed["attempt"] == 1
+    assert failed["ms"] >= 0
+    assert datetime.fromisoformat(row["received_at"]) <= datetime.fromisoformat(failed["at"]) <= datetime.now(UTC)
     assert re.fullmatch(r"RuntimeError at \w+\.py:10: not now", failed["error"])
     assert due <= datetime.now(UTC) + timedelta(hours=1)
     shown = run(gateway, row["id"], "--show").stdout
     assert re.search(
-        r"^picky +attempt 1 failed: RuntimeError at \w+\.py:10: not now; next try [\d: -]+ UTC$", shown, re.M
+        r"^picky +attempt 1 failed at [\d: -]+ UTC after \d+ ms: RuntimeError at \w+\.py:10: not now;"
+        r" next try [\d: -]+ UTC$",
+        shown,
+        re.M,
     )
 
     [dead] = listed(gateway, "--state", "dead", "--plugin", "picky")
@@ -90,6 +97,46 @@ def test_a_retrying_event_tells_attempt_reason_and_next_try(gateway: RunningGate
     assert dead["next_try"] == {}
     [archived] = listed(gateway, "--hook", "set-status")
     assert archived["next_try"] == {}
+
+
+FLAKY = """
+from gateway import hookimpl
+
+class Plugin:
+    @hookimpl
+    async def on_payment(self, event, payload):
+        if event.attempt < 3:
+            raise RuntimeError("not now")
+"""
+
+
+def test_failures_and_recovery_are_told_and_what_went_well_costs_nothing(tmp_path: Path) -> None:
+    """Each failed attempt and the one that succeeded after them; for the others, between which times they were taken."""
+    text = '[plugins.archive]\ndirectory = "archive"\n[plugins.flaky]\nbackoff = "1ms"\nbackoff_max = "2ms"\n'
+    with running(tmp_path, text, plugins={"flaky": FLAKY}) as started:
+        with started.client() as client:
+            received = client.post(encode(body("payment"))).document["id"]
+            client.post(encode(body("set-status")))
+        with closing(open_reader(started.config)) as reader:
+            eventually(lambda: reader.count(Filter(state="delivered")) == 2)
+        eventually(lambda: "archive" in listed(started, received, "--show")[0]["delivered_between"])
+        [row] = listed(started, received, "--show")
+        shown = run(started, received, "--show").stdout
+        [other] = listed(started, "--hook", "set-status", "--show")
+    told = row["attempts"]["flaky"]
+    assert [(one["attempt"], one["error"] and one["error"].partition(" at ")[0]) for one in told] == [
+        (1, "RuntimeError"),
+        (2, "RuntimeError"),
+        (3, None),
+    ]
+    assert sorted(one["at"] for one in told) == [one["at"] for one in told]
+    assert all(0 <= one["ms"] < 5000 for one in told)
+    assert list(row["attempts"]) == ["flaky"]
+    assert list(row["delivered_between"]) == ["archive"]
+    assert row["received_at"] <= row["delivered_between"]["archive"][0] <= row["delivered_between"]["archive"][1]
+    assert other["attempts"] == {}
+    assert re.search(r"^archive +delivered between [\d: -]+ and [\d: -]+ UTC$", shown, re.M)
+    assert re.search(r"^flaky +attempt 3 succeeded at [\d: -]+ UTC after \d+ ms$", shown, re.M)
 
 
 def test_json_is_a_line_per_event_of_the_promised_shape(gateway: RunningGateway) -> None:

@@ -150,7 +150,7 @@ async def test_what_returns_after_a_failed_checkpoint_does_not_count() -> None:
     batch = machine.take(10)
     assert batch is not None
     machine.rewind([], 0)
-    machine.over(batch, [None])
+    machine.over(batch, [None], [0.0])
     assert item.state is State.UNREAD
     assert machine.take_taken() == []
     with pytest.raises(RuntimeError, match="event 1 cannot go from unread to taken"):

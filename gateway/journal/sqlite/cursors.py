@@ -25,6 +25,7 @@ from gateway.journal.interface import (
 )
 from gateway.journal.sqlite.checksum import OF_PLUGINS, SEAL, SOUND, damaged_places
 from gateway.journal.sqlite.connection import rows
+from gateway.journal.sqlite.progress import keep_attempts
 from gateway.journal.sqlite.queries import HAD_HOOK
 
 _PARKED = "seq, state, attempts, next_at, error, since, conversation, replayed, asked"
@@ -158,6 +159,8 @@ def settle(connection: apsw.Connection, settlement: Settlement, now: float) -> N
         connection.execute(_REPLAYED, (seq, plugin))
         if connection.changes():
             _seal_one(connection, "parked", plugin, seq)
+    if settlement.attempts:
+        keep_attempts(connection, plugin, settlement.attempts)
     if settlement.cursor is not None:
         change(connection, plugin, "seq = ?", settlement.cursor)
     if settlement.replay is not None:
@@ -200,5 +203,5 @@ def expire(connection: apsw.Connection, oldest: float) -> None:
     for (plugin,) in rows(
         connection, f"SELECT plugin FROM cursors WHERE removed_at < ? AND {SOUND['cursors']}", (oldest,)
     ):
-        for table in ("cursors", "parked", "suspects", "replays", "takes"):
+        for table in ("cursors", "parked", "suspects", "replays", "takes", "attempts", "marks"):
             connection.execute(f"DELETE FROM {table} WHERE plugin = ?", (plugin,))

@@ -166,7 +166,10 @@ class SqliteJournal:
         )
 
     async def settle(self, settlement: Settlement) -> None:
-        await self.operate(cursors.settle, settlement, self._clock())
+        now = self._clock()
+        await self.operate(cursors.settle, settlement, now)
+        if settlement.cursor is not None:
+            self._writer.marks.moved(settlement.track.plugin, settlement.cursor, now)
 
     async def mark_running(self, track: Track, epoch: int, seq: int) -> None:
         await self.operate(cursors.mark_running, track, epoch, seq)

@@ -132,7 +132,26 @@ _LAYOUT_6: Final = f"{SEAL['cursors']};" + "".join(
     f"ALTER TABLE {table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0; {SEAL[table]};"
     for table in ("parked", "replays", "suspects", "takes", "value_records")
 )
-STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2, 3: _LAYOUT_3, 4: _LAYOUT_4, 5: _LAYOUT_5, 6: _LAYOUT_6}
+# Layout 6 did not keep when deliveries failed, nor where cursors were when.
+_LAYOUT_7: Final = """
+CREATE TABLE attempts (
+    seq INTEGER NOT NULL,
+    plugin TEXT NOT NULL,
+    at INTEGER NOT NULL,  -- microseconds since 1970
+    number INTEGER NOT NULL,
+    ms REAL,
+    error TEXT NOT NULL,  -- empty: it succeeded
+    PRIMARY KEY (seq, plugin, at)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE marks (
+    plugin TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (plugin, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX value_records_customer ON value_records (customer_uid, number) WHERE customer_uid IS NOT NULL;
+"""
+STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2, 3: _LAYOUT_3, 4: _LAYOUT_4, 5: _LAYOUT_5, 6: _LAYOUT_6, 7: _LAYOUT_7}
 LAYOUT: Final = max(STEPS)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
-from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -16,21 +14,20 @@ import msgspec
 
 from gateway.config.tables import Config
 from gateway.journal.append import moment
-from gateway.journal.interface import DEAD, DELIVERED, DISCARDED, EVERY_HOOK, RETRYING, WAITING, Filter, JournalError
+from gateway.journal.interface import DEAD, Filter, JournalError
 from gateway.journal.search import (
     DeadRow,
     EventHappened,
     EventRow,
-    FailedAttempt,
     UnknownName,
     ValueRecord,
     ValueRecordFilter,
     ValuesAsked,
-    overall_state,
 )
 from gateway.journal.sqlite import operations
 from gateway.journal.sqlite.checksum import SOUND, sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, rows, why
+from gateway.journal.sqlite.deliveries import Deliveries
 from gateway.journal.sqlite.finding import Finder
 from gateway.journal.sqlite.layout import LAYOUT, layout_of
 from gateway.journal.sqlite.queries import (
@@ -42,7 +39,6 @@ from gateway.journal.sqlite.queries import (
 )
 from gateway.journal.sqlite.search_file import SearchFile, search_path
 from gateway.journal.sqlite.timeline import timeline
-from gateway.json_text import one_line
 
 PAGE: Final = 500
 
@@ -106,14 +102,16 @@ class SqliteSearch:
     def count_dead(self, which: Filter, plugins: Collection[str] | None = None) -> int:
         return operations.count_dead(self._connection, which, plugins)
 
-    def events(self, which: Filter, limit: int | None = None, newest: bool = False) -> Iterator[EventRow]:
+    def events(
+        self, which: Filter, limit: int | None = None, newest: bool = False, times: bool = False
+    ) -> Iterator[EventRow]:
         size = PAGE if limit is None else min(PAGE, limit)
         for seqs in self._listed(which, size, limit, newest):
-            deliveries = self._deliveries(seqs[0], seqs[-1])
-            failures = self._failures(seqs[0], seqs[-1])
+            page = Deliveries(self._connection, seqs)
+            self.damaged += page.damaged
             found = f"events WHERE seq IN ({','.join('?' * len(seqs))}) ORDER BY seq"
             for row in sound_events(self._connection, found, seqs, self.damaged.append):
-                yield _event_row(row, deliveries(row), *failures.get(row[0], ({}, {})))
+                yield page.event_row(row, times)
 
     def _listed(self, which: Filter, size: int, limit: int | None, newest: bool) -> Iterator[list[int]]:
         """Pages of the positions of matching events; see `events`."""
@@ -191,81 +189,8 @@ class SqliteSearch:
             row = page[-1]
             left = None if left is None else left - len(page)
 
-    def _failures(self, first: int, last: int) -> dict[int, tuple[dict[str, list[FailedAttempt]], dict[str, datetime]]]:
-        """By position: the last failed attempt of each plugin, and when those that retry get the event again."""
-        sql = (
-            "SELECT plugin, seq, state, attempts, error, since, next_at FROM parked"
-            f" WHERE seq BETWEEN ? AND ? AND attempts AND state IN ('{DEAD}', '{RETRYING}') AND {SOUND['parked']}"
-        )
-        found: dict[int, tuple[dict[str, list[FailedAttempt]], dict[str, datetime]]] = {}
-        for plugin, seq, state, number, error, since, next_at in rows(self._connection, sql, (first, last)):
-            attempts, next_try = found.setdefault(seq, ({}, {}))
-            at = moment(int(since * 1_000_000)) if state == DEAD else None
-            attempts[plugin] = [FailedAttempt(attempt=number, error=error, at=at)]
-            if state == RETRYING:
-                next_try[plugin] = moment(int(next_at * 1_000_000))
-        return found
-
     def unknown_names(self) -> list[UnknownName]:
         return operations.unknown_names(self._connection)
 
     def names(self) -> list[str]:
         return [name for (name,) in rows(self._connection, "SELECT DISTINCT name FROM events WHERE name IS NOT NULL")]
-
-    def _deliveries(self, first: int, last: int) -> Callable[[tuple[Any, ...]], dict[str, str]]:
-        """The state of each plugin's delivery, for the events of a page. Of plugins without a hook for it, none."""
-        cursors = rows(self._connection, "SELECT plugin, begins, seq FROM cursors WHERE removed_at IS NULL")
-        sql = f"SELECT plugin, seq, state, {SOUND['parked']} FROM parked WHERE seq BETWEEN ? AND ?"
-        found = rows(self._connection, sql, (first, last))
-        parked = {(plugin, seq): state for plugin, seq, state, sound in found if sound}
-        unsure = {(plugin, seq) for plugin, seq, _, sound in found if not sound}
-        self.damaged += sorted({seq for _, seq in unsure})
-
-        noted: dict[str, list[tuple[int, str]]] = {}
-        for plugin, position, hooks in rows(
-            self._connection, "SELECT plugin, position, hooks FROM takes ORDER BY position"
-        ):
-            noted.setdefault(plugin, []).append((position, hooks))
-
-        def deliveries(row: tuple[Any, ...]) -> dict[str, str]:
-            seq = row[0]
-            return {
-                plugin: parked.get((plugin, seq), DELIVERED if seq <= cursor else WAITING)
-                for plugin, begins, cursor in cursors
-                if (plugin, seq) not in unsure
-                and ((plugin, seq) in parked or (seq > begins and _had_hook(noted.get(plugin, []), row)))
-            }
-
-        return deliveries
-
-
-def _had_hook(noted: list[tuple[int, str]], row: tuple[Any, ...]) -> bool:
-    """See `HAD_HOOK`. `noted` are the hooks of a plugin, by the positions that they were noted at."""
-    place = bisect_left(noted, row[0], key=lambda one: one[0])
-    hooks = noted[place - 1][1] if place else EVERY_HOOK
-    return hooks == EVERY_HOOK or (row[7] and row[13] is None and f",{row[4]}," in hooks)
-
-
-def _event_row(
-    row: tuple[Any, ...],
-    deliveries: dict[str, str],
-    attempts: dict[str, list[FailedAttempt]],
-    next_try: dict[str, datetime],
-) -> EventRow:
-    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, *_, raw, name = row
-    return EventRow(
-        id=event_id,
-        received_at=moment(received_at),
-        organisation=organisation,
-        hook=hook,
-        conversation_id=conversation_id,
-        customer_uid=customer_uid,
-        readable=bool(readable),
-        conflict=bool(conflict),
-        name=name,
-        state=overall_state(deliveries),
-        deliveries={plugin: state for plugin, state in deliveries.items() if state != DISCARDED},
-        attempts=attempts,
-        next_try=next_try,
-        body=msgspec.Raw(one_line(raw)),
-    )

@@ -49,6 +49,11 @@ def prune(connection: apsw.Connection, now: int, retention: int, start: int) -> 
         "DELETE FROM parked WHERE state IN (?1, ?2) AND seq > ?3 AND seq <= ?4 AND seq NOT IN (SELECT seq FROM events)",
         (DISCARDED, DELIVERED, start, last),
     )
+    connection.execute(
+        "DELETE FROM attempts WHERE seq > ?1 AND seq <= ?2"
+        " AND seq NOT IN (SELECT seq FROM events WHERE seq > ?1 AND seq <= ?2)",
+        (start, last),
+    )
     return last, more
 
 

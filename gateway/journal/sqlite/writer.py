@@ -21,6 +21,7 @@ from gateway.journal.interface import JournalError, JournalFailed, JournalFull
 from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import WriteAheadLog
 from gateway.journal.sqlite.insert import insert
+from gateway.journal.sqlite.progress import Marks, expire_marks
 from gateway.journal.sqlite.retention import expire_records, prune
 from gateway.journal.sqlite.space import identities, shortage
 from gateway.journal.sqlite.work import Operate, Work, WorkQueue
@@ -29,6 +30,8 @@ log = logging.getLogger("gateway.journal")
 
 HUNG: Final = 10.0
 """Seconds after which a commit that does not return refuses new events."""
+MARKS: Final = 100
+"""Marks of one cursor that a look at retention deletes, at most."""
 HOUSEKEEPING: Final = 0.5
 """Seconds between two checks of free space, retention and the write-ahead log."""
 
@@ -76,6 +79,7 @@ class Writer:
         self._wal = WriteAheadLog(connection)
         self._next_look = 0.0
         self._pruned_to = 0
+        self.marks = Marks()
         self._hindered: str | None = None
 
     @property
@@ -125,6 +129,9 @@ class Writer:
                 self._commit(work)
             if going and self.failed is None:
                 self._housekeeping(idle=not work)
+        if self.failed is None:
+            with contextlib.suppress(apsw.Error), self._connection:
+                self.marks.keep(self._connection, self._clock(), last=True)
 
     def _commit(self, work: list[Work]) -> None:
         appends = [item for item in work if type(item) is Append]
@@ -259,5 +266,7 @@ class Writer:
             self._pruned_to, more = prune(self._connection, now, self._limits.retention, self._pruned_to)
             more_records = expire_records(self._connection, now - self._limits.value_record_retention)
             self._wal.number()
+            self.marks.keep(self._connection, now / 1_000_000)
+            expire_marks(self._connection, (now - self._limits.retention) / 1_000_000, MARKS)
         if more or more_records:
             self._next_look = 0.0
