@@ -111,7 +111,7 @@ class Plugin:
 
 
 def test_failures_and_recovery_are_told_and_what_went_well_costs_nothing(tmp_path: Path) -> None:
-    """Each failed attempt and the one that succeeded after them; for the others, between which times they were taken."""
+    """Each failed attempt and the one that succeeded after them; for the others, the times around their delivery."""
     text = '[plugins.archive]\ndirectory = "archive"\n[plugins.flaky]\nbackoff = "1ms"\nbackoff_max = "2ms"\n'
     with running(tmp_path, text, plugins={"flaky": FLAKY}) as started:
         with started.client() as client:

@@ -8,8 +8,9 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -32,7 +33,8 @@ from gateway.text import describe
 log = logging.getLogger("gateway.journal")
 
 BATCH: Final = 500
-"""Events of one transaction."""
+BATCH_BYTES: Final = 2**20
+"""Events of one transaction, and about the most bytes of their bodies."""
 IDLE: Final = 0.25
 """Seconds between two looks for new events."""
 REST_ALONE, REST, REST_BUSY = 0.5, 4.0, 30.0
@@ -166,10 +168,17 @@ class Indexer:
         between = (part.upto, until, BATCH)
         found = list(self._journal.execute(f"SELECT seq, hex(id) FROM {rest}", between))
         last, last_id = found[-1] if found and (len(found) == BATCH or found[-1][0] == until) else (until, "")
-        sound = sound_events(self._journal, rest, between, lambda seq: None)
-        entries = [(row[0], terms(row[5], row[6], row[12])) for row in sound]
+        read: list[tuple[Any, ...]] = []
+        size = 0
+        with closing(sound_events(self._journal, rest, between, lambda seq: None)) as sound:
+            for row in sound:  # in one go: the write-ahead log cannot restart while a reader is at it
+                read.append(row)
+                size += len(row[12])
+                if size >= BATCH_BYTES:
+                    last, last_id = row[0], row[1].encode().hex().upper()
+                    break
         part = Part(number, last, last_id)
-        self._index.add(part, entries)
+        self._index.add(part, [(row[0], terms(row[5], row[6], row[12])) for row in read])
         self._parts[number] = part
 
     def _close(self) -> None:
