@@ -155,7 +155,7 @@ async def test_a_journal_of_each_layout_is_brought_up_to_date(tmp_path: Path, nu
         pass
     schema = "SELECT name, sql FROM sqlite_schema ORDER BY name"
     assert query(old.journal.path, schema) == query(new.journal.path, schema)
-    assert layout_in(old.journal.path.with_name("journal.db.before-6")) == number
+    assert layout_in(old.journal.path.with_name(f"journal.db.before-{layout.LAYOUT}")) == number
 
 
 async def test_a_journal_is_copied_before_it_is_upgraded(config: Config, caplog: pytest.LogCaptureFixture) -> None:
