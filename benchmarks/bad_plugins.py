@@ -3,7 +3,8 @@
 For each kind of misbehaviour a gateway with the archive alone and one with the bad plugin beside it take turns
 (A/B/B/A), the other one being suspended (SIGSTOP) meanwhile. Printed are ratios, B over A: events that the archive took
 while as many as go were sent (median of the rounds; goal: at least 0.95), and the 99th percentile of the time to the
-answer at a steady rate (medians of the rounds; goal: at most 1.10). The kind `none` has no second plugin and
+answer at a steady rate (medians of the rounds; goal: at most 1.10, and 1.20 beside `blocks_its_loop`), of webhooks and
+of custom values from another provider. The kind `none` has no second plugin and
 `behaves` a good one: what the machine's noise and any plugin at all make of these ratios.
 """
 
@@ -32,20 +33,28 @@ class Plugin:
         pass
 """
 KINDS = (
-    *("none", "behaves", "raises", "exits", "sleeps", "refuses_to_be_cancelled", "blocks", "floods"),
-    *("talks_nonsense", "breaks_its_checkpoint", "hangs_in_its_checkpoint"),
+    *("none", "behaves", "raises", "exits", "sleeps", "refuses_to_be_cancelled", "blocks", "blocks_its_loop"),
+    *("floods", "talks_nonsense", "breaks_its_checkpoint", "hangs_in_its_checkpoint"),
 )
 
 
+VALUES = '\n[plugins.static_values]\nvalues = { balance = "120.50" }\n'
+
+
 class Figures(NamedTuple):
-    """Events a second that the archive took, and that were acknowledged; the p99 of acknowledgements in ms."""
+    """Events a second that the archive took, and that were acknowledged; the p99 of acknowledgements and of custom
+    values in ms."""
 
     archived: float
     acknowledged: float
     p99: float
+    values: float
 
     def __str__(self) -> str:
-        return f"{self.archived:.0f}/s archived, {self.acknowledged:.0f}/s acknowledged, p99 {self.p99:.2f} ms"
+        return (
+            f"{self.archived:.0f}/s archived, {self.acknowledged:.0f}/s acknowledged, p99 {self.p99:.2f} ms,"
+            f" of values {self.values:.2f} ms"
+        )
 
 
 def measure(victim: Victim, options: argparse.Namespace) -> Figures:
@@ -56,9 +65,10 @@ def measure(victim: Victim, options: argparse.Namespace) -> Figures:
         archived = (delivered(victim, "archive") - before) / figures["seconds"]
         victim.wait(lambda: not behind(victim, "archive"), "delivered", 60)
         tail = steady(victim, options.rate, options.seconds)["p99_ms"]
+        values = steady(victim, options.rate, options.seconds, "balance")["p99_ms"]
     finally:
         os.killpg(victim.supervisor, signal.SIGSTOP)
-    return Figures(archived, figures["rate"], tail)
+    return Figures(archived, figures["rate"], tail, values)
 
 
 def compare(alone: Victim, beside: Victim, options: argparse.Namespace) -> str:
@@ -78,7 +88,8 @@ def compare(alone: Victim, beside: Victim, options: argparse.Namespace) -> str:
     archived = statistics.median(b.archived / a.archived for a, b in pairs)
     acknowledged = statistics.median(b.acknowledged / a.acknowledged for a, b in pairs)
     tail = statistics.median(b.p99 for b in rounds[beside]) / statistics.median(a.p99 for a in rounds[alone])
-    return f"archive {archived:.2f}, acknowledged {acknowledged:.2f}, p99 {tail:.2f}"
+    values = statistics.median(b.values for b in rounds[beside]) / statistics.median(a.values for a in rounds[alone])
+    return f"archive {archived:.2f}, acknowledged {acknowledged:.2f}, p99 {tail:.2f}, p99 of values {values:.2f}"
 
 
 def main() -> None:
@@ -95,9 +106,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder.resolve()) as folder:
         for kind in options.kinds or KINDS:
             plugins = {kind: BEHAVES if kind == "behaves" else source(kind)} if kind != "none" else {}
-            table = "".join(f"\n[plugins.{name}]\n" for name in plugins)
+            table = VALUES + "".join(f"\n[plugins.{name}]\n" for name in plugins)
             beside = Victim(Path(folder) / kind, table, plugins)
-            alone = Victim(Path(folder) / f"{kind}-alone")
+            alone = Victim(Path(folder) / f"{kind}-alone", VALUES)
             with running(alone), running(beside):
                 print(f"{kind}: {compare(alone, beside, options)}", flush=True)
 

@@ -52,12 +52,13 @@ def flood(victim: Victim, seconds: float, connections: int) -> dict[str, Any]:
     return figures
 
 
-def steady(victim: Victim, rate: float, seconds: float) -> dict[str, Any]:
-    """Events at a steady rate; see `steady.py`."""
+def steady(victim: Victim, rate: float, seconds: float, field: str | None = None) -> dict[str, Any]:
+    """Events at a steady rate, or requests for the value of `field`; see `steady.py`."""
     done = subprocess.run(
         [
             *("taskset", "-c", LOAD_CORE, sys.executable, str(HERE / "steady.py"), str(victim.config_path)),
             *("--rate", str(rate), "--seconds", str(seconds)),
+            *(() if field is None else ("--ask", field)),
         ],
         capture_output=True,
         text=True,

@@ -67,6 +67,11 @@ BAD: Final[dict[str, str]] = {
     def on_event(self, event):
         threading.Event().wait()
 """,
+    "blocks_its_loop": """
+    @hookimpl
+    async def on_event(self, event):
+        time.sleep(10)
+""",
     "floods": """
     @hookimpl
     def startup(self, context):

@@ -23,7 +23,7 @@ concurrency = 2
 
 
 def test_a_gateway_full_of_bad_plugins_serves_the_good_ones_all_the_same(tmp_path: Path) -> None:
-    """Fifteen kinds of misbehaviour at once, beside the archive and a good plugin. Those two have every event, in
+    """Sixteen kinds of misbehaviour at once, beside the archive and a good plugin. Those two have every event, in
     order; every event is acknowledged quickly; every offender is named; and SIGTERM is obeyed in time."""
     tables = "".join(f"[plugins.{name}]\n" for name in BAD)
     plugins = {name: source(name) for name in BAD} | {"recorder": RECORDER}
