@@ -3,9 +3,10 @@
 A plugin is a class that an entry point in the group `gateway.plugins` names. It has a `Config` (a frozen,
 keyword-only msgspec struct that forbids unknown fields; leave it out where there is nothing to set) and
 `__init__(self, config)` without side effects. It implements any of the hooks below as methods of their names, each
-either `async def` or plain `def`. Plain ones run in threads of their plugin, so they may block. An implementation may
-leave out arguments that it does not need. `@hookimpl` marks hooks for readers; a method with the name of a hook is that
-hook without it, too. Names that begin with `on_` are reserved for hooks: any other such method is an error.
+either `async def` or plain `def`. Async ones run on an event loop of their plugin's own; plain ones run in threads of
+their plugin, so they may block. An implementation may leave out arguments that it does not need. `@hookimpl` marks
+hooks for readers; a method with the name of a hook is that hook without it, too. Names that begin with `on_` are
+reserved for hooks: any other such method is an error.
 
     class Payments:
         class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
