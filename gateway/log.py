@@ -24,14 +24,19 @@ LINES_PER_LOGGER: Final = 100
 def configure(settings: LogSettings) -> None:
     """Send everything to standard error. Of libraries only warnings and errors are logged."""
     handler = _Handler(sys.stderr)
-    handler.setFormatter(_OneLine(settings.format == "json", settings.level == "debug"))
+    handler.setFormatter(_OneLine(settings.format == "json"))
     handler.addFilter(_LimitLoggers())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for name in ("gateway", "plugins"):
-        logging.getLogger(name).setLevel(settings.level.upper())
+    set_level(settings.level)
     logging.getLogger("gateway.audit").setLevel(logging.INFO)  # whatever the level is
+
+
+def set_level(level: str) -> None:
+    """Log lines of the gateway and of plugins from this level on: debug, info, warning or error."""
+    for name in ("gateway", "plugins"):
+        logging.getLogger(name).setLevel(level.upper())
 
 
 class RateLimit:
@@ -85,16 +90,15 @@ class _OneLine(logging.Formatter):
     """A record as one line. A traceback follows it only at level debug, and where the record has the attribute
     `traceback` (a list of lines), which is also a field of the JSON format."""
 
-    def __init__(self, json: bool, tracebacks: bool) -> None:
+    def __init__(self, json: bool) -> None:
         super().__init__()
         self._json = json
-        self._tracebacks = tracebacks
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         level, message, trace = record.levelname.lower(), record.getMessage(), ""
         if record.exc_info and record.exc_info[1] is not None:
-            if self._tracebacks:
+            if logging.getLogger("gateway").isEnabledFor(logging.DEBUG):
                 trace = f"\n{self.formatException(record.exc_info)}"
             else:
                 message += f" ({describe(record.exc_info[1])})"

@@ -41,7 +41,7 @@ class Monitor:
         self.dead = dict.fromkeys(delivery.consumers, 0)
         self.unknown: list[UnknownName] = []
         self._oldest: dict[str, float] = {}
-        self._config = config
+        self.config = config
         self._journal = journal
         self._delivery = delivery
         self._values = values
@@ -109,7 +109,7 @@ class Monitor:
 
     def unknown_health(self) -> list[dict[str, Any]]:
         """The names that no hook has: how many events are kept by each, since when, and what to add to the config."""
-        types = types_of(self._config)
+        types = types_of(self.config)
         return [
             {
                 "name": public(one.name),
@@ -158,7 +158,7 @@ class Monitor:
 
     def _of_journal(self) -> Iterator[Sample]:
         journal = self._journal
-        used, free = journal_space(self._config)
+        used, free = journal_space(self.config)
         lost = "Custom value requests not recorded"
         yield Sample("counter", "gateway_value_records_lost_total", lost, {}, journal.value_records_lost)
         for metric, text, value in (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.config.tables import Config
+from gateway.decoding import Decoder
 from gateway.delivery.service import Delivery
 from gateway.http.receiver import Receiver
 from gateway.journal import open_journal
@@ -37,6 +38,7 @@ class Gateway:
         copy_before_upgrade: bool = True,
     ) -> None:
         self.config = config
+        self.plugins = plugins
         self.metrics = Metrics()
         self.journal = open_journal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
         self.values = CustomValues(config, plugins)
@@ -64,6 +66,14 @@ class Gateway:
         self.values.begin()
         self.monitor.start()
         self._lifecycle.begin()
+
+    def apply(self, config: Config) -> None:
+        """Work by another config from now on: its organisations, hooks, values and delivery."""
+        self.config = self.monitor.config = config
+        self.journal.decoder = Decoder(config)
+        self.receiver.apply(config)
+        self.values.apply(config)
+        self.delivery.apply()
 
     def drain(self) -> None:
         """Prepare for `stop`: refuse bodies that stall, and hand no new events to plugins, while the requests that have

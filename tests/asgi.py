@@ -22,6 +22,7 @@ from gateway.journal import open_reader
 from gateway.journal.interface import Filter
 from gateway.journal.search import EventRow
 from gateway.plugin_host.load import Plugin, load_plugins
+from gateway.reload import Reloader
 from gateway.service import Gateway
 
 GONE = "gone"
@@ -104,7 +105,7 @@ class InProcess:
         self.config = config
         self.app = create_app(gateway)
         self.gateway = gateway
-        self.admin = create_admin(gateway, clock)
+        self.admin = create_admin(gateway, Reloader(gateway), clock)
         self.tokens = {name: mint(settings).encode() for name, settings in config.organisations.items()}
 
     async def request(

@@ -225,7 +225,7 @@ if __name__ == "__main__":
     sys.path.remove(str(Path(__file__).parent))
     for names in SECTIONS.values():
         for name in names:
-            importlib.import_module(f"gateway.cli.{name}")
+            importlib.import_module(f"gateway.cli.{name.replace('-', '_')}")
     for module in ("gateway.preflight", "gateway.service", "httpx", "rich.table", "rich.progress"):
         importlib.import_module(module)
     gc.freeze()

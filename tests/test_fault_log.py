@@ -43,13 +43,13 @@ def test_the_first_of_a_kind_has_its_traceback_without_its_message(caplog: pytes
     faults.warning(log, "plugin crm", fails())
     [record] = caplog.records
     assert re.fullmatch(r"plugin crm failed: ValueError at test_fault_log\.py:\d+", record.getMessage())
-    for text in (_OneLine(json=False, tracebacks=False).format(record), _OneLine(True, False).format(record)):
+    for text in (_OneLine(json=False).format(record), _OneLine(json=True).format(record)):
         assert SECRET not in text
         assert "raise" not in text
-    lines = _OneLine(json=False, tracebacks=False).format(record).splitlines()
+    lines = _OneLine(json=False).format(record).splitlines()
     assert re.fullmatch(rf'  File "{re.escape(__file__)}", line \d+, in fails', lines[1])
     assert lines[2] == "  caused by KeyError"
-    document = msgspec.json.decode(_OneLine(json=True, tracebacks=False).format(record))
+    document = msgspec.json.decode(_OneLine(json=True).format(record))
     assert document["traceback"] == [line.strip() for line in lines[1:]]
 
 

@@ -16,6 +16,8 @@ SECTIONS: Final = {
         "init": "Write config.toml, its secrets and a sample database; never overwrite.",
         "check": "Find every fault of the configuration.",
         "run": "Serve until SIGTERM or Ctrl-C.",
+        "reload": "Put a changed config in force without a restart.",
+        "log-level": "Change how much the running gateway logs.",
         "plugins": "List what is installed and what is enabled.",
         "token": "Make a token, or tell why one is refused.",
     },
@@ -45,7 +47,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = importlib.import_module(f"gateway.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"gateway.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(

@@ -40,6 +40,15 @@ def request(config: Config, method: str, path: str, body: Any = None) -> Any:
     raise Failure(f"the gateway answered {response.status_code}: {detail}")
 
 
+def request_running(config: Config, method: str, path: str, body: Any = None) -> Any:
+    """As `request`, for what needs a running gateway; `Failure` where none runs."""
+    from gateway.journal import journal_lock
+
+    if not journal_lock(config).is_held():
+        raise Failure(f"no gateway runs with the journal {config.journal.path}; start it with `gateway run`")
+    return request(config, method, path, body)
+
+
 def _user() -> str:
     """Who runs this command, for the gateway's log. The gateway does not check it."""
     try:

@@ -79,6 +79,11 @@ class Consumer:
         """Whether it is time to look into the journal again for parked events."""
         return self._pipeline is not None and self._pipeline.machine.parked.wants_more
 
+    def apply(self) -> None:
+        """Take over what changed in the plugin's delivery settings."""
+        if self._pipeline is not None:
+            self._pipeline.policy.change(self.plugin.delivery)
+
     async def start(self) -> None:
         """Take the cursor, or wait for it in the background, and begin once the plugin has started. Where what the
         journal has about this plugin is damaged, only this plugin gets no events. `JournalError`."""

@@ -34,7 +34,8 @@ class Pipeline:
         clock: Callable[[], float],
         standing: Standing,
     ) -> None:
-        self.machine = Machine(standing, RetryPolicy.of(plugin.delivery), health, clock)
+        self.policy = RetryPolicy.of(plugin.delivery)
+        self.machine = Machine(standing, self.policy, health, clock)
         self.live = LogReader(plugin, journal, self.machine, health, standing)
         self._plugin = plugin
         self._journal = journal

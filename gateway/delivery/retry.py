@@ -19,8 +19,8 @@ class Decision(NamedTuple):
     asked: bool = False
 
 
-class RetryPolicy(msgspec.Struct, frozen=True):
-    """Limits of one plugin's retries; `backoff` and `backoff_max` are in seconds."""
+class RetryPolicy(msgspec.Struct):
+    """Limits of one plugin's retries; `backoff` and `backoff_max` are in seconds. Only `change` changes them."""
 
     max_attempts: int
     backoff: float
@@ -29,6 +29,12 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, delivery: PluginDelivery) -> RetryPolicy:
         return cls(delivery.max_attempts, float(delivery.backoff), float(delivery.backoff_max))
+
+    def change(self, delivery: PluginDelivery) -> None:
+        """Decide by other settings from now on."""
+        new = self.of(delivery)
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(new, name))
 
     def decide(self, attempts: int, error: BaseException) -> Decision:
         """What follows from an event's `attempts`-th failure."""

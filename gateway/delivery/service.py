@@ -52,6 +52,11 @@ class Delivery:
             if plugin is None or plugin == name:
                 await consumer.look_again()
 
+    def apply(self) -> None:
+        """Take over what changed in the delivery settings of the plugins."""
+        for consumer in self.consumers.values():
+            consumer.apply()
+
     def lag(self, name: str) -> int:
         """How many positions of the journal a plugin is behind."""
         return max(0, self._journal.newest - self.consumers[name].cursor)

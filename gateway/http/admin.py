@@ -19,8 +19,10 @@ from gateway.http.audit import audit
 from gateway.http.body import BodyReader, Gone, TooLarge, TooSlow
 from gateway.http.problems import FAILED, log_failure, problem_response
 from gateway.http.readiness import Readiness
+from gateway.http.steering import steering
 from gateway.journal.interface import STATES, Filter, JournalError
 from gateway.log import RateLimit
+from gateway.reload import Reloader
 from gateway.service import Gateway
 from gateway.text import counted
 from gateway.values.answer import Explanation
@@ -76,7 +78,7 @@ class NotNow(HTTPException):
     status_code = 409
 
 
-def create_admin(gateway: Gateway, clock: Callable[[], float] = time.monotonic) -> Litestar:
+def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float] = time.monotonic) -> Litestar:
     """The admin application of a started gateway. `clock` times failed passwords, in seconds."""
     journal, delivery = gateway.journal, gateway.delivery
     access, readiness, bodies = (
@@ -195,7 +197,10 @@ def create_admin(gateway: Gateway, clock: Callable[[], float] = time.monotonic) 
         return problem_response(error.status_code, error.detail if error.status_code < 500 else FAILED, error.headers)
 
     return Litestar(
-        [front, live, ready, metrics, dead_retry, dead_discard, replay, replay_state, values],
+        [
+            *(front, live, ready, metrics, dead_retry, dead_discard, replay, replay_state, values),
+            *steering(gateway, reloader),
+        ],
         guards=[access.guard],
         exception_handlers={HTTPException: refused, Exception: _failed},
         request_max_body_size=BODY_BYTES,

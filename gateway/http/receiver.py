@@ -92,6 +92,11 @@ class Receiver:
         self._post_seconds = metrics.seconds["event"]
         self._get_seconds = metrics.seconds["custom_values"]
 
+    def apply(self, config: Config) -> None:
+        """Check tokens and name hooks by another config from the next request on."""
+        self._tokens = TokenChecker(config.organisations)
+        self._unknown = UnknownNames(config)
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         began = time.perf_counter()
         method, (hook, methods) = scope["method"], self.routes.get(scope["path"]) or self._named(scope["path"])

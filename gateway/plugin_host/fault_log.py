@@ -38,7 +38,7 @@ class FaultLog:
 
     def __init__(self, package: str, messages: bool) -> None:
         self._package = package
-        self._messages = messages
+        self.messages = messages
         self._limits: dict[Kind, RateLimit] = {}
         self._all: RateLimit | None = None
 
@@ -66,7 +66,7 @@ class FaultLog:
 
     def told(self, error: BaseException) -> str:
         """The error for the log: `ConnectionRefusedError at crm.py:88`."""
-        if self._messages or _is_own(error) or getattr(type(error), "loggable", False):
+        if self.messages or _is_own(error) or getattr(type(error), "loggable", False):
             return self.located(error)
         return self._head(error)
 

@@ -28,7 +28,6 @@ QUICK_DEATH: Final = 5.0
 LONGEST_PAUSE: Final = 5.0
 """Seconds before the next start, at most."""
 IGNORED: Final = (
-    signal.SIGHUP,
     signal.SIGUSR1,
     signal.SIGUSR2,
     signal.SIGALRM,
@@ -36,7 +35,7 @@ IGNORED: Final = (
     signal.SIGPROF,
     signal.SIGIO,
 )
-"""Signals that would end a process by default, and have no meaning here. A closing terminal sends SIGHUP."""
+"""Signals that would end a process by default, and have no meaning here."""
 NO_COPY: Final = "--no-copy"
 JSON: Final = "--json"
 JSON_LOG: Final = b"j"
@@ -79,7 +78,7 @@ class Supervisor:
         self._signals.setblocking(False)
         self._wakeup.setblocking(False)
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
         for number in IGNORED:  # the worker inherits this
             signal.signal(number, signal.SIG_IGN)
@@ -113,7 +112,7 @@ class Supervisor:
         numbers = map(str, (os.getpid(), *passed))
         command = [sys.executable, *module, *self._options.arguments(), self._config, *numbers]
         # The worker unblocks the signals once it handles them, so a signal cannot end it in the middle of its start.
-        blocked = (signal.SIGTERM, signal.SIGINT)
+        blocked = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self._worker = os.posix_spawn(sys.executable, command, os.environ, setsigmask=blocked)
         theirs.close()
         self._control = ours
@@ -146,6 +145,8 @@ class Supervisor:
             for number in self._signals.recv(4096):
                 if number in (signal.SIGTERM, signal.SIGINT):
                     self._stop()
+                elif number == signal.SIGHUP and self._worker:  # reads the config again
+                    os.kill(self._worker, signal.SIGHUP)
 
     def _receive_sockets(self) -> None:
         """Receive the sockets that the first worker listens on, so that its ports stay taken between two workers."""

@@ -28,6 +28,7 @@ from gateway.journal import journal_lock
 from gateway.journal.interface import JournalError, JournalFailed
 from gateway.permissions import exposed
 from gateway.preflight import Examined, sound_config
+from gateway.reload import Reloader
 from gateway.service import Gateway
 from gateway.serving.listener import Listener, bracketed, connection_limits, listen
 from gateway.serving.supervisor import EXIT_CONFIG, EXIT_JOURNAL, EXIT_START, JSON_LOG, TEXT_LOG, Options
@@ -83,6 +84,7 @@ async def serve(
     for warning in (*examined.warnings, *exposed(config)):
         log.warning("config: %s: %s", warning.path, warning.message)
     gateway = Gateway(config, examined.plugins, copy_before_upgrade=options.copy)
+    reloader = Reloader(gateway)
     await gateway.start(_journal_failed)
     await asyncio.sleep(BEGUN)
     limits = connection_limits()
@@ -95,10 +97,12 @@ async def serve(
             proxies=config.server.trusted_proxies,
             take=gateway.receiver.take,
         )
-        operators = Listener(create_admin(gateway), limits[1], gateway.metrics, prefix="admin listener: ")
+        operators = Listener(create_admin(gateway, reloader), limits[1], gateway.metrics, prefix="admin listener: ")
     gc.collect()
     gc.freeze()  # these objects live as long as the process: collections can skip them
     gc.set_threshold(GARBAGE)
+    loop.add_signal_handler(signal.SIGHUP, reloader.begin)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
     await webhooks.start(public, config.server.tls)
     await operators.start(admin)
     scheme, path = "https" if config.server.tls else "http", config.server.path

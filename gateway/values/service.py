@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from gateway.config.convert import ConfigError, Problem, dotted
-from gateway.config.tables import Config
+from gateway.config.tables import Config, ValuesSettings
 from gateway.journal.search import ValueRecord
 from gateway.plugin_host.load import Plugin
 from gateway.text import describe
@@ -65,13 +65,10 @@ class CustomValues:
         self._zones = {name: organisation.timezone for name, organisation in config.organisations.items()}
         self._providers = [Provider(plugin, monotonic) for plugin in plugins if "custom_values" in plugin.hooks]
         names = [provider.name for provider in self._providers]
+        known = f"answers no custom values; those that do: {', '.join(names) or 'none'}"
         problems = [
-            Problem(
-                f"values.fields.{name}.provider",
-                f"{field.provider} answers no custom values; those that do: {', '.join(names) or 'none'}",
-            )
-            for name, field in config.values.fields.items()
-            if field.provider is not None and field.provider not in names
+            Problem(path, f"{config.values.fields[path.split('.')[2]].provider} {known}")
+            for path in self.missing_providers(config.values)
         ]
         if problems:
             raise ConfigError(config.source, problems)
@@ -80,6 +77,22 @@ class CustomValues:
         self._in_flight: dict[Question, asyncio.Future[Mapping[str, Found] | None]] = {}
         self._beginning: list[asyncio.Task[None]] = []
         self._wait_until = 0.0
+
+    def missing_providers(self, values: ValuesSettings) -> list[str]:
+        """The keys of `[values.fields]` that name a provider which is not there."""
+        names = {provider.name for provider in self._providers}
+        return [
+            f"values.fields.{name}.provider"
+            for name, field in values.fields.items()
+            if field.provider is not None and field.provider not in names
+        ]
+
+    def apply(self, config: Config) -> None:
+        """Answer by another config from the next request on; its providers must be the same."""
+        self._settings = config.values
+        self._zones = {name: organisation.timezone for name, organisation in config.organisations.items()}
+        self._rules = Rules(config.values, self._providers)
+        self._cache = Cache(self._monotonic)
 
     def begin(self) -> None:
         """Ask each provider which fields it may know, in the background, once it has started. Until then, requests to

@@ -27,7 +27,7 @@ HEAVY = {"litestar", "sqlalchemy", "rich", "httpx", "uvicorn", "apsw", "asyncio"
 def every_command() -> list[tuple[str, click.Command]]:
     found: list[tuple[str, click.Command]] = []
     for name in COMMANDS:
-        command = importlib.import_module(f"gateway.cli.{name}").command
+        command = importlib.import_module(f"gateway.cli.{name.replace('-', '_')}").command
         found.append((name, command))
         if isinstance(command, click.Group):
             found += [(f"{name} {sub}", command.commands[sub]) for sub in command.commands]

@@ -1,0 +1,124 @@
+"""Applies a changed config file to a running gateway: all that needs no restart, or nothing where there is a fault."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+import msgspec
+
+from gateway import log as logs
+from gateway.config.convert import ConfigError, Problem, dotted
+from gateway.config.tables import Config, PluginTable
+from gateway.plugin_host.load import Plugin
+from gateway.preflight import Examined, examine_config
+from gateway.service import Gateway
+from gateway.text import counted
+
+log = logging.getLogger("gateway.server")
+
+APPLIED: Final = ("organisations", "hooks", "values", "delivery", "log")
+"""The tables that a running gateway takes over."""
+FIXED_DELIVERY: Final = ("concurrency", "ordered", "from_start")
+"""What of a plugin's delivery is set up when it starts."""
+
+
+class Reloaded(msgspec.Struct):
+    """Whether the file is in force now; the keys that changed and need a restart; and the faults, with which nothing
+    was changed."""
+
+    applied: bool
+    needs_restart: list[str] = []
+    errors: list[Problem] = []
+
+
+class Reloader:
+    """Reads the config file of a running gateway again. One call at a time."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Reloaded]] = set()
+
+    def begin(self) -> None:
+        """Reload in the background, for a signal."""
+        task = asyncio.create_task(self.reload(), name="reload")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def reload(self) -> Reloaded:
+        """Check the whole file, then put it in force. No request is refused meanwhile: between two requests everything
+        changes at once."""
+        async with self._lock:
+            try:
+                examined = await asyncio.to_thread(examine_config, self._gateway.config.source)
+                problems = examined.fields + examined.wiring
+            except ConfigError as error:
+                problems = error.problems
+            if problems:
+                sentences = "; ".join(f"{problem.path}: {problem.message}" for problem in problems[:3])
+                log.error("reload: %s, nothing was changed: %s", counted(len(problems), "fault"), sentences)
+                return Reloaded(False, errors=problems)
+            restart = self._apply(examined)
+        later = f"; needs a restart: {', '.join(restart)}" if restart else ""
+        log.info("reload: the config %s is in force%s", self._gateway.config.source, later)
+        return Reloaded(True, restart)
+
+    def _apply(self, examined: Examined) -> list[str]:
+        gateway, new = self._gateway, examined.config
+        old = gateway.config
+        restart = [
+            dotted(table, field)
+            for table in ("server", "admin", "journal")
+            for field in changed(getattr(old, table), getattr(new, table))
+        ]
+        if old.values.audit_retention != new.values.audit_retention:
+            restart.append("values.audit_retention")
+        loaded = {plugin.name: plugin for plugin in examined.plugins}
+        restart += _plugins_that_changed(old, new)
+        for plugin in gateway.plugins:
+            if plugin.name in loaded:
+                restart += _take_over_delivery(plugin, loaded[plugin.name])
+        values = new.values
+        missing = gateway.values.missing_providers(values)
+        if missing:  # they are plugins that start with the next start
+            restart += missing
+            values = old.values
+        for plugin in examined.plugins:
+            plugin.close()  # only their settings were needed
+        tables = {name: getattr(new, name) for name in APPLIED} | {"values": values}
+        gateway.apply(msgspec.structs.replace(old, **tables))
+        logs.configure(new.log)
+        return list(dict.fromkeys(restart))
+
+
+def changed(old: Any, new: Any) -> list[str]:
+    """The keys of a table whose values differ."""
+    return [
+        field.encode_name
+        for field in msgspec.structs.fields(old)
+        if getattr(old, field.name) != getattr(new, field.name)
+    ]
+
+
+def _plugins_that_changed(old: Config, new: Config) -> list[str]:
+    """The tables of plugins that were added, removed or changed in what only a start takes over."""
+    before, after = ({table.name: _own(table) for table in config.plugins} for config in (old, new))
+    names = [*before, *(name for name in after if name not in before)]
+    return [dotted("plugins", name) for name in names if before.get(name) != after.get(name)]
+
+
+def _own(table: PluginTable) -> tuple[Any, ...]:
+    settings = table.settings
+    return table.table, settings.enabled, settings.use, settings.values_timeout, settings.start, settings.ordered
+
+
+def _take_over_delivery(plugin: Plugin, loaded: Plugin) -> list[str]:
+    """Give a running plugin its new delivery settings; returns the keys that need a restart."""
+    fixed = {name: getattr(plugin.delivery, name) for name in FIXED_DELIVERY}
+    later = [name for name in FIXED_DELIVERY if getattr(loaded.delivery, name) != fixed[name]]
+    plugin.delivery = msgspec.structs.replace(loaded.delivery, **fixed)
+    plugin.faults.messages = loaded.faults.messages
+    table = dotted("plugins", plugin.name)
+    return [f"{table}.{'from' if name == 'from_start' else name}" for name in later]
