@@ -126,11 +126,11 @@ async def test_what_is_not_indexed_yet_is_read(config: Config) -> None:
 
 
 async def test_without_an_index(config: Config) -> None:
-    """Everything is read."""
+    """Everything is read, and the search says so."""
     async with opened(config) as journal:
         ids = await fill(journal, 20, customerUID="1")
     search_file.remove(search_path(config.journal.path))
-    assert listed(config, Filter(customer="1")) == (ids, 0)
+    assert listed(config, Filter(customer="1")) == (ids, 20)
 
 
 async def filled(config: Config) -> list[str]:
@@ -247,3 +247,25 @@ async def test_an_index_that_cannot_be_written_disturbs_no_one(
         "journal: the search index journal-search.db cannot be filled: Is a directory; searches read the journal"
         " itself, and it is tried again every 0.01 s"
     ]
+
+
+async def test_a_search_takes_few_steps(config: Config) -> None:
+    """It depends on what it finds, not on how much the journal has."""
+    async with opened(config) as journal:
+        for _ in range(20):
+            await asyncio.gather(*(put(journal, raw) for raw in bodies(100)))
+        wanted = await fill(journal, 2, customerUID="rare", conversationId="rare", body="rare")
+        await until(lambda: sum(upto - number * 16 for number, upto in parts_of(config).items()) == 2002)
+    for which in (Filter(customer="rare"), Filter(conversation="rare"), Filter(text="rare"), Filter(text="rare rare")):
+        search = open_reader(config)
+        steps = 0
+
+        def step() -> bool:
+            nonlocal steps
+            steps += 1
+            return False
+
+        search._connection.set_progress_handler(step, 20)  # type: ignore[attr-defined]
+        assert [row.id for row in search.events(which, 20, newest=True)] == wanted
+        search.close()
+        assert steps * 20 < 2002 * 2, which

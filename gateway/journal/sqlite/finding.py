@@ -56,7 +56,7 @@ class Finder:
         queries = [query_of(one) for one in which]
         first, last = span(self._journal, which[0]) if which else (1, 0)
         spans = [_Span(first - 1, last)]
-        if self._index is not None and None not in queries:
+        if None not in queries:
             spans = self._spans(spans[0])
         query = " OR ".join(f"({one})" for one in queries)
         for one in reversed(spans) if newest else spans:
@@ -76,7 +76,8 @@ class Finder:
 
     def _spans(self, whole: _Span) -> list[_Span]:
         """The positions, as far as they are indexed and as far as they are not."""
-        [(low, high)] = rows(self._journal, "SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM events")
+        # one statement with both would read the whole table
+        low, high = (rows(self._journal, f"SELECT {one}(seq) FROM events")[0][0] or 0 for one in ("min", "max"))
         spans, after, until = [], max(whole.after, low - 1), min(whole.until, high)
         self.unindexed = 0
         for part in self._parts(high):
