@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lines oldest wheel bench torture fuzz mutants clean
+.PHONY: help run test check format lines oldest newest wheel bench torture fuzz mutants clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -27,6 +27,10 @@ check: $(VENV)/.installed-dev  ## format, lint, types and tests: what must hold 
 
 oldest: $(VENV)-oldest/.installed  ## run the tests that a library can break with the oldest versions that pyproject.toml allows
 	$(VENV)-oldest/bin/python -m pytest -n auto --dist worksteal tests/test_*.py tests/conformance tests/delivery tests/plugins tests/values \
+		--ignore tests/values/test_values_databases_down.py
+
+newest: $(VENV)-newest/.installed  ## the same with the newest versions that pyproject.toml allows
+	$(VENV)-newest/bin/python -m pytest -n auto --dist worksteal tests/test_*.py tests/conformance tests/delivery tests/plugins tests/values \
 		--ignore tests/values/test_values_databases_down.py
 
 format: $(VENV)/.installed-dev  ## bring the code into its format
@@ -59,7 +63,7 @@ mutants: $(VENV)/.installed-dev  ## change the code in 300 places, one at a time
 	$(BIN)/python benchmarks/mutants.py --count 300 --seed 1
 
 clean:  ## remove the virtual environment and what was built; var/ stays
-	rm -rf $(VENV) $(VENV)-oldest dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest dist .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name it: make PYTHON=/path/to/python3.12 run" >&2; exit 1; }
@@ -83,4 +87,13 @@ $(VENV)-oldest/.installed: pyproject.toml
 	@$(VENV)-oldest/bin/python -m pip install --quiet uv
 	@$(VENV)-oldest/bin/uv pip install --quiet --python $(VENV)-oldest --resolution lowest-direct --editable '.[postgresql,mysql]'
 	@$(VENV)-oldest/bin/uv pip install --quiet --python $(VENV)-oldest --group test  # these at their newest
+	@touch $@
+
+$(VENV)-newest/.installed: pyproject.toml
+	@echo "Installing into $(VENV)-newest the newest allowed versions ..."
+	@rm -rf $(VENV)-newest
+	@$(PYTHON) -m venv $(VENV)-newest
+	@$(VENV)-newest/bin/python -m pip install --quiet uv
+	@$(VENV)-newest/bin/uv pip install --quiet --python $(VENV)-newest --resolution highest --upgrade --editable '.[postgresql,mysql]'
+	@$(VENV)-newest/bin/uv pip install --quiet --python $(VENV)-newest --group test
 	@touch $@
