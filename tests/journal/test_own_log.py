@@ -202,3 +202,13 @@ async def test_a_damaged_header_of_the_log_is_refused(killed: Config) -> None:
     path.with_name("journal.db-shm").unlink(missing_ok=True)
     log.write_bytes(made)
     assert len(ids_in(killed)) == 15
+
+
+async def test_a_header_without_a_page_size_is_read_as_usual(killed: Config) -> None:
+    """Where the headers of both files are damaged, the log is still found to hold what would be lost."""
+    path, log = files(killed)
+    for file, place in ((path, 17), (log, 0)):
+        made = bytearray(file.read_bytes())
+        made[place] ^= 1
+        file.write_bytes(made)
+    assert "is damaged: the header of journal.db-wal is not what was written" in refused(killed)

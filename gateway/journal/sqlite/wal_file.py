@@ -27,6 +27,9 @@ HEADER: Final = 100
 """Bytes of the header of a database; they lie in the first sector of its first page."""
 NUMBERED: Final = 6
 """The first layout whose databases have a generation."""
+PAGE: Final = 4096
+"""Bytes of a page, as the gateway makes databases."""
+_PAGE_SIZES: Final = tuple(2**power for power in range(9, 16))
 _MAGIC: Final = b"SQLite format 3\0"
 _LOG_HEADER: Final = struct.Struct(">8I")
 _FRAME: Final = struct.Struct(">6I")
@@ -106,7 +109,7 @@ def header_of(raw: bytes) -> Header:
     raw = raw[:HEADER].ljust(HEADER, b"\0")
     (page_size,) = struct.unpack_from(">H", raw, 16)
     schema, layout, generation = (struct.unpack_from(">I", raw, place)[0] for place in (40, 60, 68))
-    return Header(raw, 65_536 if page_size == 1 else page_size, schema, layout, generation)
+    return Header(raw, page_size if page_size in _PAGE_SIZES else PAGE, schema, layout, generation)
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:
@@ -132,7 +135,7 @@ def require_own_log(path: Path) -> None:
     lost because of damage before them. Changes nothing. A log that a loss of power cut short or tore passes."""
     main = header_of(_read(path, 0, HEADER))
     try:
-        log = Log(log_of(path), main.page_size or 4096)
+        log = Log(log_of(path), main.page_size)
     except FileNotFoundError:
         return
     with closing(log):
