@@ -1,7 +1,8 @@
 """The journal in memory, for tests and simulation: no thread, no file, everything in callbacks of the event loop.
 
-What is durable is in a `Store`. A journal on the same store, later or at the same time, is another gateway's. What a
-journal has not committed when it is abandoned was never there.
+It keeps neither attempts nor marks of cursors, which only searches need. What is durable is in a `Store`. A journal on
+the same store, later or at the same time, is another gateway's. What a journal has not committed when it is abandoned
+was never there.
 """
 
 from __future__ import annotations

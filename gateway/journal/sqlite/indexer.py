@@ -37,7 +37,7 @@ BATCH_BYTES: Final = 2**20
 """Events of one transaction, and about the most bytes of their bodies."""
 IDLE: Final = 0.25
 """Seconds between two looks for new events."""
-REST_ALONE, REST, REST_BUSY = 0.5, 4.0, 30.0
+REST_ALONE, REST, REST_BUSY = 0.5, 4.0, 40.0
 """Seconds of rest for each second of work: while no event comes, while some come, and from `BUSY` events a second on,
 when receiving and delivery need the time. The index falls behind then, and catches up later."""
 BUSY: Final = 1000.0
