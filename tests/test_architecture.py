@@ -45,6 +45,7 @@ LAYERS = (
     "gateway.preflight",
     "gateway.reload",
     "gateway.http.app",
+    "gateway.http.api",
     "gateway.http.steering",
     "gateway.http.admin",
     "gateway.serving",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import closing
+from datetime import datetime
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -41,21 +40,13 @@ def hook_named(spelling: str, more: tuple[str, ...] = ()) -> str:
 
 
 def moment(text: str) -> datetime:
-    """ISO 8601 (UTC unless it has a zone), a duration before now, `now`, `today` or `yesterday`; `BadParameter`."""
-    from gateway.config.field_types import Duration, show
+    """See `moment_of`; `BadParameter`."""
+    from gateway.config.moments import moment_of
 
-    now: datetime = datetime.now(UTC)
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    words = {"now": now, "today": midnight, "yesterday": midnight - timedelta(days=1)}
-    if text in words:
-        return words[text]
-    with suppress(ValueError, OverflowError):
-        return now - timedelta(seconds=Duration.from_config(text, Path()))
-    with suppress(ValueError, OverflowError):
-        parsed = datetime.fromisoformat(text)
-        return parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC)
-    known = "2026-01-31, 2026-01-31T09:30, 2026-01-31T09:30+01:00, 2h, 7d, now, today or yesterday"
-    raise click.BadParameter(f"expected a time such as {known}, found {show(text)}")
+    try:
+        return moment_of(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def filter_options(*, states: bool = False, plugin_required: bool = False, arguments: bool = True) -> Callable[[F], F]:

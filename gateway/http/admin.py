@@ -15,8 +15,12 @@ from litestar.params import FromQuery
 from litestar.response import Redirect
 
 from gateway.http.access import Access, peer
+from gateway.http.api import api_routes
+from gateway.http.api.context import BODY_BYTES, AdminContext, NotNow
+from gateway.http.api.events import json_answer
+from gateway.http.api.operations import MOST_IDS, OperationLog, Started
+from gateway.http.api.overview import records_of
 from gateway.http.audit import audit
-from gateway.http.body import BodyReader, Gone, TooLarge, TooSlow
 from gateway.http.problems import FAILED, log_failure, problem_response
 from gateway.http.readiness import Readiness
 from gateway.http.steering import steering
@@ -30,14 +34,6 @@ from gateway.values.question import Malformed, parse_query
 
 log = logging.getLogger("gateway.admin")
 
-MOST_IDS: Final = 10_000
-BODY_BYTES: Final = 2**20
-BODY_SECONDS: Final = 10.0
-UNREAD: Final[dict[type[Exception], tuple[int, str]]] = {
-    TooLarge: (413, f"the body is larger than {BODY_BYTES} bytes"),
-    TooSlow: (408, f"the body did not arrive within {BODY_SECONDS:g} s"),
-    Gone: (400, "the body is incomplete"),
-}
 _PROBES: Final = (HttpMethod.GET, HttpMethod.HEAD)
 _LOGGED: Final = (401, 403, 408, 413, 415, 421, 429)
 _NO_REPLAY: Final = "no replay has this number"
@@ -50,13 +46,6 @@ class Counted(msgspec.Struct, omit_defaults=True):
     matched: int
     done: int
     left: int = 0
-
-
-class Started(msgspec.Struct):
-    """The number of a new replay, and how many events match its filter."""
-
-    number: int
-    matched: int
 
 
 class ReplayState(msgspec.Struct):
@@ -72,35 +61,12 @@ class BadFilter(HTTPException):
     status_code = 400
 
 
-class NotNow(HTTPException):
-    """The request is valid, but cannot be carried out now."""
-
-    status_code = 409
-
-
 def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float] = time.monotonic) -> Litestar:
     """The admin application of a started gateway. `clock` times failed passwords, in seconds."""
     journal, delivery = gateway.journal, gateway.delivery
-    access, readiness, bodies = (
-        Access(gateway.config.admin, clock),
-        Readiness(journal),
-        BodyReader(BODY_BYTES, BODY_SECONDS),
-    )
+    access, readiness, context = Access(gateway.config.admin, clock), Readiness(journal), AdminContext(gateway)
+    operations = OperationLog(context)
     refusals: defaultdict[int, RateLimit] = defaultdict(lambda: RateLimit(log))
-
-    async def body_of(request: Request[Any, Any, Any]) -> bytes:
-        try:
-            return await bodies.read(list(request.scope["headers"]), request.receive)
-        except (TooLarge, TooSlow, Gone) as error:
-            status, detail = UNREAD[type(error)]
-            # no request can follow on this connection
-            raise HTTPException(status_code=status, detail=detail, headers={"connection": "close"}) from None
-
-    def require_delivery(plugin: str | None) -> None:
-        if plugin not in delivery.consumers:
-            known = ", ".join(delivery.consumers) or "none"
-            subject = f"plugin {plugin} takes no events" if plugin else "the filter needs a plugin"
-            raise NotNow(detail=f"{subject}; plugins that take events: {known}")
 
     @get("/", sync_to_thread=False)
     def front() -> Redirect:
@@ -133,9 +99,9 @@ def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float
 
     @post("/api/dead/retry", status_code=200)
     async def dead_retry(request: Request[Any, Any, Any], in_order: FromQuery[bool] = False) -> Counted:
-        data = read_filter(await body_of(request))
+        data = read_filter(await context.body(request))
         if data.plugin is not None:
-            require_delivery(data.plugin)
+            context.require_delivery(data.plugin)
         matched = await journal.count_dead(data)
         done = await journal.retry_dead(data, list(delivery.consumers), in_order)
         await delivery.refresh(data.plugin)
@@ -145,21 +111,21 @@ def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float
 
     @post("/api/dead/discard", status_code=200)
     async def dead_discard(request: Request[Any, Any, Any]) -> Counted:
-        data = read_filter(await body_of(request))
+        data = read_filter(await context.body(request))
         done = await journal.discard_dead(data)
         audit(request, "discard of dead letters", data, f"{done} discarded")
         return Counted(done, done)
 
     @post("/api/replay", status_code=202)
     async def replay(request: Request[Any, Any, Any]) -> Started:
-        data = read_filter(await body_of(request))
-        require_delivery(data.plugin)
+        data = read_filter(await context.body(request))
+        context.require_delivery(data.plugin)
         if any(journal.decoder.hook_of(name) is None for name in data.names):
             raise NotNow(detail="the running gateway does not know all of these names yet; restart it")
         started = await journal.new_replay(data)
         audit(request, "replay", data, f"number {started.number}, {counted(started.matched, 'event')} matched")
         await delivery.refresh(data.plugin)
-        return Started(started.number, started.matched)
+        return Started(number=started.number, matched=started.matched)
 
     @get("/api/replay/{number:int}")
     async def replay_state(request: Request[Any, Any, Any]) -> ReplayState:
@@ -173,7 +139,9 @@ def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float
         return ReplayState(done, finished)
 
     @get("/api/values")
-    async def values(request: Request[Any, Any, Any]) -> Response[Explanation]:
+    async def values(request: Request[Any, Any, Any]) -> Response[Any]:
+        if not any(name.lower().startswith("param") for name in request.query_params):
+            return json_answer(await records_of(context, request))
         organisation = request.query_params.get("organisation", "")
         if organisation not in gateway.config.organisations:
             known = ", ".join(gateway.config.organisations)
@@ -194,13 +162,14 @@ def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float
             refusals[error.status_code].warning(
                 "%d %.20s from %s: admin listener: %s", error.status_code, request.method, peer(request), error.detail
             )
-        return problem_response(error.status_code, error.detail if error.status_code < 500 else FAILED, error.headers)
+        detail = error.detail if error.status_code < 500 else FAILED
+        return problem_response(
+            error.status_code, detail, error.headers, error.extra if isinstance(error.extra, dict) else {}
+        )
 
+    commands = [dead_retry, dead_discard, replay, replay_state, values]
     return Litestar(
-        [
-            *(front, live, ready, metrics, dead_retry, dead_discard, replay, replay_state, values),
-            *steering(gateway, reloader),
-        ],
+        [front, live, ready, metrics, *commands, *steering(gateway, reloader), *api_routes(context, operations)],
         guards=[access.guard],
         exception_handlers={HTTPException: refused, Exception: _failed},
         request_max_body_size=BODY_BYTES,

@@ -17,11 +17,10 @@ Answer = Callable[[int, bytes, bytes, Headers], None]
 """Sends a complete answer: status, media type, body and further headers."""
 
 
-def problem(status: int, detail: str) -> bytes:
-    """The body of a problem document."""
-    return msgspec.json.encode(
-        {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    )
+def problem(status: int, detail: str, more: Mapping[str, Any] | None = None) -> bytes:
+    """The body of a problem document; `more` are further members."""
+    members = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return msgspec.json.encode({**members, **(more or {})})
 
 
 UNAUTHORIZED: Final = problem(401, "The x-webio-token header is missing or not valid.")
@@ -43,10 +42,12 @@ async def answer(send: Any, status: int, media_type: bytes, body: bytes, headers
     await send({"type": "http.response.body", "body": body})
 
 
-def problem_response(status: int, detail: str, headers: Mapping[str, Any] | None = None) -> Response[bytes]:
-    """A problem document as an answer of Litestar that caches must not store."""
+def problem_response(
+    status: int, detail: str, headers: Mapping[str, Any] | None = None, more: Mapping[str, Any] | None = None
+) -> Response[bytes]:
+    """A problem document as an answer of Litestar that caches must not store; `more` are further members."""
     return Response(
-        problem(status, detail),
+        problem(status, detail, more),
         status_code=status,
         media_type=PROBLEM.decode(),
         headers={"cache-control": "no-store", **(headers or {})},

@@ -1,5 +1,5 @@
 """What searches compare of a body: the customer's address, and the words of a message. Both are looked for in the body
-as received, so that a body that does not fit its hook is found, too."""
+as received, so that a body that does not fit its hook is found, too. And what errors of one cause have in common."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, Final
 
 from gateway.events import digits_of
 from gateway.json_text import parse_object
+from gateway.plugin_host.place import without_message
 
 _WORD: Final = re.compile(r"[^\W_]+")
+_DIFFERS: Final = re.compile(r"""'[^']*'|"[^"]*"|[\w…-]*[\d…][\w….,:-]*""")
 
 
 def address_key(address: str) -> str:
@@ -38,6 +40,14 @@ def wanted_words(text: str) -> tuple[tuple[str, bool], ...]:
         for found in (words(part),)
         for index, word in enumerate(found)
     )
+
+
+@lru_cache(1024)
+def error_key(error: str) -> str:
+    """What errors of one cause have in common: the type and the place as they are, and the message with "…" for each
+    word with a digit in it, such as a number or an identifier, and for each quoted text."""
+    head = without_message(error)
+    return head + _DIFFERS.sub("…", error[len(head) :])
 
 
 def body_address(body: dict[str, Any]) -> str | None:

@@ -128,7 +128,7 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     `state` is one of `STATES`, for `plugin` where one is given, else for any plugin; "delivered" without a plugin
     means delivered to all. `address` and `text` are compared with the body, as `contents` states it. `names`
     selects events that came by one of these names, which no hook had then, without those that `plugin` has got in a
-    replay since."""
+    replay since. `error` selects the dead letters of a `DeadGroup`; it counts for dead letters only."""
 
     ids: tuple[str, ...] = ()
     hook: str | None = None
@@ -142,6 +142,7 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     plugin: str | None = None
     state: str | None = None
     names: tuple[str, ...] = ()
+    error: str | None = None
 
 
 class Replay(msgspec.Struct, kw_only=True):

@@ -11,7 +11,7 @@ import msgspec
 from gateway.decoding import Decoder
 from gateway.events import UNKNOWN, Event
 from gateway.journal.append import Append
-from gateway.journal.contents import has_address, has_words
+from gateway.journal.contents import error_key, has_address, has_words
 from gateway.journal.interface import (
     DEAD,
     DELIVERED,
@@ -221,7 +221,8 @@ class Store:
         for track, cursor in self._cursors.items():
             if which.plugin in (None, track.plugin) and (plugins is None or track.plugin in plugins):
                 for seq, row in sorted(cursor.parked.items()):
-                    if row.state == DEAD and self._matches(event_only, self.events[seq]):
+                    same = which.error in (None, error_key(row.error))
+                    if row.state == DEAD and same and self._matches(event_only, self.events[seq]):
                         yield cursor, row
 
     def retry(self, which: Filter, plugins: Collection[str] | None, in_order: bool) -> int:

@@ -8,10 +8,18 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.journal.interface import DEAD, DELIVERED, DISCARDED, NO_TAKER, RETRYING, WAITING, Filter
+from gateway.journal.interface import DEAD, DELIVERED, DISCARDED, NO_TAKER, RETRYING, WAITING, Filter, JournalError
 
 UNKNOWN_NAMES: Final = 20
 """The most names of unknown events that are listed."""
+DEAD_GROUPS: Final = 200
+"""The most groups of dead letters that are listed."""
+DRIFT_WINDOW: Final = 200_000
+"""Events that are looked through for unreadable bodies."""
+
+
+class SearchTooSlow(JournalError):
+    """A search took longer than it was allowed."""
 
 
 class UnknownName(NamedTuple):
@@ -22,6 +30,29 @@ class UnknownName(NamedTuple):
     number: int
     first: datetime
     last: datetime
+
+
+class DeadGroup(msgspec.Struct, kw_only=True):
+    """Dead letters of one plugin and cause. `error` is what their errors have in common, `first` and `last` are when
+    they became dead letters, and `sample` is the id of the newest of these events."""
+
+    plugin: str
+    error: str
+    count: int
+    first: datetime
+    last: datetime
+    sample: str
+
+
+class UnreadableBodies(msgspec.Struct, kw_only=True):
+    """Events of one hook whose bodies do not fit it: how many, when the first and the last came, and the id of the
+    last."""
+
+    hook: str
+    count: int
+    first: datetime
+    last: datetime
+    sample: str
 
 
 class ValueRecord(msgspec.Struct, kw_only=True):
@@ -162,10 +193,16 @@ class Search(Protocol):
     """How many records of custom value requests were left out, because they are not what was written."""
 
     def events(
-        self, which: Filter, limit: int | None = None, newest: bool = False, times: bool = False
+        self,
+        which: Filter,
+        limit: int | None = None,
+        newest: bool = False,
+        times: bool = False,
+        before: str | None = None,
     ) -> Iterator[EventRow]:
         """Matching events, oldest first; with `newest` the last `limit` of them, still oldest first. With `times`,
-        `delivered_between` is looked up, which takes two look-ups for each plugin."""
+        `delivered_between` is looked up, which takes two look-ups for each plugin. With `before` and `newest`, the last
+        of those that came before the event with this id."""
 
     def dead(self, which: Filter, limit: int | None = None) -> Iterator[DeadRow]:
         """Matching dead letters, by event and plugin."""
@@ -191,6 +228,15 @@ class Search(Protocol):
 
     def unknown_names(self) -> list[UnknownName]:
         """See `Operator.unknown_names`."""
+
+    def dead_groups(self, which: Filter) -> list[DeadGroup]:
+        """Matching dead letters by plugin and `error_key`, the most first, at most `DEAD_GROUPS` of them."""
+
+    def unreadable(self) -> list[UnreadableBodies]:
+        """The bodies that could not be read as their hook, among the newest `DRIFT_WINDOW` events."""
+
+    def limit(self, seconds: float) -> None:
+        """From now on, reading for longer than this in all is `SearchTooSlow`."""
 
     def names(self) -> list[str]:
         """The names that events came by which no hook had then."""

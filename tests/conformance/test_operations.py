@@ -10,6 +10,7 @@ import pytest
 from conformance.engines import Engine, Owner, fill, ids_in, put, take, until_left
 from journal_kit import ACME, message, payment
 
+from gateway.journal.contents import error_key
 from gateway.journal.interface import DEAD, NO_TAKER, RETRYING, WAITING, Filter, Journal, Parked
 
 OTHER = "umbrella"
@@ -329,3 +330,34 @@ async def test_a_retired_plugin_keeps_its_place_for_the_retention(engine: Engine
     await until_left(journal, 0)
     anew = await take(journal, "gone", from_start=False)
     assert (anew.standing.cursor, anew.standing.parked, journal.newest) == (10, [], 10)
+
+
+async def test_dead_letters_of_one_cause_are_retried_and_discarded(engine: Engine) -> None:
+    """`error` is what their errors have in common: without numbers, identifiers and quoted texts."""
+    journal = await engine.open()
+    await fill(journal, 4)
+    owner = await take(journal, "crm", from_start=True)
+    errors = [
+        "OSError at crm.py:88: disk 1 of 'Ann' is full",
+        "OSError at crm.py:88: disk 22 of 'Bo' is full",
+        "OSError at crm.py:89: disk 1 of 'Ann' is full",
+        "",
+    ]
+    rows = [Parked(seq=seq, state=DEAD, attempts=1, error=error) for seq, error in enumerate(errors, 1)]
+    await owner.settle(cursor=4, park=rows)
+    one_cause = Filter(error="OSError at crm.py:88: disk … of … is full")
+    assert await journal.count_dead(one_cause) == 2
+    assert await journal.retry_dead(one_cause) == 2
+    assert await journal.count_dead(one_cause) == 0
+    assert await journal.discard_dead(Filter(error="")) == 1
+    assert await journal.count_dead(Filter()) == 1
+
+
+def test_what_errors_of_one_cause_have_in_common() -> None:
+    """The type and the place, and the message without what differs; also where digits were taken out before."""
+    same = [
+        "KeyError at crm.py:88: no row 01a22696-2d67-7e7a-a67c-3130f4bb84a5 for 12.50, code 7",
+        "KeyError at crm.py:88: no row 01a22696-2d9d-…-8a51-f61386d254f1 for …, code 123",
+    ]
+    assert {error_key(error) for error in same} == {"KeyError at crm.py:88: no row … for … code …"}
+    assert error_key("KeyError at crm.py:89: no row") == "KeyError at crm.py:89: no row"

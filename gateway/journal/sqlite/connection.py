@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import apsw
 
-from gateway.journal.contents import has_address, has_words
+from gateway.journal.contents import error_key, has_address, has_words
 from gateway.journal.interface import JournalDamaged, JournalError
 from gateway.journal.lock import LINK, JournalLock
+from gateway.journal.search import SearchTooSlow
 from gateway.journal.sqlite.checksum import register
 from gateway.journal.sqlite.layout import LAYOUT, begin_generation, layout_of, sync, upgrade
 from gateway.journal.sqlite.wal_file import log_of, require_own_log
@@ -30,9 +31,11 @@ _USE: Final = os.R_OK | os.W_OK
 
 
 def rows(connection: apsw.Connection, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-    """All rows of a query. `JournalDamaged`."""
+    """All rows of a query. `JournalDamaged`, or `SearchTooSlow` where the connection has a limit."""
     try:
         return list(connection.execute(sql, values))
+    except apsw.InterruptError:
+        raise SearchTooSlow("the search took too long; give it fewer events to read, for example with since") from None
     except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError) as error:
         raise JournalDamaged(f"the journal is damaged ({error}); run `gateway journal check`") from error
 
@@ -81,7 +84,8 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
 
 
 def _register_contents(connection: apsw.Connection) -> None:
-    """Let statements on this connection look into bodies."""
+    """Let statements on this connection look into bodies and errors."""
+    connection.create_scalar_function("error_key", lambda *values: error_key(*values), 1, deterministic=True)
     connection.create_scalar_function("has_address", lambda *values: has_address(*values), 2, deterministic=True)
     connection.create_scalar_function("has_words", lambda *values: has_words(*values), 2, deterministic=True)
 

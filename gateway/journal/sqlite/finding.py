@@ -10,7 +10,7 @@ import apsw
 
 from gateway.journal.interface import Filter
 from gateway.journal.sqlite.connection import rows
-from gateway.journal.sqlite.queries import page_from, span, where
+from gateway.journal.sqlite.queries import EVERYTHING, page_from, span, where
 from gateway.journal.sqlite.search_file import IndexDamaged, Part, SearchFile, query_of, sound_parts
 
 PAGE: Final = 500
@@ -46,16 +46,18 @@ class Finder:
             found.update(chain.from_iterable(self.pages(which[start : start + MOST_FILTERS], PAGE)))
         return sorted(found)
 
-    def pages(self, which: Sequence[Filter], size: int, newest: bool = False) -> Iterator[list[int]]:
-        """The positions of the events that match any of these filters, in order, or from the newest backwards; at most
-        `size` in a page."""
+    def pages(
+        self, which: Sequence[Filter], size: int, newest: bool = False, before: int = EVERYTHING
+    ) -> Iterator[list[int]]:
+        """The positions before `before` of the events that match any of these filters, in order, or from the newest
+        backwards; at most `size` in a page."""
         conditions = [where(one) for one in which]
         condition = " OR ".join(f"({condition})" for condition, _ in conditions)
         values = [value for _, values in conditions for value in values]
         order = "DESC" if newest else "ASC"
         queries = [query_of(one) for one in which]
         first, last = span(self._journal, which[0]) if which else (1, 0)
-        spans = [_Span(first - 1, last)]
+        spans = [_Span(first - 1, min(last, before - 1))]
         if None not in queries:
             spans = self._spans(spans[0])
         query = " OR ".join(f"({one})" for one in queries)

@@ -26,10 +26,11 @@ _DUE = "state = 'retrying', attempts = 0, next_at = 0"
 def _dead(which: Filter, plugins: Collection[str] | None = None) -> tuple[str, tuple[object, ...]]:
     condition, values = where(msgspec.structs.replace(which, state=None, plugin=None))
     among = "1" if plugins is None else f"plugin IN ({','.join('?' * len(plugins))})"
+    same = "1" if which.error is None else "error_key(error) = ?"
     return (
-        f"state = ? AND plugin = coalesce(?, plugin) AND {among} AND {SOUND['parked']}"
+        f"state = ? AND plugin = coalesce(?, plugin) AND {among} AND {same} AND {SOUND['parked']}"
         f" AND EXISTS (SELECT 1 FROM events WHERE events.seq = parked.seq AND {condition})",
-        (DEAD, which.plugin, *(plugins or ()), *values),
+        (DEAD, which.plugin, *(plugins or ()), *(() if which.error is None else (which.error,)), *values),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from itertools import chain, islice
@@ -16,10 +17,12 @@ from gateway.config.tables import Config
 from gateway.journal.append import moment
 from gateway.journal.interface import DEAD, Filter, JournalError
 from gateway.journal.search import (
+    DeadGroup,
     DeadRow,
     EventHappened,
     EventRow,
     UnknownName,
+    UnreadableBodies,
     ValueRecord,
     ValueRecordFilter,
     ValuesAsked,
@@ -38,9 +41,12 @@ from gateway.journal.sqlite.queries import (
     where_record,
 )
 from gateway.journal.sqlite.search_file import SearchFile, search_path
+from gateway.journal.sqlite.summaries import dead_groups, position_before, unreadable
 from gateway.journal.sqlite.timeline import timeline
 
 PAGE: Final = 500
+STEPS: Final = 100_000
+"""Steps of SQLite between two looks at the clock."""
 
 
 def open_search(config: Config) -> SqliteSearch:
@@ -103,20 +109,28 @@ class SqliteSearch:
         return operations.count_dead(self._connection, which, plugins)
 
     def events(
-        self, which: Filter, limit: int | None = None, newest: bool = False, times: bool = False
+        self,
+        which: Filter,
+        limit: int | None = None,
+        newest: bool = False,
+        times: bool = False,
+        before: str | None = None,
     ) -> Iterator[EventRow]:
         size = PAGE if limit is None else min(PAGE, limit)
-        for seqs in self._listed(which, size, limit, newest):
+        for seqs in self._listed(which, size, limit, newest, before):
             page = Deliveries(self._connection, seqs)
             self.damaged += page.damaged
             found = f"events WHERE seq IN ({','.join('?' * len(seqs))}) ORDER BY seq"
             for row in sound_events(self._connection, found, seqs, self.damaged.append):
                 yield page.event_row(row, times)
 
-    def _listed(self, which: Filter, size: int, limit: int | None, newest: bool) -> Iterator[list[int]]:
+    def _listed(
+        self, which: Filter, size: int, limit: int | None, newest: bool, before: str | None
+    ) -> Iterator[list[int]]:
         """Pages of the positions of matching events; see `events`."""
         if newest and limit is not None:
-            backwards = chain.from_iterable(self._finder.pages([which], size, newest=True))
+            end = EVERYTHING if before is None else position_before(self._connection, before)
+            backwards = chain.from_iterable(self._finder.pages([which], size, newest=True, before=end))
             seqs = list(islice(backwards, limit))[::-1]
             yield from (seqs[start : start + PAGE] for start in range(0, len(seqs), PAGE))
             return
@@ -134,9 +148,9 @@ class SqliteSearch:
             "SELECT p.seq, p.plugin, events.id, hook, conversation_id, attempts, error, since, sound"
             f" FROM (SELECT *, {SOUND['parked']} AS sound FROM parked) p CROSS JOIN events ON events.seq = p.seq"
             f" WHERE (p.seq, p.plugin) > (?, ?) AND state = '{DEAD}' AND p.plugin = coalesce(?, p.plugin)"
-            f" AND {condition} ORDER BY p.seq, p.plugin"
+            f" AND error_key(error) = coalesce(?, error_key(error)) AND {condition} ORDER BY p.seq, p.plugin"
         )
-        for page in self._pages(sql, lambda row: (*row[:2], which.plugin, *values), (0, ""), limit):
+        for page in self._pages(sql, lambda row: (*row[:2], which.plugin, which.error, *values), (0, ""), limit):
             for seq, plugin, event_id, hook, conversation_id, attempts, error, since, sound in page:
                 if not sound:
                     self.damaged.append(seq)
@@ -191,6 +205,16 @@ class SqliteSearch:
 
     def unknown_names(self) -> list[UnknownName]:
         return operations.unknown_names(self._connection)
+
+    def dead_groups(self, which: Filter) -> list[DeadGroup]:
+        return dead_groups(self._connection, which)
+
+    def unreadable(self) -> list[UnreadableBodies]:
+        return unreadable(self._connection)
+
+    def limit(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        self._connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
 
     def names(self) -> list[str]:
         return [name for (name,) in rows(self._connection, "SELECT DISTINCT name FROM events WHERE name IS NOT NULL")]

@@ -1,0 +1,192 @@
+"""`/api/openapi.json`: the paths of this API, and what Webio sends, as schemas of their structs."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from litestar import Response, get
+
+from gateway.events import HOOKS, PAYLOADS
+from gateway.http.api.context import AnyRequest
+from gateway.http.api.events import DeliverTo
+from gateway.http.api.operations import Operation, OperationRequest, Started
+from gateway.http.api.overview import GROUP_FILTERS, VALUE_FILTERS, Drift
+from gateway.http.api.query import FILTERS, LIMIT, MOST
+from gateway.http.api.status import Status
+from gateway.journal.interface import STATES
+from gateway.journal.search import DeadGroup, EventHappened, EventRow, ValueRecord, ValuesAsked
+from gateway.values.answer import Explanation
+
+_REFERENCE: Final = "#/components/schemas/{name}"
+_TEXT: Final = {"type": "string"}
+_PARAMETERS: Final[dict[str, tuple[dict[str, Any], str]]] = {
+    "hook": ({"type": "string", "enum": [*HOOKS, "unknown"]}, "The hook."),
+    "organisation": (_TEXT, "An organisation of the config."),
+    "conversation": (_TEXT, "Webio's conversationId."),
+    "customer": (_TEXT, "Webio's customerUID."),
+    "address": (_TEXT, "The customer's address; a phone number in any notation."),
+    "text": (_TEXT, "Messages with all of these words; pay* is the beginning of one."),
+    "plugin": (_TEXT, "The plugin that state is about."),
+    "state": ({"type": "string", "enum": list(STATES)}, "The state of the delivery."),
+    "since": (_TEXT, "At or after a time: 2026-01-31T09:30, 2h, 7d, today. UTC without a zone."),
+    "until": (_TEXT, "Before a time."),
+    "limit": ({"type": "integer", "minimum": 1, "maximum": MOST, "default": LIMIT}, "The most entries of the page."),
+    "cursor": (_TEXT, "The next of the page before."),
+    "field": (_TEXT, "A field that was asked for, by any of its names."),
+    "status": ({"type": "integer", "minimum": 100, "maximum": 599}, "The answer's status."),
+}
+
+
+class _Described(NamedTuple):
+    """One method of one path. `answer` and `body` are structs; `many` says that a list of `answer` comes, in a page
+    where it is "page"."""
+
+    method: str
+    path: str
+    summary: str
+    answer: Any = None
+    parameters: tuple[str, ...] = ()
+    body: Any = None
+    many: str = ""
+    status: int = 200
+
+
+_PATHS: Final = (
+    _Described("get", "/api/status", "How the gateway is, first in one sentence.", Status),
+    _Described("get", "/api/events", "Events, the newest first.", EventRow, (*FILTERS, "limit", "cursor"), many="page"),
+    _Described("get", "/api/events/{id}", "One event, with the state of its deliveries.", EventRow),
+    _Described("post", "/api/events/{id}/deliver", "Deliver it to a plugin again.", Started, (), DeliverTo, status=202),
+    _Described(
+        *("get", "/api/timeline", "What happened to a customer or in a conversation, the oldest first."),
+        EventHappened | ValuesAsked,
+        ("customer", "conversation", "organisation", "since", "until", "limit", "cursor"),
+        many="page",
+    ),
+    _Described(
+        *("get", "/api/dead/groups", "Dead letters by plugin and cause, the most first."),
+        DeadGroup,
+        (*GROUP_FILTERS, "plugin"),
+        many="list",
+    ),
+    _Described(
+        *("post", "/api/operations", "Begin to retry or discard dead letters, or to replay events; or count them."),
+        Started,
+        body=OperationRequest,
+        status=202,
+    ),
+    _Described("get", "/api/operations/{number}", "How far an operation is.", Operation),
+    _Described(
+        *("get", "/api/values", "Custom value requests without their values, the newest first."),
+        ValueRecord,
+        VALUE_FILTERS,
+        many="page",
+    ),
+    _Described("get", "/api/drift", "Names that no hook has, and bodies that do not fit their hook.", Drift),
+    _Described("get", "/api/config", "The config in effect, with secrets masked."),
+    _Described("get", "/api/openapi.json", "This document."),
+)
+
+
+def openapi_routes() -> list[Any]:
+    """The handler."""
+
+    @get("/api/openapi.json", sync_to_thread=False)
+    def openapi(request: AnyRequest) -> Response[bytes]:
+        return Response(document(), media_type="application/json")
+
+    return [openapi]
+
+
+@cache
+def document() -> bytes:
+    """The OpenAPI document as JSON."""
+    structs = [one.answer for one in _PATHS if one.answer is not None] + [one.body for one in _PATHS if one.body]
+    schemas, components = msgspec.json.schema_components(
+        [*structs, Explanation, *PAYLOADS.values()], ref_template=_REFERENCE
+    )
+    answers = dict(zip((id(struct) for struct in structs), schemas, strict=False))
+    for payload in PAYLOADS.values():
+        components[payload.__name__]["properties"].pop("extra", None)  # fields of the body itself, not one of them
+    paths: dict[str, dict[str, Any]] = {}
+    for one in _PATHS:
+        paths.setdefault(one.path, {})[one.method] = _operation(one, answers)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "Webio Gateway", "version": version("webio-gateway")},
+            "security": [{"password": []}, {}],
+            "paths": paths,
+            "webhooks": _webhooks(),
+            "components": {
+                "schemas": components,
+                "securitySchemes": {"password": {"type": "http", "scheme": "basic", "description": "Any user name."}},
+            },
+        }
+    )
+
+
+def _operation(one: _Described, answers: dict[int, Any]) -> dict[str, Any]:
+    schema = {} if one.answer is None else answers[id(one.answer)]
+    if one.many:
+        schema = {"type": "array", "items": schema}
+    if one.many == "page":
+        following = {"type": ["string", "null"]}
+        schema = {
+            "type": "object",
+            "properties": {"items": schema, "next": following},
+            "required": ["items", "next"],
+        }
+    problem = {"description": "A problem document (RFC 9457).", "content": {"application/problem+json": {}}}
+    operation: dict[str, Any] = {
+        "summary": one.summary,
+        "parameters": [*_in_path(one.path), *map(_parameter, one.parameters)],
+        "responses": {str(one.status): _content(schema, "Done."), "4XX": problem, "503": problem},
+    }
+    if one.body is not None:
+        operation["requestBody"] = {"required": True, **_content(answers[id(one.body)])}
+    return operation
+
+
+def _in_path(path: str) -> list[dict[str, Any]]:
+    name = path.partition("{")[2].partition("}")[0]
+    schema = {"type": "integer"} if name == "number" else _TEXT
+    return [{"name": name, "in": "path", "required": True, "schema": schema}] if name else []
+
+
+def _parameter(name: str) -> dict[str, Any]:
+    schema, text = _PARAMETERS[name]
+    return {"name": name, "in": "query", "description": text, "schema": schema}
+
+
+def _content(schema: Any, description: str | None = None) -> dict[str, Any]:
+    content: dict[str, Any] = {"content": {"application/json": {"schema": schema}}}
+    return content if description is None else {"description": description, **content}
+
+
+def _webhooks() -> dict[str, Any]:
+    """The nine hooks of Webio's: eight that send events, and the one that asks for custom values."""
+    token = {"name": "x-webio-token", "in": "header", "required": True, "schema": _TEXT}
+    hooks: dict[str, Any] = {
+        hook: {
+            "post": {
+                "summary": f"Webio sends an event of the hook {hook}.",
+                "parameters": [token],
+                "requestBody": _content({"$ref": _REFERENCE.format(name=payload.__name__)}),
+                "responses": {"200": {"description": "The event is on disk."}},
+            }
+        }
+        for hook, payload in PAYLOADS.items()
+    }
+    names = ("customerUID", "outboundChannelAddress", "param1", "param2")
+    values = _content({"type": "object", "additionalProperties": {"type": ["string", "null"]}}, "The values, as text.")
+    hooks["custom-values"] = {
+        "get": {
+            "summary": "Webio's bot asks for custom values: param1, param2 and so on name the fields.",
+            "parameters": [token, *({"name": name, "in": "query", "schema": _TEXT} for name in names)],
+            "responses": {"200": values},
+        }
+    }
+    return hooks

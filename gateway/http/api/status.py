@@ -1,0 +1,140 @@
+"""`/api/status`: how the gateway is, first in one sentence."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+from litestar import Response, get
+
+from gateway.http.api.context import AdminContext, AnyRequest
+from gateway.http.api.events import json_answer
+from gateway.journal import journal_space
+from gateway.text import counted
+
+LATE: Final = 60.0
+"""Seconds that an event may wait for a plugin before the sentence says so."""
+WELL: Final = "All is well"
+
+
+class PluginStatus(msgspec.Struct, kw_only=True):
+    """A plugin that takes events. `waiting` are the events that it has still to take, at most (those that it has no
+    hook for count until it has passed them); `since` is when the oldest of them came; `dead` are its dead letters."""
+
+    name: str
+    healthy: bool
+    error: str | None
+    waiting: int
+    since: datetime | None
+    parked: int
+    dead: int
+
+
+class JournalStatus(msgspec.Struct, kw_only=True):
+    """`refusing` says why new events are refused, or is None. `newest` is the position of the newest event; `bytes` is
+    the size of the journal's files, and `free` the free space on their disk."""
+
+    refusing: str | None
+    newest: int
+    bytes: int
+    free: int
+    damaged: int
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """What the page Now shows. `ok` is false where an operator should do something; `problems` has a sentence for each
+    such thing, and `sentence` the first of them. `node` is the name of the host."""
+
+    ok: bool
+    sentence: str
+    problems: list[str]
+    plugins: list[PluginStatus]
+    providers: list[dict[str, Any]]
+    journal: JournalStatus
+    unknown: list[dict[str, Any]]
+    node: str
+    version: str
+
+
+def status_of(context: AdminContext) -> Status:
+    """The status now, from memory and the last count of the journal."""
+    gateway = context.gateway
+    used, free = journal_space(context.gateway.config)
+    journal = JournalStatus(
+        refusing=gateway.journal.refusal(),
+        newest=gateway.journal.newest,
+        bytes=used,
+        free=free,
+        damaged=gateway.journal.damaged,
+    )
+    plugins = [_plugin(one) for one in gateway.monitor.plugins_health()]
+    providers: list[dict[str, Any]] = [msgspec.to_builtins(one) for one in gateway.values.health()]
+    problems = list(_problems(journal, plugins, providers))
+    return Status(
+        ok=not problems,
+        sentence=problems[0] if problems else WELL,
+        problems=problems,
+        plugins=plugins,
+        providers=providers,
+        journal=journal,
+        unknown=gateway.monitor.unknown_health(),
+        node=socket.gethostname(),
+        version=version("webio-gateway"),
+    )
+
+
+def _plugin(health: dict[str, Any]) -> PluginStatus:
+    waits = health["behind"] + health["parked"]
+    since = datetime.fromtimestamp(time.time() - health["oldest"], UTC) if health["oldest"] else None
+    names = ("name", "healthy", "error", "parked", "dead")
+    return PluginStatus(**{name: health[name] for name in names}, waiting=waits, since=since)
+
+
+def _problems(journal: JournalStatus, plugins: list[PluginStatus], providers: list[dict[str, Any]]) -> Iterator[str]:
+    """A sentence for each thing that an operator should know, the worst first."""
+    if journal.refusing is not None:
+        yield f"New events are refused: {journal.refusing}"
+    if journal.damaged:
+        yield f"The journal is damaged at {counted(journal.damaged, 'place')}; run `gateway journal check`"
+    for plugin in plugins:
+        late = plugin.since is not None and (datetime.now(UTC) - plugin.since).total_seconds() > LATE
+        if not plugin.healthy or late:
+            yield _waits(plugin)
+    for provider in providers:
+        if provider["breaker"] != "closed" or provider["blocked"] is not None:
+            reason = provider["blocked"] or f"its circuit breaker is {provider['breaker']}"
+            yield f"{provider['name']} does not answer custom values: {reason}"
+    for plugin in plugins:
+        if plugin.dead:
+            wait = "waits" if plugin.dead == 1 else "wait"
+            yield f"{plugin.name}: {counted(plugin.dead, 'dead letter')} {wait} for a decision"
+
+
+def _waits(plugin: PluginStatus) -> str:
+    reason = "" if plugin.error is None else f": {plugin.error}"
+    if not plugin.waiting:
+        return f"{plugin.name} failed its last events{reason}"
+    wait = "waits" if plugin.waiting == 1 else "wait"
+    since = "" if plugin.since is None else f" since {clock(plugin.since)}"
+    return f"{plugin.name}: {counted(plugin.waiting, 'event')} {wait}{since}{reason}"
+
+
+def clock(moment: datetime) -> str:
+    """A time in UTC, for a sentence: 02:41 where it is of today."""
+    today = moment.date() == datetime.now(UTC).date()
+    return f"{moment:%H:%M}" if today else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def status_routes(context: AdminContext) -> list[Any]:
+    """The handlers."""
+
+    @get("/api/status", sync_to_thread=False)
+    def status(request: AnyRequest) -> Response[Any]:
+        return json_answer(status_of(context))
+
+    return [status]

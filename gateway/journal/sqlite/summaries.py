@@ -1,0 +1,91 @@
+"""Rows of the journal summed up for an operator: dead letters by cause, unreadable bodies by hook."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+import apsw
+import msgspec
+
+from gateway.events import UNKNOWN
+from gateway.journal.append import moment
+from gateway.journal.contents import error_key
+from gateway.journal.interface import DEAD, Filter
+from gateway.journal.search import DEAD_GROUPS, DRIFT_WINDOW, DeadGroup, UnreadableBodies
+from gateway.journal.sqlite.checksum import SOUND
+from gateway.journal.sqlite.connection import rows
+from gateway.journal.sqlite.queries import where
+
+PAGE: Final = 5000
+
+
+class _Sum:
+    """What is known of one group so far; times are seconds since 1970."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = float("inf")
+        self.last = 0.0
+        self.newest = 0
+
+
+def position_before(connection: apsw.Connection, event_id: str) -> int:
+    """The position of an event; where the journal no longer has it, that of the first one after it."""
+    found = rows(connection, "SELECT seq FROM events WHERE id >= ? ORDER BY id LIMIT 1", (event_id,))
+    return int(found[0][0]) if found else sys.maxsize
+
+
+def dead_groups(connection: apsw.Connection, which: Filter) -> list[DeadGroup]:
+    """See `Search.dead_groups`. Reads in pages: a long read would keep the write-ahead log from being restarted."""
+    condition, values = where(msgspec.structs.replace(which, state=None, plugin=None, error=None))
+    matches = f"EXISTS (SELECT 1 FROM events WHERE events.seq = parked.seq AND {condition})"
+    sql = (
+        f"SELECT plugin, seq, error, since FROM parked WHERE state = '{DEAD}' AND (plugin, seq) > (?, ?)"
+        f" AND plugin = coalesce(?, plugin) AND {SOUND['parked']} AND {matches} ORDER BY plugin, seq LIMIT {PAGE}"
+    )
+    sums: dict[tuple[str, str], _Sum] = {}
+    place: tuple[str, int] = ("", 0)
+    while page := rows(connection, sql, (*place, which.plugin, *values)):
+        for plugin, seq, error, since in page:
+            key = error_key(error)
+            if which.error in (None, key):
+                group = sums.setdefault((plugin, key), _Sum())
+                group.count += 1
+                group.first, group.last = min(group.first, since), max(group.last, since)
+                group.newest = max(group.newest, seq)
+        place = page[-1][:2]
+    largest = sorted(sums.items(), key=lambda item: (-item[1].count, item[0]))[:DEAD_GROUPS]
+    ids = _ids(connection, [group.newest for _, group in largest])
+    return [
+        DeadGroup(
+            plugin=plugin,
+            error=error,
+            count=group.count,
+            first=moment(int(group.first * 1_000_000)),
+            last=moment(int(group.last * 1_000_000)),
+            sample=ids.get(group.newest, ""),
+        )
+        for (plugin, error), group in largest
+    ]
+
+
+def unreadable(connection: apsw.Connection) -> list[UnreadableBodies]:
+    """See `Search.unreadable`."""
+    found: list[Any] = rows(
+        connection,
+        "SELECT hook, count(*), min(received_at), max(received_at), max(seq) FROM events NOT INDEXED"
+        f" WHERE seq > (SELECT max(seq) FROM events) - {DRIFT_WINDOW} AND NOT readable AND hook <> '{UNKNOWN}'"
+        " GROUP BY hook ORDER BY 2 DESC, 1",
+    )
+    ids = _ids(connection, [row[4] for row in found])
+    return [
+        UnreadableBodies(hook=hook, count=count, first=moment(first), last=moment(last), sample=ids.get(newest, ""))
+        for hook, count, first, last, newest in found
+    ]
+
+
+def _ids(connection: apsw.Connection, seqs: list[int]) -> dict[int, str]:
+    """The ids of the events at these positions."""
+    marks = ",".join("?" * len(seqs))
+    return dict(rows(connection, f"SELECT seq, id FROM events WHERE seq IN ({marks})", seqs))
