@@ -27,6 +27,7 @@ class PluginStatus(msgspec.Struct, kw_only=True):
     hook for count until it has passed them); `since` is when the oldest of them came; `dead` are its dead letters."""
 
     name: str
+    state: str
     healthy: bool
     error: str | None
     waiting: int
@@ -91,7 +92,7 @@ def status_of(context: AdminContext) -> Status:
 def _plugin(health: dict[str, Any]) -> PluginStatus:
     waits = health["behind"] + health["parked"]
     since = datetime.fromtimestamp(time.time() - health["oldest"], UTC) if health["oldest"] else None
-    names = ("name", "healthy", "error", "parked", "dead")
+    names = ("name", "state", "healthy", "error", "parked", "dead")
     return PluginStatus(**{name: health[name] for name in names}, waiting=waits, since=since)
 
 
@@ -118,7 +119,7 @@ def _problems(journal: JournalStatus, plugins: list[PluginStatus], providers: li
 def _waits(plugin: PluginStatus) -> str:
     reason = "" if plugin.error is None else f": {plugin.error}"
     if not plugin.waiting:
-        return f"{plugin.name} failed its last events{reason}"
+        return f"{plugin.name} is not well{reason}"
     wait = "waits" if plugin.waiting == 1 else "wait"
     since = "" if plugin.since is None else f" since {clock(plugin.since)}"
     return f"{plugin.name}: {counted(plugin.waiting, 'event')} {wait}{since}{reason}"
