@@ -24,9 +24,9 @@ def command(file: Path, config_path: Path, as_json: bool) -> None:
 
     \b
     Examples:
-      gateway backup /backup/webio-2026-11-29.db
-      gateway backup "/backup/webio-$(date +%F).db" --json
-      gateway check --backup /backup/webio-2026-11-29.db     can it be restored?
+      gateway backup journal-copy.db
+      gateway backup "journal-$(date +%F).db" --json
+      gateway check --backup last-night.db     can it be restored?
     """
     from gateway.config.load import load_config
     from gateway.journal import back_up_journal

@@ -35,7 +35,7 @@ def command(offline: bool, backup: Path | None, config_path: Path, as_json: bool
       gateway check
       gateway check --offline -c new.toml     in a CI job
       gateway check --json | jq .errors
-      gateway check --backup /backup/webio-2026-11-29.db
+      gateway check --backup last-night.db
     """
     errors, warnings = examine(config_path, offline)
     if backup is not None:

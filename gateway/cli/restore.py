@@ -24,8 +24,8 @@ def command(file: Path, config_path: Path, as_json: bool) -> None:
 
     \b
     Examples:
-      gateway restore /backup/webio-2026-11-29.db
-      gateway restore /backup/webio-2026-11-29.db -c /etc/webio/config.toml
+      gateway restore last-night.db
+      gateway restore last-night.db --json
     """
     from gateway.config.load import load_config
     from gateway.journal import journal_lock, restore_journal

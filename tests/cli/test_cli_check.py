@@ -22,6 +22,7 @@ from running import RunningGateway, write_config, write_plugin
 from gateway.cli import check_environment, cli
 from gateway.cli.init import _customers, init
 from gateway.journal.lock import GATEWAY, Holder, JournalLock
+from gateway.journal.sqlite.layout import LAYOUT
 
 CHECKED = """
 from gateway import hookimpl
@@ -419,8 +420,8 @@ def a_later_journal(place: Path) -> None:
         (a_database, "{}: is a database, but not a journal"),
         (
             a_later_journal,
-            "{}: was written by a newer version of the gateway (layout 99); this one knows up to 5: install that "
-            "version",
+            "{}: was written by a newer version of the gateway (layout 99); "
+            f"this one knows up to {LAYOUT}: install that version",
         ),
     ],
 )
@@ -443,7 +444,10 @@ def test_a_journal_of_this_gateway_is_accepted(running_gateway: RunningGateway) 
     running_gateway.start()
     running_gateway.kill()
     assert found(running_gateway.config_path) == ({}, {})
+    for file in running_gateway.config.journal.path.parent.glob("journal.db*"):
+        file.unlink()
     running_gateway.config.journal.path.write_bytes(b"")
+    running_gateway.config.journal.path.chmod(0o600)
     assert found(running_gateway.config_path) == ({}, {})
 
 

@@ -19,6 +19,7 @@ from running import RunningGateway, eventually, write_config
 
 from gateway.cli.init import init
 from gateway.events import HOOKS
+from gateway.journal.sqlite.layout import LAYOUT
 
 StartGateway = Callable[..., RunningGateway]
 
@@ -160,5 +161,5 @@ def test_a_journal_of_an_older_version_is_upgraded_after_a_copy(tmp_path: Path, 
     assert (webhooks["listener"], admin["listener"]) == ("webhooks", "admin")
     assert webhooks["url"].endswith("/webio")
     assert checked.returncode == 0
-    assert "`gateway run` brings it to layout 5" in " ".join(checked.stdout.split())
-    assert journal.with_name("journal.db.before-5").exists() is not bool(options)
+    assert f"`gateway run` brings it to layout {LAYOUT}" in " ".join(checked.stdout.split())
+    assert journal.with_name(f"journal.db.before-{LAYOUT}").exists() is not bool(options)
