@@ -190,6 +190,19 @@ async def test_a_row_that_is_missing_is_found(tmp_path: Path) -> None:
         assert not examine_journal(config).ok
 
 
+async def test_a_listing_of_rows_out_of_order_ends(tmp_path: Path) -> None:
+    """Where the position of the last row was damaged within its page, the next page would begin before it."""
+    config = config_of(tmp_path)
+    async with opened(config) as journal:
+        ids = await fill(journal, 20)
+    content = config.journal.path.read_bytes()
+    place = content.rindex(ids[-1].encode())
+    start = content.rindex(bytes([20, 17, 0]), 0, place)  # its position, and the head of its record
+    config.journal.path.write_bytes(content[:start] + b"\0" + content[start + 1 :])
+    with reading(config) as search, pytest.raises(JournalDamaged, match="the order of its rows"):
+        list(search.events(Filter()))
+
+
 def test_damage_is_shown_and_repaired_on_request(tmp_path: Path) -> None:
     """After a copy; the events behind the damaged one are delivered then."""
     config = config_of(tmp_path)

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
+from gateway.journal.damage import DamagedPlace
 from gateway.journal.interface import Filter
 from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.queries import EVERYTHING, page_from, span, where
@@ -117,4 +118,6 @@ class Finder:
             if not found:
                 return
             yield found
+            if found[-1] > until if newest else found[-1] <= after:  # or it would go on for ever
+                raise DamagedPlace("the order of its rows")
             after, until = (after, found[-1] - 1) if newest else (found[-1], until)

@@ -15,6 +15,7 @@ import msgspec
 
 from gateway.config.tables import Config
 from gateway.journal.append import moment
+from gateway.journal.damage import DamagedPlace
 from gateway.journal.interface import DEAD, Filter, JournalError
 from gateway.journal.search import (
     DeadGroup,
@@ -193,13 +194,15 @@ class SqliteSearch:
         self, sql: str, bound: Callable[[tuple[Any, ...]], tuple[Any, ...]], row: tuple[Any, ...], limit: int | None
     ) -> Iterator[list[Any]]:
         """Pages of a query; `bound` gives its values from the last row before the page."""
-        left = limit
+        left, keys = limit, len(row)
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
             page = rows(self._connection, f"{sql} LIMIT ?", (*bound(row), size))
             if not page:
                 return
             yield page
+            if tuple(page[-1][:keys]) <= row[:keys]:  # or it would go on for ever
+                raise DamagedPlace("the order of its rows")
             row = page[-1]
             left = None if left is None else left - len(page)
 
