@@ -17,6 +17,8 @@ def exposed(config: Config) -> Iterator[Problem]:
     """A warning for each such file and folder. A link is followed; what does not exist is left out."""
     folders = {config.directory: "config"}
     document = tomli.loads(config.source.read_text(encoding="utf-8-sig"))
+    for table in document.get("plugins", {}).values():
+        table.pop("file", None)  # code, not a secret: the loader refuses it where others may write it
     for path, name in _file_references(document, ""):
         file = config.directory / name
         yield from _readable(path, file)

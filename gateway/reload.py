@@ -12,6 +12,7 @@ from gateway import log as logs
 from gateway.config.convert import ConfigError, Problem, dotted
 from gateway.config.tables import Config, PluginTable
 from gateway.plugin_host.load import Plugin
+from gateway.plugin_host.plugin_file import PluginFile
 from gateway.preflight import Examined, examine_config
 from gateway.service import Gateway
 from gateway.text import counted
@@ -79,6 +80,7 @@ class Reloader:
         restart += _plugins_that_changed(old, new)
         for plugin in gateway.plugins:
             if plugin.name in loaded:
+                restart += _file_that_changed(plugin, loaded[plugin.name])
                 restart += _take_over_delivery(plugin, loaded[plugin.name])
         values = new.values
         missing = gateway.values.missing_providers(values)
@@ -112,6 +114,13 @@ def _plugins_that_changed(old: Config, new: Config) -> list[str]:
 def _own(table: PluginTable) -> tuple[Any, ...]:
     settings = table.settings
     return table.table, settings.enabled, settings.use, settings.values_timeout, settings.start, settings.ordered
+
+
+def _file_that_changed(plugin: Plugin, loaded: Plugin) -> list[str]:
+    """A plugin in a file whose text has changed, or that is in another file: its class is another then."""
+    in_file = isinstance(plugin.source, PluginFile) or isinstance(loaded.source, PluginFile)
+    same = type(plugin.instance) is type(loaded.instance)
+    return [f"{dotted('plugins', plugin.name)}.file"] if in_file and not same else []
 
 
 def _take_over_delivery(plugin: Plugin, loaded: Plugin) -> list[str]:

@@ -53,6 +53,8 @@ def complete(tmp_path: Path) -> Config:
     (tmp_path / "config.toml").write_text(uncommented())
     for name in ("admin.password", "database.password"):
         (tmp_path / "var" / name).write_text("a password")
+    (tmp_path / "ledger.py").write_text("class Ledger:\n    def on_payment(self, event, payload): ...\n")
+    (tmp_path / "ledger.py").chmod(0o600)
     return load_config(tmp_path / "config.toml")
 
 
@@ -67,7 +69,7 @@ def test_the_example_loads_with_its_plugins(tmp_path: Path) -> None:
 
 def test_the_example_loads_with_every_key_switched_on(complete: Config) -> None:
     """Whoever takes a `#` away gets a config that is sound, also in the plugins' own tables."""
-    assert len(load_plugins(complete)) == 4
+    assert len(load_plugins(complete)) == 5
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from gateway.config.convert import ConfigError
 from gateway.config.load import load_config
 from gateway.hookspecs import Hooks
 from gateway.plugin_host.bind import HOOK_NAMES
-from gateway.plugin_host.load import OWN_KEYS, Plugin, installed, load_plugins
+from gateway.plugin_host.load import Plugin, load_plugins
+from gateway.plugin_host.sources import OWN_KEYS, installed
 
 Load = Callable[..., list[Plugin]]
 

@@ -23,7 +23,8 @@ from gateway.journal.interface import JournalError
 from gateway.journal.lock import GATEWAY, LINK, JournalLock
 from gateway.permissions import exposed
 from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck
-from gateway.plugin_host.load import Plugin, config_of
+from gateway.plugin_host.load import Plugin
+from gateway.plugin_host.sources import config_of
 from gateway.text import counted, describe
 from gateway.unknown import advice, subject, types_of
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from gateway.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from gateway.config.tables import PluginTable
+    from gateway.plugin_host.sources import Source
 
 
 class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -58,26 +58,32 @@ def command(config_path: Path, as_json: bool) -> None:
 
 
 def _rows(config_path: Path) -> Iterator[Row]:
-    from gateway.plugin_host.load import class_of, installed
+    from gateway.config.tables import PluginSettings, PluginTable
+    from gateway.plugin_host.plugin_file import file_of
+    from gateway.plugin_host.sources import class_of, installed, source_of
 
     available = installed()
+    directory = config_path.absolute().parent
     tables, faults = _configured(config_path)
 
-    def rows(name: str, plugin: str, enabled: bool) -> Iterator[Row]:
-        kind, error = None, faults.get(name)
+    def rows(table: PluginTable, enabled: bool) -> Iterator[Row]:
+        kind, error = None, faults.get(table.name)
         try:
-            kind = class_of(plugin, available)
+            kind = class_of(source_of(table, available, directory), table.name)
         except LookupError as unfit:
             error = error or str(unfit.args[0])
-        entries: list[EntryPoint | None] = [*available.get(plugin, [])]
-        for entry in entries or [None]:
-            yield _row(name, plugin, entry, enabled, kind, error)
+        file = table.settings.file
+        sources: list[Source | None] = (
+            [*available.get(table.plugin, [])] if file is None else [file_of(file, directory)]
+        )
+        for source in sources or [None]:
+            yield _row(table, source, enabled, kind, error)
 
     for table in tables:
-        yield from rows(table.name, table.plugin, table.settings.enabled)
-    used = {table.plugin for table in tables}
+        yield from rows(table, table.settings.enabled)
+    used = {table.plugin for table in tables if table.settings.file is None}
     for name in sorted(available.keys() - used):
-        yield from rows(name, name, False)
+        yield from rows(PluginTable(name=name, settings=PluginSettings(), table={}), False)
 
 
 def _configured(config_path: Path) -> tuple[tuple[PluginTable, ...], dict[str, str]]:
@@ -104,14 +110,14 @@ def _configured(config_path: Path) -> tuple[tuple[PluginTable, ...], dict[str, s
     return config.plugins, faults
 
 
-def _row(name: str, plugin: str, entry: EntryPoint | None, enabled: bool, kind: Any, error: str | None) -> Row:
+def _row(table: PluginTable, source: Source | None, enabled: bool, kind: Any, error: str | None) -> Row:
     from gateway.plugin_host.bind import HOOK_NAMES
-    from gateway.plugin_host.load import distribution_of
+    from gateway.plugin_host.sources import distribution_of
 
-    distribution, version = distribution_of(entry) if entry is not None else ("", "")
+    distribution, version = distribution_of(source) if source is not None else ("", "")
     return Row(
-        name=name,
-        plugin=plugin,
+        name=table.name,
+        plugin=table.plugin,
         version=version,
         distribution=distribution,
         enabled=enabled,

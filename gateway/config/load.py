@@ -107,5 +107,6 @@ def _sound_settings(reader: TableReader, mine: Any) -> PluginSettings | None:
     if not isinstance(mine, dict):
         return None
     settings = reader.sound_part(PluginSettings, mine)
-    as_written = settings.use == mine.get("use") and settings.enabled == mine.get("enabled", True)
+    same_file = (settings.file is None) == ("file" not in mine)
+    as_written = same_file and settings.use == mine.get("use") and settings.enabled == mine.get("enabled", True)
     return settings if as_written else None

@@ -48,7 +48,12 @@ def faults(
         enabled = [plugin.name for plugin in plugins if plugin.settings.enabled]
         yield from _values(values, enabled, unsure)
     for plugin in plugins:
-        yield from _pace(dotted("plugins", plugin.name), plugin.settings)
+        path = dotted("plugins", plugin.name)
+        yield from _pace(path, plugin.settings)
+        if plugin.settings.file is not None and plugin.settings.use is not None:
+            yield Problem(
+                f"{path}.use", "names an installed plugin, and `file` a plugin in a file; leave one of them out"
+            )
     if tables["organisations"] is not None:
         yield from _organisations(tables["organisations"], secrets)
     if tables["hooks"] is not None:

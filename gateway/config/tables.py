@@ -155,6 +155,7 @@ class PluginSettings(Table, frozen=True, kw_only=True):
 
     enabled: bool = True
     use: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    file: Path | None = None
     start: Literal["start", "end"] = msgspec.field(default="end", name="from")
     ordered: bool = True
     timeout: Pause | None = None

@@ -1,7 +1,7 @@
-"""Loads plugins: entry point, class, typed settings, instance, bound hooks.
+"""Loads plugins: source, class, typed settings, instance, bound hooks.
 
-Only entry points that the config uses are imported. A broken distribution does not hide the others, and two
-distributions with one name are an error that names both.
+Only what the config uses is imported. A broken distribution does not hide the others, and two distributions with one
+name are an error that names both.
 """
 
 from __future__ import annotations
@@ -9,27 +9,32 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections import defaultdict
 from collections.abc import Collection
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import msgspec
 
-from gateway.config.convert import ConfigError, Problem, TableReader, dotted, meant
-from gateway.config.field_types import Duration, ExclusivePath, show
+from gateway.config.convert import ConfigError, Problem, TableReader, dotted
+from gateway.config.field_types import Duration, ExclusivePath
 from gateway.config.tables import Config, PluginSettings, PluginTable
 from gateway.events import Event
-from gateway.hookspecs import ENTRY_POINT_GROUP
 from gateway.plugin_host.bind import EVENT_HOOKS, HookError, bind
 from gateway.plugin_host.call import Caller, Impl, Threads
 from gateway.plugin_host.fault_log import FaultLog
 from gateway.plugin_host.loop import PluginLoop
+from gateway.plugin_host.sources import (
+    OWN_KEYS,
+    Source,
+    class_of,
+    config_of,
+    distribution_of,
+    import_class,
+    installed,
+    origin,
+    source_of,
+)
 from gateway.plugin_host.startup import Startup
 from gateway.text import describe
-
-OWN_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(PluginSettings))
-"""The keys of a plugin's table that are the gateway's."""
 
 
 class PluginDelivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,17 +55,13 @@ def hook_name(method: str) -> str:
     return method.removeprefix("on_").replace("_", "-")
 
 
-class _NoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The `Config` of a plugin that has none."""
-
-
 class Plugin:
     """One plugin instance of the config: what it is, how it is delivered to, and its bound hooks."""
 
     def __init__(
         self,
         table: PluginTable,
-        entry: EntryPoint,
+        source: Source,
         instance: Any,
         hooks: dict[str, Impl],
         delivery: PluginDelivery,
@@ -71,7 +72,8 @@ class Plugin:
         self.name = table.name
         self.plugin = table.plugin
         self.settings = table.settings
-        self.distribution, self.version = distribution_of(entry)
+        self.source = source
+        self.distribution, self.version = distribution_of(source)
         self.instance = instance
         self.package = type(instance).__module__.partition(".")[0]
         """The top-level package or module of its class: its own code, where an exception's place is looked for."""
@@ -108,23 +110,6 @@ class Plugin:
         return f"{event.organisation}/{event.conversation_id}"
 
 
-def distribution_of(entry: EntryPoint) -> tuple[str, str]:
-    """Name and version of the distribution that an entry point comes from."""
-    return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "unknown")
-
-
-def installed() -> dict[str, list[EntryPoint]]:
-    """Every entry point of the group by name, without importing any; more than one under a name is a clash."""
-    found: dict[str, list[EntryPoint]] = defaultdict(list)
-    seen = set()
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        key = (entry.name, entry.value, distribution_of(entry)[0])
-        if key not in seen:  # an editable install may be found twice
-            seen.add(key)
-            found[entry.name].append(entry)
-    return dict(sorted(found.items()))
-
-
 def load_plugins(config: Config) -> list[Plugin]:
     """The enabled plugins in config order; `ConfigError` with every fault of all of them."""
     plugins, problems = load_sound(config, config.organisations)
@@ -156,10 +141,10 @@ class _Loader:
     def load(self, table: PluginTable) -> Plugin | None:
         path = dotted("plugins", table.name)
         try:
-            entry = _entry(table.plugin, self._available)
-            kind = _import(entry)
+            source = source_of(table, self._available, self._config.directory)
+            kind = import_class(source)
         except LookupError as error:
-            self._fault(path, str(error.args[0]))
+            self._fault(path if table.settings.file is None else f"{path}.file", str(error.args[0]))
             return None
         settings = self._reader.table(config_of(kind), table.table, path, OWN_KEYS)
         if settings is None:
@@ -169,14 +154,19 @@ class _Loader:
             instance = kind(settings) if hasattr(kind, "Config") else _construct(kind, settings)
             hooks = bind(instance, table.name)
         except HookError as error:
-            self._fault(path, f"{origin(entry)}: {error}")
+            self._fault(path, f"{origin(source)}: {error}")
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
-            self._fault(path, f"{origin(entry)}: {describe(error, None)}")
+            self._fault(path, f"{origin(source)}: {describe(error, None)}")
         else:
             return Plugin(
-                table, entry, instance, hooks, _delivery(self._config, table.settings), self._config.log.plugin_messages
+                table,
+                source,
+                instance,
+                hooks,
+                _delivery(self._config, table.settings),
+                self._config.log.plugin_messages,
             )
         return None
 
@@ -194,20 +184,6 @@ class _Loader:
         self.problems.append(Problem(path, message))
 
 
-def class_of(name: str, available: dict[str, list[EntryPoint]]) -> type:
-    """A plugin's class, after a check of its hooks as far as that goes without an instance; `LookupError` with a
-    sentence for the operator."""
-    entry = _entry(name, available)
-    kind = _import(entry)
-    try:
-        bind(object.__new__(kind), name)
-    except HookError as error:
-        raise LookupError(f"{origin(entry)}: {error}") from None
-    except TypeError:
-        pass  # only its own `__new__` can make one
-    return kind
-
-
 def taking_events(config: Config) -> list[str]:
     """The enabled plugins that events are delivered to, and those that cannot be looked at because of a fault."""
     return [name for name, hooks in taken_hooks(config).items() if hooks is None or hooks]
@@ -218,60 +194,20 @@ def taken_hooks(config: Config) -> dict[str, tuple[str, ...] | None]:
     at because of a fault."""
     available = installed()
 
-    def takes(plugin: str) -> tuple[str, ...] | None:
+    def takes(table: PluginTable) -> tuple[str, ...] | None:
         try:
-            kind = class_of(plugin, available)
+            kind = class_of(source_of(table, available, config.directory), table.name)
         except LookupError:
             return None
         found = [hook for hook in EVENT_HOOKS if hasattr(kind, hook)]
         return None if "on_event" in found else tuple(sorted(map(hook_name, found)))
 
-    return {table.name: takes(table.plugin) for table in config.plugins if table.settings.enabled}
+    return {table.name: takes(table) for table in config.plugins if table.settings.enabled}
 
 
 def _construct(kind: Any, settings: Any) -> Any:
     """A plugin without a `Config` may leave the argument out."""
     return kind(settings) if inspect.signature(kind).parameters else kind()
-
-
-def _entry(name: str, available: dict[str, list[EntryPoint]]) -> EntryPoint:
-    entries = available.get(name, [])
-    if not entries:
-        raise LookupError(f"no plugin {show(name)} is installed; {meant(name, available, 'installed')}")
-    if len(entries) > 1:
-        owners = " and ".join(f"{distribution} {version}" for distribution, version in map(distribution_of, entries))
-        raise LookupError(f"the name {name!r} is claimed by {owners}; uninstall one of them")
-    return entries[0]
-
-
-def _import(entry: EntryPoint) -> type:
-    try:
-        kind = entry.load()
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise LookupError(f"{origin(entry)} cannot be imported: {describe(error, None)}") from error
-    if not inspect.isclass(kind):
-        raise LookupError(f"{origin(entry)} is not a class")
-    config = getattr(kind, "Config", None)
-    if config is not None:
-        if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
-            raise LookupError(f"{origin(entry)}: Config must be a msgspec.Struct")
-        taken = sorted({*OWN_KEYS} & {field.encode_name for field in msgspec.structs.fields(config)})
-        if taken:
-            raise LookupError(f"{origin(entry)}: Config has {', '.join(taken)}, which is the gateway's own")
-    return kind
-
-
-def origin(entry: EntryPoint) -> str:
-    """Where a plugin comes from, for its author."""
-    return f"{entry.value} from {' '.join(distribution_of(entry))}"
-
-
-def config_of(kind: Any) -> type[msgspec.Struct]:
-    """The `Config` of a plugin's class."""
-    config: type[msgspec.Struct] = getattr(kind, "Config", _NoSettings)
-    return config
 
 
 def _delivery(config: Config, own: PluginSettings) -> PluginDelivery:

@@ -126,7 +126,9 @@ def starting(examined: Examined) -> str:
         size = f"{journal.stat().st_size / 2**20:.1f} MiB"
     except OSError:
         size = "new"
-    plugins = ", ".join(f"{plugin.name} ({plugin.distribution} {plugin.version})" for plugin in examined.plugins)
+    plugins = ", ".join(
+        f"{plugin.name} ({f'{plugin.distribution} {plugin.version}'.strip()})" for plugin in examined.plugins
+    )
     return (
         f"starting: version {version('webio-gateway')}, process {os.getpid()}, config {examined.config.source},"
         f" journal {journal} ({size}), plugins: {plugins or 'none'}"

@@ -1,0 +1,117 @@
+"""Where a plugin's class comes from: an entry point of an installed distribution, or a file beside the config."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.config.convert import meant
+from gateway.config.field_types import show
+from gateway.config.tables import PluginSettings, PluginTable
+from gateway.hookspecs import ENTRY_POINT_GROUP
+from gateway.plugin_host.bind import HookError, bind
+from gateway.plugin_host.plugin_file import PluginFile, file_of, import_file
+from gateway.text import describe
+
+Source = EntryPoint | PluginFile
+Available = dict[str, list[EntryPoint]]
+
+OWN_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(PluginSettings))
+"""The keys of a plugin's table that are the gateway's."""
+
+
+class _NoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `Config` of a plugin that has none."""
+
+
+def installed() -> Available:
+    """Every entry point of the group by name, without importing any; more than one under a name is a clash."""
+    found: Available = defaultdict(list)
+    seen = set()
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        key = (entry.name, entry.value, distribution_of(entry)[0])
+        if key not in seen:  # an editable install may be found twice
+            seen.add(key)
+            found[entry.name].append(entry)
+    return dict(sorted(found.items()))
+
+
+def source_of(table: PluginTable, available: Available, directory: Path) -> Source:
+    """The source that a table names; `directory` is the config file's. `LookupError` with a sentence for the
+    operator."""
+    file = table.settings.file
+    return entry_named(table.plugin, available) if file is None else file_of(file, directory)
+
+
+def entry_named(name: str, available: Available) -> EntryPoint:
+    """The one entry point of this name; `LookupError` with a sentence for the operator."""
+    entries = available.get(name, [])
+    if not entries:
+        raise LookupError(f"no plugin {show(name)} is installed; {meant(name, available, 'installed')}")
+    if len(entries) > 1:
+        owners = " and ".join(f"{distribution} {version}" for distribution, version in map(distribution_of, entries))
+        raise LookupError(f"the name {name!r} is claimed by {owners}; uninstall one of them")
+    return entries[0]
+
+
+def distribution_of(source: Source) -> tuple[str, str]:
+    """Name and version of the distribution; a file is its own distribution, without a version."""
+    if isinstance(source, PluginFile):
+        return source.shown, ""
+    return (source.dist.name, source.dist.version) if source.dist else ("unknown", "unknown")
+
+
+def origin(source: Source) -> str:
+    """Where a plugin comes from, for its author."""
+    if isinstance(source, PluginFile):
+        return source.shown
+    return f"{source.value} from {' '.join(distribution_of(source))}"
+
+
+def import_class(source: Source) -> type:
+    """The plugin's class, with a `Config` that can be one. `LookupError` with a sentence for the operator."""
+    kind = import_file(source) if isinstance(source, PluginFile) else _load(source)
+    if not inspect.isclass(kind):
+        what = f"{source.shown}: Plugin" if isinstance(source, PluginFile) else origin(source)
+        raise LookupError(f"{what} is not a class")
+    config = getattr(kind, "Config", None)
+    if config is not None:
+        if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
+            raise LookupError(f"{origin(source)}: Config must be a msgspec.Struct")
+        taken = sorted({*OWN_KEYS} & {field.encode_name for field in msgspec.structs.fields(config)})
+        if taken:
+            raise LookupError(f"{origin(source)}: Config has {', '.join(taken)}, which is the gateway's own")
+    return kind
+
+
+def class_of(source: Source, name: str) -> type:
+    """A plugin's class, after a check of its hooks as far as that goes without an instance; `LookupError` with a
+    sentence for the operator."""
+    kind = import_class(source)
+    try:
+        bind(object.__new__(kind), name)
+    except HookError as error:
+        raise LookupError(f"{origin(source)}: {error}") from None
+    except TypeError:
+        pass  # only its own `__new__` can make one
+    return kind
+
+
+def config_of(kind: Any) -> type[msgspec.Struct]:
+    """The `Config` of a plugin's class."""
+    config: type[msgspec.Struct] = getattr(kind, "Config", _NoSettings)
+    return config
+
+
+def _load(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise LookupError(f"{origin(entry)} cannot be imported: {describe(error, None)}") from error
