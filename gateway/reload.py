@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -42,11 +43,12 @@ class Reloader:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Reloaded]] = set()
 
-    def begin(self) -> None:
-        """Reload in the background, for a signal."""
+    def begin(self, done: Callable[[], object]) -> None:
+        """Reload in the background, for a signal; `done` is called at the end, also where there was a fault."""
         task = asyncio.create_task(self.reload(), name="reload")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: done())
 
     async def reload(self) -> Reloaded:
         """Check the whole file, then put it in force. No request is refused meanwhile: between two requests everything

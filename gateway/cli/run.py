@@ -10,6 +10,7 @@ import click
 
 from gateway.cli.options import config_option, json_option
 from gateway.serving import supervisor
+from gateway.serving.activation import given_sockets
 
 
 @click.command("run")
@@ -22,7 +23,7 @@ def command(no_copy: bool, config_path: Path, as_json: bool) -> None:
     Prints a line per listener once it accepts connections, with --json as {"listener", "url"}; the log goes to standard
     error. On SIGTERM or Ctrl-C the gateway answers the requests that it has, brings the plugins to a checkpoint, and
     exits 0; a second signal ends it at once. A journal of an older version is upgraded first, after a copy of it beside
-    the journal.
+    the journal. Under systemd the gateway takes the sockets of a socket unit, and reports when it is ready.
 
     \b
     Examples:
@@ -33,4 +34,5 @@ def command(no_copy: bool, config_path: Path, as_json: bool) -> None:
     # This process becomes the supervisor, without the memory that the gateway's modules and this command take.
     options = supervisor.Options(copy=not no_copy, json=as_json)
     arguments = ["-I", "-S", supervisor.__file__, *options.arguments(), str(config_path)]
+    arguments += map(str, given_sockets(os.environ))
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606

@@ -16,7 +16,8 @@ from typing import Any, Final
 import uvicorn
 
 from gateway.config.field_types import Network
-from gateway.config.tables import TlsSettings
+from gateway.config.rules import is_loopback
+from gateway.config.tables import AdminSettings, ServerSettings, TlsSettings
 from gateway.metrics import Metrics
 from gateway.serving.accepting import Acceptor
 from gateway.serving.admission import Admission, Place
@@ -122,6 +123,30 @@ def listen(host: str, port: int) -> socket.socket:
         used = error.errno == errno.EADDRINUSE
         reason = "is in use by another process" if used else os.strerror(error.errno or 0)
         raise OSError(f"{bracketed(str(address[0]))}:{port} {reason}") from None
+
+
+def obtain(descriptor: int, settings: ServerSettings | AdminSettings) -> socket.socket:
+    """The socket of a listener: a new one where `descriptor` is negative, else the one that the service manager or an
+    earlier worker has opened. The address of such a socket counts, not that of the config. Raises `OSError` with a
+    sentence for the operator, also where other machines could reach an admin listener without a password."""
+    if descriptor < 0:
+        return listen(settings.host, settings.port)
+    listening = socket.socket(fileno=descriptor)
+    host, port = listening.getsockname()[:2]
+    if isinstance(settings, AdminSettings) and settings.password is None and not is_loopback(host):
+        raise OSError(
+            f"the admin listener's socket, which is open already, listens on {bracketed(host)}:{port}, not on loopback,"
+            ' and [admin] has no password; write password = { file = "path" } in [admin], or correct the socket'
+        )
+    if port != settings.port:
+        log.warning(
+            "%s: the socket that is open already listens on %s:%d, and the config has port %d; commands use the config",
+            "admin" if isinstance(settings, AdminSettings) else "server",
+            bracketed(host),
+            port,
+            settings.port,
+        )
+    return listening
 
 
 def bracketed(host: str) -> str:

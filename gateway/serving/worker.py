@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -30,8 +30,17 @@ from gateway.permissions import exposed
 from gateway.preflight import Examined, sound_config
 from gateway.reload import Reloader
 from gateway.service import Gateway
-from gateway.serving.listener import Listener, bracketed, connection_limits, listen
-from gateway.serving.supervisor import EXIT_CONFIG, EXIT_JOURNAL, EXIT_START, JSON_LOG, TEXT_LOG, Options
+from gateway.serving.listener import Listener, bracketed, connection_limits, obtain
+from gateway.serving.supervisor import (
+    EXIT_CONFIG,
+    EXIT_JOURNAL,
+    EXIT_START,
+    JSON_LOG,
+    PONG,
+    READY,
+    TEXT_LOG,
+    Options,
+)
 
 log = logging.getLogger("gateway.server")
 
@@ -46,11 +55,12 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def main(options: Options, config: str, supervisor: int, control: int, *listening: int) -> int:
     """Serve until SIGTERM; returns the exit code. `control` is the socket to the supervisor; `listening` are the public
-    and the admin listener's sockets, if an earlier worker has opened them."""
+    and the admin listener's sockets, where the service manager or an earlier worker has opened them, and else -1."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor passes Ctrl-C on as SIGTERM
     _die_with(supervisor)
     for descriptor in (control, *listening):
-        os.set_inheritable(descriptor, False)
+        if descriptor >= 0:
+            os.set_inheritable(descriptor, False)
     try:
         examined = sound_config(Path(config))
         if examined.config.server.tls is not None and (problems := list(tls_faults(examined.config.server.tls))):
@@ -61,7 +71,7 @@ def main(options: Options, config: str, supervisor: int, control: int, *listenin
     try:
         logs.configure(examined.config.log)
         with journal_lock(examined.config, process=supervisor).take(COMMAND_SECONDS):
-            sockets = [socket.socket(fileno=descriptor) for descriptor in listening] or _open(examined.config, control)
+            sockets = _open(examined.config, control, listening)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(serve(examined, options, control, *sockets))
     except Exception as error:
@@ -78,7 +88,7 @@ async def serve(
     loop, stop, config = asyncio.get_running_loop(), asyncio.Event(), examined.config
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
-    loop.add_reader(control, os._exit, 1)  # end of file: the supervisor died
+    loop.add_reader(control, _hear, control)
     began = time.monotonic()
     log.info("%s", starting(examined))
     for warning in (*examined.warnings, *exposed(config)):
@@ -101,13 +111,14 @@ async def serve(
     gc.collect()
     gc.freeze()  # these objects live as long as the process: collections can skip them
     gc.set_threshold(GARBAGE)
-    loop.add_signal_handler(signal.SIGHUP, reloader.begin)
+    loop.add_signal_handler(signal.SIGHUP, reloader.begin, lambda: os.write(control, READY))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
     await webhooks.start(public, config.server.tls)
     await operators.start(admin)
     scheme, path = "https" if config.server.tls else "http", config.server.path
     _say("webhooks", f"{scheme}://{bracketed(config.server.host)}:{public.getsockname()[1]}{path}", options.json)
     _say("admin", f"http://{bracketed(config.admin.host)}:{admin.getsockname()[1]}/", options.json)
+    os.write(control, READY)
     behind = ", ".join(plugin.name for plugin in examined.plugins if not plugin.startup.done.is_set())
     log.info("ready after %.1f s%s", time.monotonic() - began, f"; still starting: {behind}" if behind else "")
     await stop.wait()
@@ -149,13 +160,25 @@ def _without(library: str) -> Iterator[None]:
             del sys.modules[library]
 
 
-def _open(config: Config, control: int) -> list[socket.socket]:
-    """Open both listeners' sockets, and send them to the supervisor, for the next worker."""
-    sockets = [listen(config.server.host, config.server.port), listen(config.admin.host, config.admin.port)]
+def _open(config: Config, control: int, listening: Sequence[int]) -> list[socket.socket]:
+    """Open the sockets that are not open yet, and send both to the supervisor, for the next worker."""
+    public, admin = listening
+    sockets = [obtain(public, config.server), obtain(admin, config.admin)]
     with socket.socket(fileno=os.dup(control)) as supervisor:
         log_format = JSON_LOG if config.log.format == "json" else TEXT_LOG
         socket.send_fds(supervisor, [log_format], [one.fileno() for one in sockets])
     return sockets
+
+
+def _hear(control: int) -> None:
+    """Answer the supervisor's questions whether the loop runs. At the end of file the supervisor has died."""
+    try:
+        if os.read(control, 4096):
+            os.write(control, PONG)
+            return
+    except OSError:  # it died with a word unread
+        pass
+    os._exit(1)
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
