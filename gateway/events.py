@@ -146,10 +146,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event as the gateway keeps it and hands it to plugins.
 
     `id` is stable: a plugin that sees the same id again sees the same event (after a crash, a retry or a replay).
-    `attempt` counts the tries of this delivery from 1. `redelivered` is true when this plugin may have had the
-    event before; false means that it did not. `replayed` is true when an operator asked for it again. `name` is given
-    where `hook` is `"unknown"`: the `type` that the event came by, or `/` and the rest of its path; at most 64
-    characters.
+    `attempt` counts the tries of this delivery from 1, those that an outage failed included.
+    `redelivered` is true when this plugin may have had the event before; false means that it did not. `replayed`
+    is true when an operator asked for it again. `name` is given where `hook` is `"unknown"`: the `type` that the event
+    came by, or `/` and the rest of its path; at most 64 characters.
     """
 
     id: str

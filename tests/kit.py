@@ -27,7 +27,8 @@ def make_plugin(
     them, durations in seconds. Without them an event has `ATTEMPTS` attempts, 1 to 2 ms apart. With `loop`, its async
     code runs there, as under virtual time."""
     settings = {"max_attempts": ATTEMPTS, "concurrency": 4, "ordered": True, "from_start": True, **delivery}
-    for key, seconds in (("backoff", 0.001), ("backoff_max", 0.002), ("timeout", 5.0), ("startup_timeout", 5.0)):
+    limits = {"backoff": 0.001, "backoff_max": 0.002, "give_up_after": 604800, "timeout": 5.0, "startup_timeout": 5.0}
+    for key, seconds in limits.items():
         settings[key] = Duration(settings.get(key, seconds))
     if table is None:
         table = PluginTable(name=name, settings=PluginSettings(), table={})

@@ -192,7 +192,7 @@ async def test_a_plugin_with_nothing_left_to_do_is_healthy(tmp_path: Path, site:
                 raise RuntimeError("no")
     """
     write_plugin(site, "sick", source)
-    text = '[plugins.sick]\nbackoff = "1ms"\nbackoff_max = "1ms"\nmax_attempts = 5\n'
+    text = '[plugins.sick]\nbackoff = "1ms"\nbackoff_max = "1ms"\ngive_up_after = "50ms"\n'
     async with in_process(tmp_path, text) as gateway, asyncio.timeout(30):
         await gateway.post(EVENT)
         for waiting in (1, 0):

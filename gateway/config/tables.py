@@ -102,6 +102,7 @@ class DeliverySettings(Table, frozen=True, kw_only=True):
     max_attempts: Count = 12
     backoff: Pause = Pause(1)
     backoff_max: Pause = Pause(300)
+    give_up_after: Pause = Pause(7 * 86400)
     timeout: Pause = Pause(30)
     startup_timeout: Pause = Pause(30)
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
@@ -165,6 +166,7 @@ class PluginSettings(Table, frozen=True, kw_only=True):
     max_attempts: Count | None = None
     backoff: Pause | None = None
     backoff_max: Pause | None = None
+    give_up_after: Pause | None = None
 
 
 class PluginTable(msgspec.Struct, frozen=True, kw_only=True):

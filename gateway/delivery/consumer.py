@@ -36,7 +36,7 @@ class Consumer:
 
     def __init__(self, plugin: Plugin, journal: Cursors, guard: CrashGuard, clock: Callable[[], float]) -> None:
         self.plugin = plugin
-        self.health = Health(plugin.name, plugin.faults)
+        self.health = Health(plugin.name, plugin.faults, clock)
         self._journal = journal
         self._guard = guard
         self._clock = clock
@@ -99,6 +99,7 @@ class Consumer:
 
     def _own(self, standing: Standing) -> Pipeline:
         self.health.blocked = None
+        self.health.outage.reset()
         self._epoch = standing.epoch
         self._pipeline = Pipeline(self.plugin, self._journal, self._guard, self.health, self._clock, standing)
         return self._pipeline

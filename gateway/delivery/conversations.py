@@ -193,6 +193,14 @@ class Conversations:
             self._ready_queue.popleft()
         return None
 
+    def prefer(self, failed: bool) -> None:
+        """Bring the next event forward that has failed before, or has not, if there is one."""
+        for _ in range(len(self._ready_queue)):
+            item = self.next_item()
+            if item is None or (item.row is not None and item.row.attempts > 0) == failed:
+                return
+            self._ready_queue.rotate(-1)
+
     def take(self, most: int) -> list[Item]:
         """Hand out at most `most` events, a careful one alone."""
         items: list[Item] = []

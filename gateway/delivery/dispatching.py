@@ -10,7 +10,7 @@ from gateway.delivery.crash_guard import CrashGuard
 from gateway.delivery.health import Health
 from gateway.delivery.items import Batch
 from gateway.delivery.machine import Machine
-from gateway.journal.interface import Cursors, JournalError, LeaseLost, Track
+from gateway.journal.interface import JournalError, LeaseLost, Track
 from gateway.plugin_host.call import Stuck
 from gateway.plugin_host.event_calls import EventCalls, Outcome
 from gateway.plugin_host.load import Plugin
@@ -25,23 +25,15 @@ gains nothing from more threads."""
 SLOW_EVENT: Final = 0.002
 """Seconds that an event takes on average, from which on more threads gain something."""
 STUCK_PAUSE: Final = 0.5
-DOWN_PAUSE: Final = 0.02
-"""Seconds between single events to a plugin that fails all of them, so that it costs the others nothing, and what comes
-meanwhile mostly waits in the journal instead of using up its attempts. As much again for every event that comes
-meanwhile, up to `DOWN_PAUSE_MAX`: the more the others have to do, the less is done for this one."""
-DOWN_PAUSE_MAX: Final = 0.5
 
 
 class Dispatcher:
     """Hands out what is ready, in at most `concurrency` batches at once."""
 
-    def __init__(
-        self, plugin: Plugin, journal: Cursors, machine: Machine, guard: CrashGuard, health: Health, epoch: int
-    ) -> None:
+    def __init__(self, plugin: Plugin, machine: Machine, guard: CrashGuard, health: Health, epoch: int) -> None:
         self.closed = False
         """Whether nothing more is handed out."""
         self._plugin = plugin
-        self._journal = journal
         self._machine = machine
         self._guard = guard
         self._health = health
@@ -50,6 +42,7 @@ class Dispatcher:
         self._seconds = BATCH_SECONDS
         """Seconds per event, on a moving average."""
         self._timer: asyncio.TimerHandle | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
 
     async def run(self) -> None:
@@ -80,13 +73,20 @@ class Dispatcher:
         await asyncio.gather(*batches, return_exceptions=True)
 
     def _dispatch(self) -> None:
+        outage = self._health.outage
         while not self.closed and self._may_begin():
-            batch = self._machine.take(self._size())
+            if outage.probing:
+                self._machine.conversations.prefer(outage.probes_failed)
+            batch = self._machine.take(1 if outage.probing else self._size())
             if batch is None:
                 return
+            if outage.probing:
+                outage.begin_probe(self._plugin.delivery.backoff_max)
             task = asyncio.create_task(self._deliver(batch), name=f"batch of {self._plugin.name}")
             self._batches[task] = batch
             task.add_done_callback(self._ended)
+        if outage.probing:
+            self._wait_for_probe()
         more = 0 < len(self._batches) < self._plugin.delivery.concurrency and self._machine.conversations.next_item()
         if more and self._plugin.threaded and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SECOND_BATCH, self._look_again)
@@ -95,10 +95,20 @@ class Dispatcher:
         self._timer = None
         self._machine.ready.set()
 
+    def _wait_for_probe(self) -> None:
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
+        if not (self.closed or self._batches or self._machine.attempts.unproven):
+            at = self._health.outage.probe_at
+            self._probe_timer = asyncio.get_running_loop().call_at(at, self._machine.ready.set)
+
     def _may_begin(self) -> bool:
+        if self._health.outage.probing:
+            due = asyncio.get_running_loop().time() >= self._health.outage.probe_at
+            return due and not self._batches and not self._machine.attempts.unproven
         if not self._batches:
             return True
-        if len(self._batches) >= self._plugin.delivery.concurrency or self._health.down:
+        if len(self._batches) >= self._plugin.delivery.concurrency:
             return False
         first = self._machine.conversations.next_item()
         if first is None or first.careful or any(batch.items[0].careful for batch in self._batches.values()):
@@ -109,7 +119,7 @@ class Dispatcher:
         return now - max(batch.began for batch in self._batches.values()) >= SECOND_BATCH
 
     def _size(self) -> int:
-        return 1 if self._health.down else max(1, min(BATCH, int(BATCH_SECONDS / self._seconds)))
+        return max(1, min(BATCH, int(BATCH_SECONDS / self._seconds)))
 
     async def _deliver(self, batch: Batch) -> None:
         outcomes: Sequence[Outcome]
@@ -134,12 +144,6 @@ class Dispatcher:
             seconds = (asyncio.get_running_loop().time() - batch.began) / len(outcomes)
             self._seconds += 0.25 * (max(seconds, 1e-6) - self._seconds)
         self._machine.over(batch, outcomes, calls.seconds)
-        if self._health.down:
-            before = self._journal.newest
-            await asyncio.sleep(DOWN_PAUSE)
-            came = self._journal.newest - before
-            if came and not self.closed:
-                await asyncio.sleep(min(DOWN_PAUSE_MAX, came * DOWN_PAUSE))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._batches[task]

@@ -69,11 +69,16 @@ class Item:
     `row` is set once it is parked; an item that is parked and not with the plugin holds no `event`. `window` is the
     one that it keeps open, until it is parked or settled. A `careful` item might kill the process, and is delivered
     singly. `due` is when a retrying item is due, by the event loop's clock. `recovery` is the attempt with which a
-    parked event succeeded."""
+    parked event succeeded.
+
+    Of its attempts: `failures` counts those of this process. `mark` is how many events the plugin had taken at the last
+    one, and `counted_at` when one last counted, by the event loop's clock. `works` is whether the plugin had taken
+    another event between the last one and the present one."""
 
     __slots__ = (
-        *("careful", "conversation", "due", "event", "key", "recovery", "replay", "row", "seq", "state", "window"),
-    )
+        "careful", "conversation", "counted_at", "due", "event", "failures", "key", "mark", "recovery", "replay", "row",
+        "seq", "state", "window", "works",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -95,6 +100,10 @@ class Item:
         self.replay = replay
         self.state = State.UNREAD
         self.due = 0.0
+        self.failures = 0
+        self.mark = 0
+        self.counted_at = 0.0
+        self.works = False
         self.conversation: Conversation | None = None
         self.recovery: Attempt | None = None
 

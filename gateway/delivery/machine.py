@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.delivery.attempts import CountedAttempts
 from gateway.delivery.conversations import Conversations
 from gateway.delivery.crash_guard import CRASHES
 from gateway.delivery.health import Health
@@ -21,7 +22,7 @@ from gateway.delivery.parked import ParkedEvents
 from gateway.delivery.retry import RetryPolicy
 from gateway.delivery.state import State
 from gateway.events import Event
-from gateway.hookspecs import Reject
+from gateway.hookspecs import Retry
 from gateway.journal.attempts import Attempt
 from gateway.journal.interface import RETRYING, WAITING, Parked, Standing
 from gateway.plugin_host.call import PluginFault, Stuck
@@ -35,11 +36,20 @@ SLOW: Final = 1.0
 class Machine:
     """All events between the journal and one plugin."""
 
-    def __init__(self, standing: Standing, policy: RetryPolicy, health: Health, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        standing: Standing,
+        policy: RetryPolicy,
+        health: Health,
+        clock: Callable[[], float],
+        buffers: bool = False,
+    ) -> None:
+        """`buffers` is whether the plugin has a checkpoint, so that what it takes is durable only after that."""
         self.ready = asyncio.Event()
         """There may be something to dispatch."""
         self.unsettled = asyncio.Event()
         """There may be something to settle."""
+        self.attempts = CountedAttempts(policy)
         self.crashes = standing.crashes
         self.parked = ParkedEvents(clock, standing.parked, standing.dead_ahead)
         self.conversations = Conversations(standing.cursor, self.parked, policy, clock, self.ready)
@@ -49,6 +59,9 @@ class Machine:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._taken: list[Item] = []
+        self._buffers = buffers
+        self._proving = 0
+        """How many events the plugin had taken when the settlement began."""
         now = clock()  # after an unclean end, what is due may have been with the plugin
         self.take_up(standing.parked, {r.seq for r in standing.parked if not standing.clean and r.next_at <= now})
 
@@ -83,6 +96,7 @@ class Machine:
         """Add parked events, those at `careful` positions to be delivered singly."""
         for row in rows:
             item = Item(row.seq, None, row.conversation, row=row, careful=row.seq in self.crashes or row.seq in careful)
+            self.attempts.take_up(item, max(0.0, self._clock() - row.since), self._loop.time())
             self.parked.items[row.seq] = item
             self.parked.dead_ahead.discard(row.seq)
             self.conversations.take_up(item, row.conversation)
@@ -99,8 +113,7 @@ class Machine:
                 self.conversations.leave(item)
                 self._go_on(item)
                 continue
-            attempt = row.attempts + 1
-            item.event = msgspec.structs.replace(event, attempt=attempt, redelivered=True, replayed=row.replayed)
+            item.event = msgspec.structs.replace(event, redelivered=True, replayed=row.replayed)
             if not (item.careful and self._has_killed(item)):
                 self.conversations.load(item)
 
@@ -111,6 +124,9 @@ class Machine:
         items = self.conversations.take(most)
         if not items:
             return None
+        for item in items:
+            if item.row is not None:
+                self.attempts.begin(item, self._loop.time())
         batch = Batch(items, self._loop.time())
         self.batches.add(batch)
         return batch
@@ -131,10 +147,12 @@ class Machine:
             outcome = outcomes[index] if index < len(outcomes) else SKIPPED
             if outcome is None:
                 item.move_to(State.TAKEN)
+                self.attempts.taken += 1
                 self._taken.append(item)
                 if item.row is not None:
                     self.conversations.leave(item)
-                    item.recovery = self._attempt(item, item.row.attempts + 1, seconds[index])
+                    number = item.row.attempts + 1 if item.event is None else item.event.attempt
+                    item.recovery = self._attempt(item, number, seconds[index])
             elif outcome is SKIPPED or isinstance(outcome, Stuck):
                 back.append(item)
                 if outcome is not SKIPPED:
@@ -143,6 +161,8 @@ class Machine:
                 self._failed(item, outcome, seconds[index])
         if len(self._taken) > before:
             self._health.succeeded(len(self._taken) - before)
+            if not self._buffers:
+                self._prove(self.attempts.taken)
         for item in reversed(back):
             if item.conversation is None:
                 self.conversations.put_back(item)
@@ -159,11 +179,8 @@ class Machine:
 
     def _failed(self, item: Item, outcome: BaseException, seconds: float) -> None:
         error = outcome.cause if isinstance(outcome, PluginFault) else outcome
-        reason = self._health.faults.located(error)
-        if isinstance(error, Reject):
-            self._health.rejected()
-        else:
-            self._health.failed(error)
+        reason, now = self._health.faults.located(error), self._loop.time()
+        self._health.failed(error, now, item.seq)
         item.careful = False
         if item.replay and item.row is None:
             if item.seq in self.parked.items:  # an operator has had its dead letter retried: that one comes
@@ -171,14 +188,16 @@ class Machine:
                 item.close()
                 return
             item.conversation = None  # what a replay parks is in no order
-        attempts = 1 if item.row is None else item.row.attempts + 1
-        pause, asked = self._policy.decide(attempts, error)
-        if pause is None:
+        attempts, last = self.attempts.failed(item, error, now)
+        if last:
             self._bury(item, attempts, reason, seconds)
             return
-        self.parked.attempts.append(self._attempt(item, attempts, seconds, reason))
+        number = attempts if item.event is None else item.event.attempt
+        self.parked.attempts.append(self._attempt(item, number, seconds, reason))
+        pause = self._policy.pause(max(attempts, item.failures), error)
         row = self.parked.park(item, RETRYING)
-        row.attempts, row.error, row.asked, row.next_at = attempts, reason, asked, self._clock() + pause
+        row.attempts, row.error, row.asked = attempts, reason, isinstance(error, Retry) and error.after is not None
+        row.next_at, row.since = self._clock() + pause, self._clock() - (now - item.counted_at)
         self.conversations.unload(item)
         if item.conversation is None:
             self.conversations.retry(item, pause)
@@ -211,11 +230,13 @@ class Machine:
 
     def take_taken(self) -> list[Item]:
         """What the plugin has taken since the last time."""
-        batch, self._taken = self._taken, []
+        batch, self._taken, self._proving = self._taken, [], self.attempts.taken
         return batch
 
-    def settle(self, taken: Iterable[Item]) -> None:
+    def settle(self, taken: Sequence[Item]) -> None:
         """The plugin has made durable what it took."""
+        if taken and self._buffers:
+            self._prove(self._proving)
         for item in taken:
             item.move_to(State.SETTLED)
             if item.row is not None or item.replay:
@@ -223,6 +244,14 @@ class Machine:
             if item.recovery is not None:
                 self.parked.attempts.append(item.recovery)
             item.close()
+
+    def _prove(self, taken: int) -> None:
+        """The plugin works: what it had taken by then is durable."""
+        now = self._loop.time()
+        self.attempts.prove(taken, now)
+        if self._health.outage.failures:
+            self._health.outage.end(now)
+            self.ready.set()
 
     def rewind(self, taken: Iterable[Item], cursor: int) -> None:
         """A checkpoint failed, so nothing that is not settled counts, `taken` neither. What is parked is tried again in
@@ -233,6 +262,7 @@ class Machine:
         for item in items:
             item.move_to(State.UNREAD)
         self.batches, self._taken, self.parked.items = set(), [], {}
+        self.attempts.rewind()
         self.conversations.clear(cursor)
         self.take_up([item.row for item in parked if item.row is not None], {i.seq for i in parked if i.careful})
 

@@ -35,12 +35,12 @@ class Pipeline:
         standing: Standing,
     ) -> None:
         self.policy = RetryPolicy.of(plugin.delivery)
-        self.machine = Machine(standing, self.policy, health, clock)
+        self.machine = Machine(standing, self.policy, health, clock, buffers="checkpoint" in plugin.hooks)
         self.live = LogReader(plugin, journal, self.machine, health, standing)
         self._plugin = plugin
         self._journal = journal
         self._replays = ReplayReader(plugin, journal, self.machine, self.live, standing)
-        self._dispatcher = Dispatcher(plugin, journal, self.machine, guard, health, standing.epoch)
+        self._dispatcher = Dispatcher(plugin, self.machine, guard, health, standing.epoch)
         self._settler = Settler(
             plugin, journal, self.machine, self.live, self._replays, self._dispatcher, health, standing.epoch
         )

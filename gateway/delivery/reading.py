@@ -86,9 +86,11 @@ class LogReader:
         return len(self.window) < WINDOW and self.window.size <= WINDOW_BYTES
 
     def _wants_more(self) -> bool:
-        """Events that are parked already are read past in any case, since they wait for that."""
+        """Events that are parked already are read past in any case, since they wait for that. Where nothing else is
+        left to hand out, twice as many may be parked: events that can never be taken would keep all others out."""
         parked = self._machine.parked.items
-        return len(parked) < PARKED or self._machine.conversations.position < max(parked)
+        most = PARKED if len(self.window) else 2 * PARKED
+        return len(parked) < most or self._machine.conversations.position < max(parked)
 
     async def run(self) -> None:
         self.wake.set()
@@ -108,7 +110,9 @@ class LogReader:
                 if not entries:
                     break
                 await asyncio.sleep(0)  # what was read may be dispatched
-            if not (self._has_room() or self._health.down):  # while all fails, there is nothing to make way for
+            if not (
+                self._has_room() or self._health.outage.probing
+            ):  # while all fails, there is nothing to make way for
                 self._machine.park_slow()
 
     def _read(self, seq: int, event: Event) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
 
 import msgspec
 
@@ -12,23 +11,22 @@ from gateway.journal.interface import Parked
 from gateway.plugin_host.load import PluginDelivery
 
 
-class Decision(NamedTuple):
-    """`pause` is in seconds, or None for a dead letter; `asked` is whether the plugin itself named it."""
-
-    pause: float | None
-    asked: bool = False
-
-
 class RetryPolicy(msgspec.Struct):
-    """Limits of one plugin's retries; `backoff` and `backoff_max` are in seconds. Only `change` changes them."""
+    """Limits of one plugin's retries; all but `max_attempts` are in seconds. Only `change` changes them."""
 
     max_attempts: int
     backoff: float
     backoff_max: float
+    give_up_after: float
 
     @classmethod
     def of(cls, delivery: PluginDelivery) -> RetryPolicy:
-        return cls(delivery.max_attempts, float(delivery.backoff), float(delivery.backoff_max))
+        return cls(
+            delivery.max_attempts,
+            float(delivery.backoff),
+            float(delivery.backoff_max),
+            float(delivery.give_up_after),
+        )
 
     def change(self, delivery: PluginDelivery) -> None:
         """Decide by other settings from now on."""
@@ -36,18 +34,18 @@ class RetryPolicy(msgspec.Struct):
         for name in self.__struct_fields__:
             setattr(self, name, getattr(new, name))
 
-    def decide(self, attempts: int, error: BaseException) -> Decision:
-        """What follows from an event's `attempts`-th failure."""
-        if isinstance(error, Reject) or attempts >= self.max_attempts:
-            return Decision(None)
-        asked = isinstance(error, Retry) and error.after is not None
-        return Decision(self.pause(attempts, error), asked)
+    def gives_up(self, error: BaseException, attempts: int, works: bool, age: float) -> bool:
+        """Whether an event is a dead letter after `attempts` that count. `works` is whether the plugin has taken
+        another event since the attempt before; `age` is how many seconds no attempt has counted."""
+        if isinstance(error, Reject | Retry) or works:
+            return isinstance(error, Reject) or attempts >= self.max_attempts
+        return age >= self.give_up_after
 
-    def pause(self, attempts: int, error: BaseException) -> float:
+    def pause(self, failures: int, error: BaseException) -> float:
         """Seconds until the next attempt: what the plugin asked for, else exponential backoff with full jitter."""
         if isinstance(error, Retry) and error.after is not None:
             return error.after
-        ceiling = min(self.backoff_max, self.backoff * 2.0 ** min(attempts - 1, 60))
+        ceiling = min(self.backoff_max, self.backoff * 2.0 ** min(failures - 1, 60))
         return random.uniform(0, ceiling)  # noqa: S311 - jitter
 
     def left(self, row: Parked, now: float) -> float:

@@ -12,7 +12,6 @@ from gateway.delivery.items import Item
 from gateway.delivery.machine import Machine
 from gateway.delivery.reading import LogReader
 from gateway.delivery.replaying import ReplayReader
-from gateway.delivery.retry import RetryPolicy
 from gateway.journal.interface import Cursors, JournalFailed, JournalFull, Settlement, Track
 from gateway.plugin_host.call import GRACE, CallTimeout, PluginFault, Stuck
 from gateway.plugin_host.load import Plugin
@@ -26,7 +25,7 @@ TRY_AGAIN: Final = 0.5
 
 class Settler:
     """Settles what the plugin took: a checkpoint, then a settlement. Where the checkpoint fails, all that is not
-    settled counts as not delivered, and comes again after a pause."""
+    settled counts as not delivered, and comes again at the pace of the outage that this is."""
 
     def __init__(
         self,
@@ -48,7 +47,6 @@ class Settler:
         self._health = health
         self._epoch = epoch
         self._checkpoint = plugin.hooks.get("checkpoint")
-        self._failures = 0
         self._draining = asyncio.Event()
         self._drained = False
         self._busy = False
@@ -78,6 +76,7 @@ class Settler:
                 await self._settle(taken)
             else:
                 await self._undo(taken, error)
+            self._look_at_outage()
             self._busy = False
             if self._drained and not unsettled.is_set():
                 return
@@ -97,7 +96,6 @@ class Settler:
             await self._plugin.caller.call(self._checkpoint, timeout=self._plugin.delivery.timeout)
         except (PluginFault, CallTimeout, Stuck) as error:
             return error
-        self._failures = 0
         self._health.blocked = None
         return None
 
@@ -133,9 +131,7 @@ class Settler:
 
     async def _undo(self, taken: list[Item], error: Exception) -> None:
         cause = error.cause if isinstance(error, PluginFault) else error
-        self._failures += 1
-        self._health.blocked = f"its checkpoint fails: {self._health.faults.told(cause)}"
-        self._health.failed(cause, what="the checkpoint of ")
+        self._health.failed(cause, asyncio.get_running_loop().time())
         await self._dispatcher.drain(self._plugin.delivery.timeout + 2 * GRACE)
         await self._settle([])  # what is parked or dead stays so, or it would come behind what was taken after it
         if self._draining.is_set():
@@ -143,6 +139,17 @@ class Settler:
         self._live.rewind()
         self._replays.rewind()
         self._machine.rewind(taken, self._live.cursor)
-        await self._nap(RetryPolicy.of(self._plugin.delivery).pause(self._failures, error))
-        if not self._draining.is_set():
-            self._dispatcher.open()
+        self._dispatcher.open()
+
+    def _look_at_outage(self) -> None:
+        """Tell of its end; forget it where nothing is left that the plugin could take."""
+        outage, live = self._health.outage, self._live
+        outage.tell_end(self._waiting)
+        through = live.cursor >= self._journal.newest and self._replays.idle
+        if outage.failures and through and self._machine.idle:
+            outage.reset()
+
+    def _waiting(self) -> int:
+        """How many events are parked or past the cursor; those past it count although the plugin may have no hook."""
+        cursor = self._live.cursor
+        return sum(seq <= cursor for seq in self._machine.parked.items) + max(0, self._journal.newest - cursor)

@@ -70,6 +70,10 @@ class FaultLog:
             return self.located(error)
         return self._head(error)
 
+    def kind(self, error: BaseException) -> str:
+        """Type and place of an error, never its message: `ConnectionRefusedError, at crm.py:88`."""
+        return self._head(error).replace(" at ", ", at ", 1)
+
     def located(self, error: BaseException) -> str:
         """Type, place and message of an error: `ValueError at crm.py:88: no such account`."""
         return self._head(error) + describe(error).removeprefix(type(error).__name__)

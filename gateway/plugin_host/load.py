@@ -43,6 +43,7 @@ class PluginDelivery(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int
     backoff: Duration
     backoff_max: Duration
+    give_up_after: Duration
     timeout: Duration
     startup_timeout: Duration
     concurrency: int
@@ -217,6 +218,7 @@ def _delivery(config: Config, own: PluginSettings) -> PluginDelivery:
         max_attempts=own.max_attempts or general.max_attempts,
         backoff=backoff,
         backoff_max=Duration(max(backoff, general.backoff_max if own.backoff_max is None else own.backoff_max)),
+        give_up_after=general.give_up_after if own.give_up_after is None else own.give_up_after,
         timeout=general.timeout if own.timeout is None else own.timeout,
         startup_timeout=general.startup_timeout if own.startup_timeout is None else own.startup_timeout,
         concurrency=own.concurrency or general.concurrency,

@@ -381,7 +381,8 @@ class World:
                     raise Broken(consumer.health.broken)
             if loop.time() > deadline:
                 raise Broken(f"not settled after {PATIENCE:g} s")
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.dies.wait(), pause)  # an event that kills does so at once
             pause = min(60.0, pause * 1.3)
         for player in self.players.values():
             player.final |= player.durable

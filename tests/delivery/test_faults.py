@@ -124,10 +124,13 @@ async def test_order_holds_when_a_checkpoint_fails_between(tmp_path: Path) -> No
 
 async def test_a_dead_letter_stays_one_although_every_checkpoint_fails(tmp_path: Path) -> None:
     """What was taken comes again after the restart; what was rejected does not, or it would come after later events."""
-    plugin = Batches(failures=1_000_000)
+    plugin = Batches()
     plugin.script = {2: [Reject("no")]}
     async with delivering(tmp_path, {"a": plugin}) as rig:
-        await asyncio.gather(*(rig.send("x") for _ in range(3)))
+        await rig.send("x")
+        await rig.idle()
+        plugin.failures = 1_000_000
+        await asyncio.gather(rig.send("x"), rig.send("x"))
         await rig.until(lambda: 3 in plugin.taken)
     plugin.failures = 0
     async with delivering(tmp_path, {"a": plugin}) as rig:

@@ -143,7 +143,7 @@ async def test_repeats_stay_marked_when_a_checkpoint_fails_again_before_all_have
 async def test_what_returns_after_a_failed_checkpoint_does_not_count() -> None:
     """The plugin may have thrown away what it took; the event comes again."""
     standing = Standing(1, 0, True, [], [], [], {})
-    machine = Machine(standing, RetryPolicy(3, 1.0, 2.0), Health("a", FaultLog("a", False)), lambda: 0.0)
+    machine = Machine(standing, RetryPolicy(3, 1.0, 2.0, 60.0), Health("a", FaultLog("a", False)), lambda: 0.0)
     machine.reached(1)
     item = Item(1, Event(id="1", received_at=None, organisation="acme", hook="payment", payload=None, raw=b""), "acme/x", Window(0))  # type: ignore[arg-type]  # fmt: skip  # noqa: E501
     machine.admit(item)

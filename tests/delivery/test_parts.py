@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from delivering import delivering
 
-from gateway import Event, hookimpl
+from gateway import Event, Reject, Retry, hookimpl
 from gateway.delivery.conversations import Conversations
 from gateway.delivery.health import Health
 from gateway.delivery.items import Item
@@ -26,7 +26,7 @@ def clock() -> float:
 
 
 def queues() -> Conversations:
-    return Conversations(0, ParkedEvents(clock, (), ()), RetryPolicy(3, 1.0, 1.0), clock, asyncio.Event())
+    return Conversations(0, ParkedEvents(clock, (), ()), RetryPolicy(3, 1.0, 1.0, 60.0), clock, asyncio.Event())
 
 
 def add(conversations: Conversations, seq: int, key: str | None = None, *, careful: bool = False) -> Item:
@@ -86,23 +86,26 @@ async def test_a_dead_letter_that_the_cursor_has_passed_is_forgotten() -> None:
 
 
 def standing(health: Health) -> tuple[bool, bool, str | None]:
-    return health.healthy, health.down, health.trouble
+    return health.healthy, health.outage.probing, health.trouble
 
 
 def test_health_counts_from_zero() -> None:
-    """A plugin is unhealthy after three failures in a row and down after twenty; an event that it takes or rejects
-    ends the row."""
-    health = Health("crm", FaultLog("crm", False))
+    """A plugin is unhealthy after three failures in a row, and probed after those of ten events. `Retry` and `Reject`
+    are no failures of the plugin; an event that it takes ends the row."""
+    health = Health("crm", FaultLog("crm", False), clock)
     assert (health.delivered, health.failures, health.buried_count) == (0, 0, 0)
     seen = [standing(health)]
-    for _ in range(20):
-        health.failed(KeyError("7001"))
+    for number in range(11):
+        health.failed(KeyError("7001"), number / 10, max(1, number))
+        health.failed(Retry(after=1.0), number / 10, 100 + number)
+        health.failed(Reject("no"), number / 10, 200 + number)
         seen.append(standing(health))
-    assert seen == [(True, False, None)] * 3 + [(False, False, "KeyError")] * 17 + [(False, True, "KeyError")]
-    health.rejected()
-    assert standing(health) == (True, False, None)
+    trouble = "crm has taken nothing since 22:13: KeyError"
+    assert seen == [(True, False, None)] * 3 + [(False, False, trouble)] * 8 + [(False, True, trouble)]
     health.succeeded(2)
-    assert (health.delivered, health.failures) == (2, 21)
+    health.outage.end(2.0)
+    assert standing(health) == (True, False, None)
+    assert (health.delivered, health.failures) == (2, 33)
 
 
 class Meets:
@@ -139,6 +142,9 @@ async def test_what_may_have_killed_the_process_makes_the_next_start_careful_too
     """A cursor is not released cleanly while an event that was due before an unclean end is not tried again."""
     row = Parked(seq=1, state=RETRYING, attempts=1, next_at=next_at, since=0.0)
     machine = Machine(
-        Standing(1, 1, clean, [row], [], [], {}), RetryPolicy(3, 1.0, 1.0), Health("crm", FaultLog("crm", False)), clock
+        Standing(1, 1, clean, [row], [], [], {}),
+        RetryPolicy(3, 1.0, 1.0, 60.0),
+        Health("crm", FaultLog("crm", False)),
+        clock,
     )
     assert machine.cautious is cautious
