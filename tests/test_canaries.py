@@ -58,7 +58,7 @@ CONFIG = """
     [plugins.telltale]
     backoff = "1ms"
     backoff_max = "2ms"
-    max_attempts = 3
+    give_up_after = "20ms"
 
     [plugins.sql_values]
     url = {{ env = "DATABASE_URL" }}

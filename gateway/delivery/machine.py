@@ -146,12 +146,12 @@ class Machine:
         for index, item in enumerate(batch.items):
             outcome = outcomes[index] if index < len(outcomes) else SKIPPED
             if outcome is None:
+                number = 0 if item.event is None else item.event.attempt
                 item.move_to(State.TAKEN)
                 self.attempts.taken += 1
                 self._taken.append(item)
                 if item.row is not None:
                     self.conversations.leave(item)
-                    number = item.row.attempts + 1 if item.event is None else item.event.attempt
                     item.recovery = self._attempt(item, number, seconds[index])
             elif outcome is SKIPPED or isinstance(outcome, Stuck):
                 back.append(item)
