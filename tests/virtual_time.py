@@ -61,4 +61,16 @@ def run_virtually(seed: int | str, main: Coroutine[Any, Any, T]) -> T:
     try:
         return loop.run_until_complete(main)
     finally:
+        _end_tasks(loop)
         loop.close()
+
+
+def _end_tasks(loop: VirtualLoop) -> None:
+    """End the tasks that a failed history leaves behind, as far as they end without any time passing."""
+    for _ in range(100):
+        left = asyncio.all_tasks(loop)
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
