@@ -40,6 +40,8 @@ def examine_config(config_path: Path) -> Examined:
     except ConfigError as error:
         wiring += error.problems
     warnings = [*repeated_secrets(config.organisations), *proxies_allowed(config.server)]
+    for plugin in plugins:
+        warnings += plugin.filter.without_effect(plugin.name)
     if not any(problem.path.partition(".")[0] == "admin" for problem in fields):
         warnings += weak_password(config.admin)
     return Examined(config, plugins, values, fields, wiring, warnings)

@@ -115,7 +115,9 @@ def _plugins_that_changed(old: Config, new: Config) -> list[str]:
 
 def _own(table: PluginTable) -> tuple[Any, ...]:
     settings = table.settings
-    return table.table, settings.enabled, settings.use, settings.values_timeout, settings.start, settings.ordered
+    filters = (settings.hooks, settings.organisations)
+    fixed = (settings.enabled, settings.use, settings.values_timeout, settings.start, settings.ordered)
+    return table.table, *fixed, *filters
 
 
 def _file_that_changed(plugin: Plugin, loaded: Plugin) -> list[str]:

@@ -23,6 +23,7 @@ from gateway.config.tables import (
     ServerSettings,
     Table,
     ValuesSettings,
+    is_own_key,
 )
 from gateway.config.toml import parse_toml
 from gateway.json_text import BOM
@@ -87,17 +88,18 @@ def _plugins(
     if not isinstance(tables, dict):
         problems.append(Problem("plugins", f"expected tables such as [plugins.archive], found {show(tables)}"))
         return (), None
-    own = {field.encode_name for field in msgspec.structs.fields(PluginSettings)}
     found, unsure = [], []
     for name, table in tables.items():
         path = dotted("plugins", name)
         problems += name_fault(path, name)
-        mine = {key: value for key, value in table.items() if key in own} if isinstance(table, dict) else table
+        mine = (
+            {key: value for key, value in table.items() if is_own_key(key, value)} if isinstance(table, dict) else table
+        )
         settings = reader.table(PluginSettings, mine, path) or _sound_settings(reader, mine)
         if settings is None:
             unsure.append(name)
         else:
-            rest = {key: value for key, value in table.items() if key not in own}
+            rest = {key: value for key, value in table.items() if key not in mine}
             found.append(PluginTable(name=name, settings=settings, table=rest))
     return tuple(found), unsure
 

@@ -24,7 +24,7 @@ from gateway.config.tables import (
     ValuesSettings,
 )
 from gateway.decoding import hook_names, normalise
-from gateway.events import HOOKS
+from gateway.events import HOOKS, UNKNOWN
 from gateway.text import counted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -50,6 +50,7 @@ def faults(
     for plugin in plugins:
         path = dotted("plugins", plugin.name)
         yield from _pace(path, plugin.settings)
+        yield from _filter(path, plugin.settings, tables["organisations"])
         if plugin.settings.file is not None and plugin.settings.use is not None:
             yield Problem(
                 f"{path}.use", "names an installed plugin, and `file` a plugin in a file; leave one of them out"
@@ -142,6 +143,19 @@ def _same_socket(server: ServerSettings, admin: AdminSettings) -> bool:
 def _pace(path: str, own: DeliverySettings | PluginSettings) -> Iterator[Problem]:
     if own.backoff is not None and own.backoff_max is not None and own.backoff_max < own.backoff:
         yield Problem(f"{path}.backoff_max", "is shorter than backoff")
+
+
+def _filter(path: str, own: PluginSettings, organisations: Collection[str] | None) -> Iterator[Problem]:
+    """The events that a plugin is to get. `organisations` is None where they are not known."""
+    for key, what, names, known in (
+        ("hooks", "hook", own.hooks, (*HOOKS, UNKNOWN)),
+        ("organisations", "organisation", own.organisations, organisations),
+    ):
+        if names == ():
+            yield Problem(f"{path}.{key}", f"is empty; expected at least one {what}, or no such key for every {what}")
+        for index, name in enumerate(names or ()):
+            if known is not None and name not in known:
+                yield Problem(f"{path}.{key}[{index}]", f"unknown {what} {show(name)}; {meant(name, known)}")
 
 
 class _Encrypted(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import msgspec
 
@@ -157,6 +157,8 @@ class PluginSettings(Table, frozen=True, kw_only=True):
     enabled: bool = True
     use: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     file: Path | None = None
+    hooks: tuple[str, ...] | None = None
+    organisations: tuple[str, ...] | None = None
     start: Literal["start", "end"] = msgspec.field(default="end", name="from")
     ordered: bool = True
     timeout: Pause | None = None
@@ -167,6 +169,16 @@ class PluginSettings(Table, frozen=True, kw_only=True):
     backoff: Pause | None = None
     backoff_max: Pause | None = None
     give_up_after: Pause | None = None
+
+
+FILTERS: Final = ("hooks", "organisations")
+"""The gateway's keys of a plugin's table that hold arrays. A table of this name is the plugin's own, such as
+`[plugins.static_values.organisations.acme]`."""
+
+
+def is_own_key(key: str, value: Any) -> bool:
+    """Whether a key of a plugin's table, with this value, is the gateway's."""
+    return key in PluginSettings.__struct_encode_fields__ and not (key in FILTERS and isinstance(value, dict))
 
 
 class PluginTable(msgspec.Struct, frozen=True, kw_only=True):

@@ -217,8 +217,8 @@ class Cursors(Protocol):
         self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,)
     ) -> Standing | HeldBy:
         """Become the owner of a cursor, with an epoch one higher than the last owner's. A new cursor begins after the
-        newest event, or at the start. `hooks` are those that the plugin takes from here on. Where the last owner did
-        not release the cursor, each delivery that it had marked as running counts as a crash."""
+        newest event, or at the start. `hooks` say what the plugin takes from here on, as in `journal/takes.py`. Where
+        the last owner did not release the cursor, each delivery that it had marked as running counts as a crash."""
 
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:
         """Release a cursor after the last delivery has ended. `clean` means that no event is left that is suspected

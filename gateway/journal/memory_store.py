@@ -34,6 +34,7 @@ from gateway.journal.interface import (
     Track,
 )
 from gateway.journal.search import UNKNOWN_NAMES, UnknownName, ValueRecord
+from gateway.journal.takes import names_of
 
 _LIVE = (RETRYING, WAITING)
 
@@ -116,7 +117,7 @@ class Store:
     def _had_hook(self, cursor: _Cursor, seq: int) -> bool:
         event = self.events[seq].event
         hooks = next((hooks for after, hooks in reversed(cursor.hooks) if after < seq), (EVERY_HOOK,))
-        return EVERY_HOOK in hooks or (event.readable and event.name is None and event.hook in hooks)
+        return any(name in hooks for name in names_of(event.hook, event.organisation, event.readable, event.name))
 
     def _matches(self, which: Filter, kept: _Kept) -> bool:
         event = kept.event

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Sequence
 from typing import Final, Protocol
 
 from gateway.events import Event
+from gateway.hookspecs import Reject
 from gateway.plugin_host.call import GRACE, CallTimeout, Job, Stuck, call_on, run
 from gateway.plugin_host.load import Plugin
 from gateway.plugin_host.loop import LoopCall
@@ -25,6 +26,8 @@ class _Skipped(Exception):
 
 
 SKIPPED: Final = _Skipped()
+NOT_TAKEN: Final = "the plugin does not take such events any more: it has no hook for it now, or its filter excludes it"
+"""Why an event that was parked for the plugin becomes a dead letter: it was not delivered, so it must not look so."""
 
 
 class Deliverable(Protocol):
@@ -85,7 +88,9 @@ class EventCalls:
         for item in self._items:
             outcome: Outcome = SKIPPED if item.conversation in self._failed else None
             if outcome is None and (event := item.event) is not None:
-                for impl in self._plugin.calls(event):
+                calls = self._plugin.calls(event)
+                outcome = None if calls else Reject(NOT_TAKEN)
+                for impl in calls:
                     _, outcome = run(impl, (event,) if impl.name == "on_event" else (event, event.payload))
                     if outcome is not None:
                         break
@@ -98,7 +103,9 @@ class EventCalls:
             outcome: Outcome = SKIPPED if item.conversation in self._failed else None
             if outcome is None and (event := item.event) is not None:
                 try:
-                    for impl in self._plugin.calls(event):
+                    calls = self._plugin.calls(event)
+                    outcome = None if calls else Reject(NOT_TAKEN)
+                    for impl in calls:
                         args = (event,) if impl.name == "on_event" else (event, event.payload)
                         if impl.is_async:
                             await impl.call(*args)

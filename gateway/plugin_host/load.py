@@ -16,11 +16,12 @@ import msgspec
 
 from gateway.config.convert import ConfigError, Problem, TableReader, dotted
 from gateway.config.field_types import Duration, ExclusivePath
-from gateway.config.tables import Config, PluginSettings, PluginTable
+from gateway.config.tables import FILTERS, Config, PluginSettings, PluginTable
 from gateway.events import Event
 from gateway.plugin_host.bind import EVENT_HOOKS, HookError, bind
 from gateway.plugin_host.call import Caller, Impl, Threads
 from gateway.plugin_host.fault_log import FaultLog
+from gateway.plugin_host.filters import EventFilter, hook_name
 from gateway.plugin_host.loop import PluginLoop
 from gateway.plugin_host.sources import (
     OWN_KEYS,
@@ -49,11 +50,6 @@ class PluginDelivery(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     ordered: bool
     from_start: bool
-
-
-def hook_name(method: str) -> str:
-    """The hook of Webio's, such as `set-status`, that a method like `on_set_status` is called for."""
-    return method.removeprefix("on_").replace("_", "-")
 
 
 class Plugin:
@@ -90,13 +86,17 @@ class Plugin:
         self._general = general
         self._own = {hook_name(name): (*general, hooks[name]) for name in EVENT_HOOKS & hooks.keys() - {"on_event"}}
         self.takes_events = not EVENT_HOOKS.isdisjoint(hooks)
-        self.takes = None if general else tuple(sorted(self._own))
-        """The hooks that it takes events of, such as `payment`; None for every event."""
+        self.filter = EventFilter(table.settings, hooks)
+        self.takes = self.filter.takes
+        """What it takes, as `Cursors.take_cursor` has it; None for every event."""
         self.threaded = not any(impl.is_async for name, impl in hooks.items() if name in EVENT_HOOKS)
         """Whether all of its event hooks are plain functions."""
 
     def calls(self, event: Event) -> tuple[Impl, ...]:
-        """The hooks that an event goes to: `on_event`, then its own hook's where the event could be read."""
+        """The hooks that an event goes to: `on_event`, then its own hook's where the event could be read. None of them
+        where the plugin's filter holds it back."""
+        if not (self.filter.admits_all or self.filter.admits(event)):
+            return ()
         return self._general if event.payload is None else self._own.get(event.hook, self._general)
 
     def close(self) -> None:
@@ -147,7 +147,7 @@ class _Loader:
         except LookupError as error:
             self._fault(path if table.settings.file is None else f"{path}.file", str(error.args[0]))
             return None
-        settings = self._reader.table(config_of(kind), table.table, path, OWN_KEYS)
+        settings = self._reader.table(config_of(kind), self._without_wrong_filters(table, kind), path, OWN_KEYS)
         if settings is None:
             return None
         self._claim(settings, path)
@@ -171,6 +171,14 @@ class _Loader:
             )
         return None
 
+    def _without_wrong_filters(self, table: PluginTable, kind: type) -> dict[str, Any]:
+        """The plugin's own keys, without a filter that is a table although the plugin has no table of this name."""
+        own = config_of(kind).__struct_encode_fields__
+        wrong = [key for key in FILTERS if key in table.table and key not in own]
+        for key in wrong:
+            self._fault(dotted(dotted("plugins", table.name), key), "expected an array of names, found a table")
+        return {key: value for key, value in table.table.items() if key not in wrong}
+
     def _claim(self, settings: msgspec.Struct, path: str) -> None:
         """Refuse a path that another plugin has, too, where it must be exclusive."""
         for field in msgspec.structs.fields(settings):
@@ -191,8 +199,8 @@ def taking_events(config: Config) -> list[str]:
 
 
 def taken_hooks(config: Config) -> dict[str, tuple[str, ...] | None]:
-    """For each enabled plugin the hooks that it takes events of, as `Plugin.takes`; None also where it cannot be looked
-    at because of a fault."""
+    """For each enabled plugin the hooks that it takes events of, as `EventFilter.hooks`; None also where it cannot be
+    looked at because of a fault."""
     available = installed()
 
     def takes(table: PluginTable) -> tuple[str, ...] | None:
@@ -200,8 +208,7 @@ def taken_hooks(config: Config) -> dict[str, tuple[str, ...] | None]:
             kind = class_of(source_of(table, available, config.directory), table.name)
         except LookupError:
             return None
-        found = [hook for hook in EVENT_HOOKS if hasattr(kind, hook)]
-        return None if "on_event" in found else tuple(sorted(map(hook_name, found)))
+        return EventFilter(table.settings, [hook for hook in EVENT_HOOKS if hasattr(kind, hook)]).hooks
 
     return {table.name: takes(table) for table in config.plugins if table.settings.enabled}
 

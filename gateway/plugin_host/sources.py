@@ -6,13 +6,13 @@ import inspect
 from collections import defaultdict
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 
 from gateway.config.convert import meant
 from gateway.config.field_types import show
-from gateway.config.tables import PluginSettings, PluginTable
+from gateway.config.tables import FILTERS, PluginSettings, PluginTable
 from gateway.hookspecs import ENTRY_POINT_GROUP
 from gateway.plugin_host.bind import HookError, bind
 from gateway.plugin_host.plugin_file import PluginFile, file_of, import_file
@@ -83,10 +83,15 @@ def import_class(source: Source) -> type:
     if config is not None:
         if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
             raise LookupError(f"{origin(source)}: Config must be a msgspec.Struct")
-        taken = sorted({*OWN_KEYS} & {field.encode_name for field in msgspec.structs.fields(config)})
-        if taken:
+        taken = [field.encode_name for field in msgspec.structs.fields(config) if _is_taken(field)]
+        if taken := sorted(taken):
             raise LookupError(f"{origin(source)}: Config has {', '.join(taken)}, which is the gateway's own")
     return kind
+
+
+def _is_taken(field: msgspec.structs.FieldInfo) -> bool:
+    """Whether a plugin must not have such a key, because it is the gateway's."""
+    return field.encode_name in OWN_KEYS and not (field.encode_name in FILTERS and get_origin(field.type) is dict)
 
 
 def class_of(source: Source, name: str) -> type:

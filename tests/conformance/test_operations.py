@@ -135,6 +135,36 @@ async def test_an_event_without_a_hook_has_no_taker(engine: Engine) -> None:
     assert await ids_in(journal, Filter(state=WAITING)) == [both]
 
 
+@pytest.mark.parametrize(
+    ("hooks", "taken"),
+    [
+        (("payment*",), {"paid", "unreadable"}),
+        (("payment",), {"paid"}),
+        (("unknown*",), {"unknown"}),
+        (("*@acme",), {"message", "paid", "unreadable", "unknown"}),
+        (("*@other", "payment@acme"), {"paid"}),
+        (("payment*@acme", "payment@other"), {"paid", "unreadable"}),
+        (("payment@other", "payment*@acm", "ayment*", "set-status*"), set()),
+    ],
+)
+async def test_what_a_plugin_takes_may_be_a_part_of_the_events(
+    engine: Engine, hooks: tuple[str, ...], taken: set[str]
+) -> None:
+    """See `journal/takes.py`. Listings, counts and the age of the oldest agree."""
+    journal = await engine.open()
+    await take(journal, "crm", hooks=hooks)
+    ids = {
+        "message": (await put(journal, message())).id,
+        "paid": (await put(journal, payment())).id,
+        "unreadable": (await put(journal, b'{"conversationId": {}}', hook="payment")).id,
+        "unknown": (await put(journal, payment(type="cardPaid"))).id,
+    }
+    expected = [ids[name] for name in ids if name in taken]
+    assert await ids_in(journal, Filter(state=WAITING, plugin="crm")) == expected
+    assert await ids_in(journal, Filter(state=NO_TAKER)) == [ids[name] for name in ids if name not in taken]
+    assert (await journal.oldest_undelivered() != {}) is bool(taken)
+
+
 async def test_the_oldest_event_that_a_plugin_has_still_to_take(engine: Engine) -> None:
     """It is parked, or past the cursor; an event without a hook and a dead letter are not waited for."""
     journal = await engine.open()

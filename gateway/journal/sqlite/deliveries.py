@@ -16,6 +16,7 @@ from gateway.journal.search import AttemptRow, EventRow, overall_state
 from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.progress import attempts_of, passed
+from gateway.journal.takes import names_of
 from gateway.json_text import one_line
 
 
@@ -100,4 +101,4 @@ def _had_hook(noted: list[tuple[int, str]], row: tuple[Any, ...]) -> bool:
     """See `HAD_HOOK`. `noted` are the hooks of a plugin, by the positions that they were noted at."""
     place = bisect_left(noted, row[0], key=lambda one: one[0])
     hooks = noted[place - 1][1] if place else EVERY_HOOK
-    return hooks == EVERY_HOOK or (row[7] and row[13] is None and f",{row[4]}," in hooks)
+    return hooks == EVERY_HOOK or any(f",{name}," in hooks for name in names_of(row[4], row[3], row[7], row[13]))

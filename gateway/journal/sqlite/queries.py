@@ -20,11 +20,16 @@ _PARKED: Final = (
     "seq IN (SELECT p.seq FROM parked p JOIN cursors c ON c.plugin = p.plugin AND c.removed_at IS NULL"
     " WHERE p.state = ? AND p.plugin = coalesce(?, p.plugin))"
 )
+_CAME_AS: Final = f"iif(events.name IS NULL, events.hook, '{UNKNOWN}')"
 HAD_HOOK: Final = (
-    "(SELECT t.hooks = '*' OR (events.readable AND events.name IS NULL AND instr(t.hooks, ',' || events.hook || ','))"
+    "(SELECT t.hooks = '*' OR instr(t.hooks, ',*@' || events.organisation || ',')"
+    f" OR instr(t.hooks, ',' || {_CAME_AS} || '*,')"
+    f" OR instr(t.hooks, ',' || {_CAME_AS} || '*@' || events.organisation || ',')"
+    " OR (events.readable AND events.name IS NULL AND (instr(t.hooks, ',' || events.hook || ',')"
+    " OR instr(t.hooks, ',' || events.hook || '@' || events.organisation || ',')))"
     " FROM takes t WHERE t.plugin = c.plugin AND t.position < events.seq ORDER BY t.position DESC LIMIT 1) IS NOT 0"
 )
-"""Whether the plugin of the cursor `c` had a hook for an event when it came; one with a name was of no hook then."""
+"""Whether the plugin of the cursor `c` took such an event when it came: one of `names_of` is among what it takes."""
 _OPEN: Final = (
     "SELECT 1 FROM cursors c WHERE c.plugin = coalesce(?, c.plugin) AND c.removed_at IS NULL AND c.begins < events.seq"
     f" AND {HAD_HOOK}"
