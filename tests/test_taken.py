@@ -16,8 +16,9 @@ from asgi import InProcess, in_process
 from test_receiver import NO_EVENTS
 
 from gateway import simulate
+from gateway.decoding import Decoded
 from gateway.events import HOOKS
-from gateway.journal.interface import JournalFull
+from gateway.journal.interface import Done, JournalFull, Receipt
 from gateway.journal.sqlite.journal import SqliteJournal
 from gateway.serving.listener import Listener
 
@@ -229,15 +230,12 @@ async def test_a_commit_that_fails_is_answered_503(tmp_path: Path, caplog: pytes
         client.send(EVENT)
         await client.answer()
         journal = public.gateway.gateway.journal
-        append = journal.append
+        keep = journal.append_then
 
-        def fails(*arguments: object) -> object:
-            kept = append(*arguments)  # type: ignore[arg-type]
-            failing = asyncio.get_running_loop().create_future()
-            kept.add_done_callback(lambda _: failing.set_exception(JournalFull("the disk is full")))
-            return failing
+        def fails(organisation: str, decoded: Decoded, raw: bytes, done: Done) -> None:
+            keep(organisation, decoded, raw, lambda _: done(JournalFull("the disk is full")))
 
-        journal.append = fails  # type: ignore[method-assign, assignment]
+        journal.append_then = fails  # type: ignore[method-assign]
         client.send(EVENT)
         answer = await client.answer()
         assert answer.startswith(b"HTTP/1.1 503 ")
@@ -249,18 +247,31 @@ async def test_a_commit_that_fails_is_answered_503(tmp_path: Path, caplog: pytes
     assert "cannot keep an event, answered 503: the disk is full" in caplog.text
 
 
-async def test_a_fault_inside_is_answered_503(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever the commit raises: the client is answered, and learns nothing of it."""
+async def test_an_answer_that_fails_costs_the_others_of_its_group_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of the gateway while it answers one client: the log has its type, and the next one is answered."""
     async with served(tmp_path) as public:
-        client = await public.client()
-        client.send(EVENT)
-        await client.answer()
-        failing = asyncio.get_running_loop().create_future()
-        public.gateway.gateway.journal.append = lambda *_: failing  # type: ignore[method-assign]
-        client.send(EVENT)
-        await asyncio.sleep(0.05)
-        failing.set_exception(RuntimeError("of 447700900123"))
-        answer = await client.answer()
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b"could not handle this request" in answer
-    assert caplog.messages == ["a request failed and was answered 503: RuntimeError"]
+        first, second = await public.client(), await public.client()
+        first.send(EVENT)
+        await first.answer()
+        receiver = public.gateway.gateway.receiver
+        kept = receiver._kept
+        bodies = iter([ValueError("of 447700900123")])
+
+        def fails_once(organisation: str, decoded: Decoded, receipt: Receipt) -> bytes:
+            for error in bodies:
+                raise error
+            return kept(organisation, decoded, receipt)
+
+        receiver._kept = fails_once  # type: ignore[method-assign]
+        async with writer_held_up(public.gateway):
+            first.send(EVENT)
+            await asyncio.sleep(0.05)
+            second.send(EVENT)
+            await asyncio.sleep(0.05)
+        failed = await first.answer()
+        assert failed.startswith(b"HTTP/1.1 503 ")
+        assert b"could not handle this request" in failed
+        assert (await second.answer()).startswith(b"HTTP/1.1 200 ")
+    assert caplog.messages == ["a request failed and was answered 503: ValueError"]

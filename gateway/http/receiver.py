@@ -189,20 +189,22 @@ class Receiver:
             return False
         try:
             decoded = self._journal.decoder.decode(organisation, raw, hook)
-            kept = self._journal.append(organisation, decoded, raw)
+            self._journal.append_then(
+                organisation, decoded, raw, partial(self._taken, answer, organisation, decoded, began)
+            )
         except (ValueError, JournalError):
             return False
-        kept.add_done_callback(partial(self._taken, answer, organisation, decoded, began))
         return True
 
     def _taken(
-        self, answer: Answer, organisation: str, decoded: Decoded, began: float, kept: asyncio.Future[Receipt]
+        self, answer: Answer, organisation: str, decoded: Decoded, began: float, outcome: Receipt | JournalError
     ) -> None:
         try:
-            reply: tuple[int, bytes, bytes, Headers] = 200, JSON, self._kept(organisation, decoded, kept.result()), ()
-        except JournalError as error:
-            reply = self._cannot_keep(error)
-        except Exception as error:
+            if isinstance(outcome, JournalError):
+                reply = self._cannot_keep(outcome)
+            else:
+                reply = 200, JSON, self._kept(organisation, decoded, outcome), ()
+        except Exception as error:  # the others of its group are still to be answered
             log_failure(log, error)
             reply = 503, PROBLEM, problem(503, FAILED), ()
         answer(*reply)

@@ -185,6 +185,10 @@ class HeldBy(msgspec.Struct):
     until: float
 
 
+Done = Callable[[Receipt | JournalError], None]
+"""Gets what became of an append."""
+
+
 class Intake(Protocol):
     """What the receiver uses. Its methods return at once."""
 
@@ -197,6 +201,10 @@ class Intake(Protocol):
     def append(self, organisation: str, decoded: Decoded, raw: bytes) -> asyncio.Future[Receipt]:
         """Keep an event. The future is done once the event is durable; it can raise `JournalFull` or `JournalFailed`,
         and so can the call."""
+
+    def append_then(self, organisation: str, decoded: Decoded, raw: bytes, done: Done) -> None:
+        """As `append`, but `done` gets the receipt or the error. It is called on the loop, for a whole group at once,
+        and must not raise."""
 
     def record_value_request(self, record: ValueRecord) -> None:
         """Keep the record of a custom value request. A record that cannot be kept is counted in

@@ -16,12 +16,13 @@ from typing import Any, Final, TypeVar
 from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
 from gateway.events import UNKNOWN, Event
-from gateway.journal.append import Appends
+from gateway.journal.append import Appends, awaited
 from gateway.journal.interface import (
     EVERY_HOOK,
     RETRYING,
     WAITING,
     Changes,
+    Done,
     Entry,
     Filter,
     JournalDamaged,
@@ -118,9 +119,17 @@ class MemoryJournal:
             raise self._failed or JournalFull(refusal)
         if len(raw) > LARGE and decoded.readable and decoded.hook != UNKNOWN:  # see `Decoder.decode_large`
             decoded = self.decoder.decode(organisation, raw, decoded.hook)
-        append = self._appends.make(organisation, decoded, raw)
-        self._put(partial(self.store.insert, append, self._window), append.future)
-        return append.future
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        append = self._appends.make(organisation, decoded, raw, awaited(future))
+        self._put(partial(self.store.insert, append, self._window), future)
+        return future
+
+    def append_then(self, organisation: str, decoded: Decoded, raw: bytes, done: Done) -> None:
+        def settle(future: asyncio.Future[Receipt]) -> None:
+            error = future.exception()
+            done(error if isinstance(error, JournalError) else future.result())
+
+        self.append(organisation, decoded, raw).add_done_callback(settle)
 
     def record_value_request(self, record: ValueRecord) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

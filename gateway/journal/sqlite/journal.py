@@ -17,11 +17,12 @@ import apsw
 from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
 from gateway.events import Event
-from gateway.journal.append import Append, Appends
+from gateway.journal.append import Append, Appends, awaited
 from gateway.journal.damage import Damage, DamagedPlace, event_at
 from gateway.journal.interface import (
     EVERY_HOOK,
     Changes,
+    Done,
     Entry,
     Filter,
     JournalDamaged,
@@ -122,11 +123,14 @@ class SqliteJournal:
         return self._writer.refusal
 
     def append(self, organisation: str, decoded: Decoded, raw: bytes) -> asyncio.Future[Receipt]:
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self.append_then(organisation, decoded, raw, awaited(future))
+        return future
+
+    def append_then(self, organisation: str, decoded: Decoded, raw: bytes, done: Done) -> None:
         if (refusal := self._writer.refusal) is not None:
             raise self._writer.failed or JournalFull(refusal)
-        append = self._appends.make(organisation, decoded, raw)
-        self._writer.put(append)
-        return append.future
+        self._writer.put(self._appends.make(organisation, decoded, raw, done))
 
     def record_value_request(self, record: ValueRecord) -> None:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import apsw
 
@@ -193,17 +193,16 @@ class Writer:
 
     def _resolve(self, appends: list[Append], operations: list[Operate], error: JournalError | None) -> None:
         if error is not None:
-            waiting: list[asyncio.Future[Any]] = [append.future for append in appends]
-            waiting += [operation.future for operation in operations]
-            for future in waiting:
-                if not future.done():
-                    future.set_exception(error)
+            for append in appends:
+                append.done(error)
+            for operation in operations:
+                if not operation.future.done():
+                    operation.future.set_exception(error)
             if isinstance(error, JournalFailed):
                 self._committed(())
             return
         for append in appends:
-            if not append.future.done():
-                append.future.set_result(append.receipt)
+            append.done(append.receipt)
         for operation in operations:
             if operation.future.done():
                 continue
