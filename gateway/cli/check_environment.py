@@ -30,6 +30,7 @@ from gateway.unknown import advice, subject, types_of
 
 _CHECK_TIMEOUT: Final = 15.0
 _LISTENING: Final = "0A"  # the state in /proc/net/tcp
+_SYSTEMD: Final = Path("/run/systemd/system")  # a folder where systemd runs the machine
 _NETWORK_FILE_SYSTEMS: Final = re.compile(
     r"(fuse\.)?(9p|afs|beegfs|ceph|cifs|glusterfs|lustre|ncpfs|nfs4?|rclone|s3fs|smb3|smbfs|sshfs)"
 )
@@ -162,6 +163,9 @@ def _listeners(config: Config, unsound: Collection[str]) -> Iterator[Finding]:
                 if ours is None:
                     what = f"{port} is in use; this user cannot see whether by the running gateway"
                     yield _warning(f"{table}.port", what)
+                elif not ours and _SYSTEMD.is_dir() and _is_of_root(port):
+                    what = f"{port} is in use by a process of root; that is well if it is systemd, for a socket unit"
+                    yield _warning(f"{table}.port", f"{what} of this gateway, and a fault if it is another program")
                 elif not ours:
                     yield _error(f"{table}.port", f"{port} is in use by another program")
             elif error.errno == errno.EADDRNOTAVAIL:
@@ -203,13 +207,26 @@ def _open_files(process: str) -> Iterator[str]:
                 yield str(descriptor.readlink())
 
 
+def _is_of_root(port: int) -> bool:
+    """Whether only root's processes have opened the sockets that listen on a port."""
+    try:
+        return {fields[7] for fields in _listening_rows(port)} == {"0"}
+    except OSError:
+        return False
+
+
 def _listening(port: int) -> Iterator[str]:
     """The inodes of the sockets that listen on a port."""
+    return (fields[9] for fields in _listening_rows(port))
+
+
+def _listening_rows(port: int) -> Iterator[list[str]]:
+    """What Linux tells of the sockets that listen on a port: its user is field 7, its inode field 9."""
     for table in Path("/proc/net").glob("tcp*"):
         for line in table.read_text(encoding="ascii").splitlines()[1:]:
             fields = line.split()
             if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
-                yield fields[9]
+                yield fields
 
 
 async def _plugins(plugins: list[Plugin]) -> list[Finding]:

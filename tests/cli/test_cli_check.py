@@ -315,6 +315,20 @@ def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
     assert {"server.port": f"{port} is in use by another program"} == errors
 
 
+def test_a_port_that_systemd_may_hold_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket unit of the gateway holds it while the gateway is stopped: root's socket, on a machine with systemd."""
+    if os.geteuid() != 0:
+        pytest.skip("only root's sockets count")
+    monkeypatch.setattr(check_environment, "_SYSTEMD", tmp_path)
+    config = write_config(tmp_path)
+    port = int(config.read_text().partition("[server]\nport = ")[2].split()[0])
+    with socket.create_server(("127.0.0.1", port)):
+        errors, warnings = found(config)
+
+    assert errors == {}
+    assert warnings["server.port"].startswith(f"{port} is in use by a process of root; that is well if it is systemd")
+
+
 @pytest.mark.parametrize("listener", ["server", "admin"])
 def test_a_port_that_the_running_gateway_does_not_have_is_an_error(
     running_gateway: RunningGateway, listener: str
