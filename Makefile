@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lines oldest newest wheel bench torture fuzz mutants clean
+.PHONY: help run test check format man lines oldest newest wheel bench torture fuzz mutants clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -36,6 +36,9 @@ newest: $(VENV)-newest/.installed  ## the same with the newest versions that pyp
 format: $(VENV)/.installed-dev  ## bring the code into its format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+man: $(VENV)/.installed  ## write docs/gateway.1 anew, from the help of the commands
+	$(BIN)/python docs/make_man.py > docs/gateway.1.new && mv docs/gateway.1.new docs/gateway.1
 
 lines:  ## count the modules of gateway/ and plugins/ and their lines
 	@for folder in gateway plugins; do \

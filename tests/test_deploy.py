@@ -166,6 +166,7 @@ def test_the_container_file_copies_what_a_build_needs() -> None:
     needed = {
         *project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"],
         *project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"],
+        *project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"],
         *project["project"]["license-files"],
         project["project"]["readme"],
         "pyproject.toml",

@@ -20,6 +20,7 @@ SECTIONS: Final = {
         "log-level": "Change how much the running gateway logs.",
         "plugins": "List what is installed and what is enabled.",
         "token": "Make a token, or tell why one is refused.",
+        "completion": "Print the script that completes commands in a shell.",
     },
     "Try it out": {
         "send": "Send the gateway a realistic event.",

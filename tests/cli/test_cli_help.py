@@ -54,7 +54,7 @@ def test_every_command_teaches_by_example(name: str, command: click.Command) -> 
     assert "Examples:" in result.output
     assert f"  gateway {name}" in result.output
     assert "-c, --config" in result.output
-    assert name in ("token", "journal") or "--json" in result.output
+    assert name in ("token", "journal", "completion") or "--json" in result.output
 
 
 def test_help_imports_nothing_heavy() -> None:
