@@ -33,9 +33,14 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 @click.command("plugins")
 @config_option
+@click.argument("name", required=False)
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the settings of NAME as a Markdown table.")
 @json_option
-def command(config_path: Path, as_json: bool) -> None:
-    """List what is installed and what is enabled.
+def command(config_path: Path, name: str | None, as_markdown: bool, as_json: bool) -> None:
+    """List what is installed and what is enabled, or print the settings of one plugin.
+
+    With NAME, a table of the config or an installed plugin: each key of its settings with its type, default and
+    meaning.
 
     The plugins of the config come first, in the order of their calls, then the other installed ones. A table
     [plugins.NAME] in the config enables a plugin. Settings with a * are required. A plugin in the state `error` cannot
@@ -45,7 +50,15 @@ def command(config_path: Path, as_json: bool) -> None:
     Examples:
       gateway plugins
       gateway plugins --json | jq 'select(.enabled).name'
+      gateway plugins archive
     """
+    if as_markdown and (name is None or as_json):
+        raise click.UsageError("--markdown needs the NAME of a plugin, and excludes --json")
+    if name is not None:
+        from gateway.cli.plugin_settings import show_settings
+
+        show_settings(config_path, name, as_json, as_markdown)
+        return
     rows = list(_rows(config_path))
     if as_json:
         for row in rows:

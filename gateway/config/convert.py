@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import types
 import typing
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from gateway.config.annotations import bare
 from gateway.config.field_types import OrganisationName, Secret, path_from, show
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class TableReader:
 
     def _value(self, kind: Any, value: Any, path: str) -> Any:
         """Convert one value. Tables and arrays are walked, so that each fault in them has its own path."""
-        kind = _without_none(kind)
+        kind = bare(kind)
         origin, args = typing.get_origin(kind), typing.get_args(kind)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             return self.table(kind, value, path)
@@ -209,13 +209,6 @@ def _resolved(value: Any, directory: Path) -> Any:
     if isinstance(value, msgspec.Struct):
         return type(value)(**{name: _resolved(getattr(value, name), directory) for name in value.__struct_fields__})
     return value
-
-
-def _without_none(kind: Any) -> Any:
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        inner = [arg for arg in typing.get_args(kind) if arg is not type(None)]
-        return inner[0] if len(inner) == 1 else kind
-    return kind
 
 
 def _explain(error: msgspec.ValidationError, kind: Any, value: Any, path: str) -> tuple[str, str]:

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from gateway.config.annotations import is_exclusive
 from gateway.config.convert import ConfigError, Problem, TableReader, dotted
-from gateway.config.field_types import Duration, ExclusivePath
+from gateway.config.field_types import Duration
 from gateway.config.tables import FILTERS, Config, PluginSettings, PluginTable
 from gateway.events import Event
 from gateway.plugin_host.bind import EVENT_HOOKS, HookError, bind
@@ -183,7 +184,7 @@ class _Loader:
         """Refuse a path that another plugin has, too, where it must be exclusive."""
         for field in msgspec.structs.fields(settings):
             value = getattr(settings, field.name)
-            if field.type in (ExclusivePath, ExclusivePath | None) and value is not None:
+            if is_exclusive(field.type) and value is not None:
                 where = dotted(path, field.encode_name)
                 other = self._claimed.setdefault(os.path.realpath(value), where)
                 if other != where:

@@ -10,6 +10,7 @@ from typing import Any, get_origin
 
 import msgspec
 
+from gateway.config.annotations import bare
 from gateway.config.convert import meant
 from gateway.config.field_types import show
 from gateway.config.tables import FILTERS, PluginSettings, PluginTable
@@ -91,7 +92,7 @@ def import_class(source: Source) -> type:
 
 def _is_taken(field: msgspec.structs.FieldInfo) -> bool:
     """Whether a plugin must not have such a key, because it is the gateway's."""
-    return field.encode_name in OWN_KEYS and not (field.encode_name in FILTERS and get_origin(field.type) is dict)
+    return field.encode_name in OWN_KEYS and not (field.encode_name in FILTERS and get_origin(bare(field.type)) is dict)
 
 
 def class_of(source: Source, name: str) -> type:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Annotated
 
 import msgspec
 
@@ -49,8 +50,8 @@ class ArchivePlugin:
     class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """`directory` holds the files. With `compress`, past days become `.jsonl.zst`."""
 
-        directory: ExclusivePath
-        compress: bool = False
+        directory: Annotated[ExclusivePath, msgspec.Meta(description="The folder of the files, for this plugin alone.")]
+        compress: Annotated[bool, msgspec.Meta(description="Whether the files of past days become .jsonl.zst.")] = False
 
     def __init__(self, config: Config, clock: Callable[[], datetime] = _now) -> None:
         self._config = config

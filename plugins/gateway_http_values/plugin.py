@@ -37,13 +37,27 @@ class Request(Table, frozen=True, kw_only=True):
     """One `[[requests]]`. `records` points to a list, whose only entry is the customer. `unknown` and `several` are
     the statuses for no customer and for several customers."""
 
-    url: UrlTemplate
-    fields: dict[str, Pointer]
-    method: Literal["GET", "POST"] = "GET"
-    body: dict[str, Any] | None = None
-    records: Pointer | None = None
-    unknown: tuple[Status, ...] = (404,)
-    several: tuple[Status, ...] = ()
+    url: Annotated[
+        UrlTemplate, msgspec.Meta(description="The URL, with parameters such as {customer_uid} in its path and query.")
+    ]
+    fields: Annotated[
+        dict[str, Pointer],
+        msgspec.Meta(description="Where each field is in the answer, as a JSON pointer such as /account/balance."),
+    ]
+    method: Annotated[Literal["GET", "POST"], msgspec.Meta(description="The method of the request.")] = "GET"
+    body: Annotated[
+        dict[str, Any] | None, msgspec.Meta(description="The JSON body of a POST, with parameters in its texts.")
+    ] = None
+    records: Annotated[
+        Pointer | None,
+        msgspec.Meta(description="Where the list of customers is in the answer; its only entry is the customer."),
+    ] = None
+    unknown: Annotated[
+        tuple[Status, ...], msgspec.Meta(description="Statuses that mean that the customer is not known.")
+    ] = (404,)
+    several: Annotated[
+        tuple[Status, ...], msgspec.Meta(description="Statuses that mean that several customers match.")
+    ] = ()
 
     def __post_init__(self) -> None:
         if not self.fields:
@@ -58,22 +72,32 @@ class Request(Table, frozen=True, kw_only=True):
 
 
 class Basic(Table, frozen=True, kw_only=True):
-    username: str
-    password: Secret
+    username: Annotated[str, msgspec.Meta(description="The user name.")]
+    password: Annotated[Secret, msgspec.Meta(description="The password.")]
 
 
 class Settings(Table, frozen=True, kw_only=True):
-    requests: tuple[Request, ...]
-    bearer: Secret | None = None
-    basic: Basic | None = None
-    headers: dict[str, str] = {}
-    secret_headers: dict[str, Secret] = {}
-    certificate: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
-    connections: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
-    connect_timeout: Duration = Duration(1)
-    max_body: Size = Size(2**20)
+    requests: Annotated[tuple[Request, ...], msgspec.Meta(description="The requests that look customers up.")]
+    bearer: Annotated[Secret | None, msgspec.Meta(description="A token that is sent with every request.")] = None
+    basic: Annotated[
+        Basic | None,
+        msgspec.Meta(description="A user name and a password that are sent with every request, instead of a token."),
+    ] = None
+    headers: Annotated[dict[str, str], msgspec.Meta(description="Headers that are sent with every request.")] = {}
+    secret_headers: Annotated[dict[str, Secret], msgspec.Meta(description="Headers whose values are secrets.")] = {}
+    certificate: Annotated[Path | None, msgspec.Meta(description="A client certificate (PEM).")] = None
+    key: Annotated[Path | None, msgspec.Meta(description="The key of the client certificate (PEM).")] = None
+    ca: Annotated[
+        Path | None,
+        msgspec.Meta(
+            description="The authority that signed the certificate of the service (PEM); default: those of the system."
+        ),
+    ] = None
+    connections: Annotated[int, msgspec.Meta(ge=1, le=1000, description="The most connections at the same time.")] = 50
+    connect_timeout: Annotated[
+        Duration, msgspec.Meta(description="The longest time to connect; values_timeout limits the whole request.")
+    ] = Duration(1)
+    max_body: Annotated[Size, msgspec.Meta(description="The longest answer that is read.")] = Size(2**20)
 
     def __post_init__(self) -> None:
         if not self.requests:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import threading
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -54,10 +54,14 @@ class LoggingPlugin:
     class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """`fields` are the fields of a line, in order; those in `show` are in it, too, and not masked."""
 
-        format: Literal["json", "console"] = "json"
-        output: Output = Output("stdout", None)
-        fields: tuple[str, ...] = DEFAULT_FIELDS
-        show: tuple[str, ...] = ()
+        format: Annotated[Literal["json", "console"], msgspec.Meta(description="How a line is written.")] = "json"
+        output: Annotated[Output, msgspec.Meta(description="stdout, stderr, or the path of a file.")] = Output(
+            "stdout", None
+        )
+        fields: Annotated[tuple[str, ...], msgspec.Meta(description="The fields of a line, in this order.")] = (
+            DEFAULT_FIELDS
+        )
+        show: Annotated[tuple[str, ...], msgspec.Meta(description="Fields that are in a line unmasked.")] = ()
 
         def __post_init__(self) -> None:
             if not self.fields and not self.show:

@@ -29,19 +29,31 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One `[[queries]]`: a SELECT whose column names are field names. `fields` names the columns it is run for;
     left out, all of its columns."""
 
-    sql: Statement
-    fields: tuple[str, ...] | None = None
+    sql: Annotated[
+        Statement, msgspec.Meta(description="A SELECT; the names of its columns are the names of the fields.")
+    ]
+    fields: Annotated[
+        tuple[str, ...] | None, msgspec.Meta(description="The columns that it is run for; default: all.")
+    ] = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    url: DatabaseUrl
-    queries: tuple[Query, ...]
-    password: Secret | None = None
-    pool_size: Annotated[int, msgspec.Meta(ge=1, le=200)] = 10
-    pool_timeout: Duration = Duration(1)
-    statement_timeout: Duration = Duration(2)
-    ping_after: Duration = Duration(5)
-    recycle: Duration = Duration(1800)
+    url: Annotated[
+        DatabaseUrl, msgspec.Meta(description="The database, without a password, or a secret with the whole URL.")
+    ]
+    queries: Annotated[tuple[Query, ...], msgspec.Meta(description="The statements that look customers up.")]
+    password: Annotated[Secret | None, msgspec.Meta(description="The password for the database.")] = None
+    pool_size: Annotated[int, msgspec.Meta(ge=1, le=200, description="The most connections at the same time.")] = 10
+    pool_timeout: Annotated[Duration, msgspec.Meta(description="How long a request waits for a connection.")] = (
+        Duration(1)
+    )
+    statement_timeout: Annotated[
+        Duration, msgspec.Meta(description="The database ends a statement that takes longer.")
+    ] = Duration(2)
+    ping_after: Annotated[
+        Duration, msgspec.Meta(description="A connection that was idle for longer is pinged before it is used.")
+    ] = Duration(5)
+    recycle: Annotated[Duration, msgspec.Meta(description="A connection that is older is replaced.")] = Duration(1800)
 
     def __post_init__(self) -> None:
         kind = self.url.url.get_backend_name()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import date
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
@@ -32,8 +32,13 @@ class Constant:
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`values` for every organisation; those in `organisations` replace them for one."""
 
-    values: dict[str, Constant] = {}
-    organisations: dict[OrganisationName, dict[str, Constant]] = {}
+    values: Annotated[
+        dict[str, Constant], msgspec.Meta(description="The values by field, for every organisation.")
+    ] = {}
+    organisations: Annotated[
+        dict[OrganisationName, dict[str, Constant]],
+        msgspec.Meta(description="Values that replace those, by organisation and field."),
+    ] = {}
 
 
 class StaticValuesPlugin:
