@@ -68,10 +68,10 @@ async def test_live(tmp_path: Path) -> None:
 
 
 async def test_the_address_that_is_printed_leads_somewhere(tmp_path: Path) -> None:
-    """The path / leads to the health of the gateway."""
+    """The path / is the first page of the dashboard."""
     async with in_process(tmp_path) as gateway:
         answer = await gateway.manage("GET", "/")
-        assert (answer.status, answer.headers["location"]) == (302, "/health/ready")
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
 
 async def test_ready_writes_and_reads(tmp_path: Path, picky: list[bool]) -> None:

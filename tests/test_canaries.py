@@ -155,6 +155,8 @@ def look_everywhere(gateway: RunningGateway) -> dict[str, str]:
     with httpx.Client(base_url=gateway.admin_url) as client:
         for path in ("/metrics", "/health/ready", "/nope", "/api/replay/1", "/api/status", "/api/config", "/api/drift"):
             found[path] = client.get(path).text
+        for path in ("/", "/find", "/find?q=hook:payment", "/trouble", "/values", "/drift", "/config", "/sign-in"):
+            found[path] = client.get(path).text
     for command in (["check"], ["check", "--json"], ["plugins", "--json"], ["dead", "--json"]):
         result = gateway.cli(*command)
         found["gateway " + " ".join(command)] = result.stdout + result.stderr

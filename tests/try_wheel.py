@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 import venv
 from pathlib import Path
 
@@ -54,6 +55,10 @@ def _serve(gateway: Path, folder: Path) -> None:
             line = process.stdout.readline()
             assert line, f"the gateway ended with {process.wait()} instead of listening"
             print(line, end="")
+        admin = line.split()[-1]
+        for path, part in (("sign-in", b"The admin password"), ("static/style.css", b"color-scheme")):
+            with urllib.request.urlopen(f"{admin}{path}") as answer:
+                assert part in answer.read(), f"{admin}{path} is not complete"
         for command in (["send", "--all"], ["ask", "balance", "ID", "--customer", "123456"], ["events"]):
             subprocess.run([gateway, *command], cwd=folder, check=True, timeout=20)
         process.send_signal(signal.SIGTERM)

@@ -46,10 +46,10 @@ def command(
       gateway timeline --customer 123456 --since 7d --json
       gateway timeline --conversation 97847
     """
-    from gateway.cli.sentences import sentence
     from gateway.config.load import load_config
     from gateway.journal import open_reader
     from gateway.journal.interface import Filter
+    from gateway.sentences import sentence
 
     if (customer is None) == (conversation is None):
         raise click.UsageError("name either a customer with --customer or a conversation with --conversation")

@@ -17,10 +17,13 @@ from litestar.handlers import BaseRouteHandler
 
 from gateway.config.tables import AdminSettings
 from gateway.http.attempts import Attempts
+from gateway.http.sessions import Sessions
 
 _HOST: Final = re.compile(r"(?:\[([^]]*)\]|([^:]*))(?::\d*)?")
 _USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,39}", re.ASCII)
 _MANY_DIGITS: Final = re.compile(r"\d{5}")
+_CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="gateway"'}
+FORM: Final = "application/x-www-form-urlencoded"
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
@@ -31,10 +34,12 @@ class Access:
         self._password = admin.password
         self._names = {"localhost", admin.host.lower(), *(name.lower() for name in admin.names)}
         self._attempts = Attempts(clock)
+        self.sessions = Sessions(clock)
 
-    def guard(self, connection: Connection, _: BaseRouteHandler) -> None:
+    def guard(self, connection: Connection, handler: BaseRouteHandler) -> None:
         """Raises `HTTPException` for a request that another site's page may have made a browser send, and for one
-        without the password where it needs one."""
+        without the password where it needs one. A handler with the option `form` takes a form of the dashboard, whose
+        token it checks itself (`require_own_form`); one with `open` needs no password."""
         headers = connection.headers
         if not self._is_ours(headers.get("host", "localhost")):  # DNS rebinding: a name that resolves to here
             raise HTTPException(
@@ -42,11 +47,32 @@ class Access:
             )
         if headers.get("sec-fetch-site", "").strip().lower() == "cross-site":
             raise HTTPException(status_code=403, detail="a page of another site made the browser send this request")
-        if connection.scope.get("method") == "POST" and _media_type(headers) != "application/json":
-            # a form of another site cannot send this type
-            raise HTTPException(status_code=415, detail="send application/json")
-        if not connection.scope["path"].startswith("/health/"):
+        wanted = FORM if handler.opt.get("form") else "application/json"  # a form of another site cannot send that
+        if connection.scope.get("method") == "POST" and _media_type(headers) != wanted:
+            raise HTTPException(status_code=415, detail=f"send {wanted}")
+        if not (connection.scope["path"].startswith("/health/") or handler.opt.get("open")):
             self._require_password(connection)
+
+    @property
+    def needs_password(self) -> bool:
+        """Whether a password is set."""
+        return self._password is not None
+
+    def form_token(self, connection: Connection) -> str:
+        """What a form of a page must send back, so that a page of another site cannot send it."""
+        return self.sessions.form_token(self.sessions.of(connection))
+
+    def require_own_form(self, connection: Connection, token: str) -> None:
+        """`HTTPException` where a form was not sent by a page of the dashboard in this browser."""
+        site = connection.headers.get("sec-fetch-site", "same-origin").strip().lower()
+        own = hmac.compare_digest(token.encode(), self.form_token(connection).encode())
+        if site not in ("same-origin", "none") or not own:
+            raise HTTPException(status_code=403, detail="this page is out of date or not the gateway's; load it again")
+
+    def sign_in(self, connection: Connection, password: str) -> str:
+        """The cookie of a new session. `HTTPException` 401 for a wrong password, 429 while none is compared."""
+        self._compare(connection, password.encode())
+        return self.sessions.begin()
 
     def trusted(self, connection: Connection) -> bool:
         """Whether the request has the password, or none is set. A wrong one counts as a failed attempt."""
@@ -59,17 +85,22 @@ class Access:
     def _require_password(self, connection: Connection) -> None:
         if self._password is None:
             return
-        client, authorization = peer(connection), connection.headers.get("authorization")
-        challenge = {"WWW-Authenticate": 'Basic realm="gateway"'}
+        authorization = connection.headers.get("authorization")
+        if authorization is None and self.sessions.of(connection):
+            return
         if authorization is None:
-            raise HTTPException(status_code=401, detail="a password is needed", headers=challenge)
+            raise HTTPException(status_code=401, detail="a password is needed", headers=_CHALLENGE)
+        self._compare(connection, _credentials(authorization)[1])
+
+    def _compare(self, connection: Connection, password: bytes) -> None:
+        client = peer(connection)
         seconds = math.ceil(self._attempts.wait(client))
         if seconds:  # not compared: a guess must not be worth more because it comes sooner
             detail = f"passwords from this address were wrong; the next one is compared in {seconds} s"
             raise HTTPException(status_code=429, detail=detail, headers={"Retry-After": str(seconds)})
-        if not hmac.compare_digest(_credentials(authorization)[1], self._password.value):
+        if self._password is None or not hmac.compare_digest(password, self._password.value):
             self._attempts.failed(client)
-            raise HTTPException(status_code=401, detail="the password is wrong", headers=challenge)
+            raise HTTPException(status_code=401, detail="the password is wrong", headers=_CHALLENGE)
         self._attempts.succeeded(client)
 
     def _is_ours(self, host: str) -> bool:

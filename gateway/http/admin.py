@@ -1,4 +1,4 @@
-"""The application of the admin listener: health, metrics, and the API that the operator's commands use."""
+"""The application of the admin listener: health, metrics, the API and the dashboard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import msgspec
 from litestar import HttpMethod, Litestar, Request, Response, get, post, route
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.params import FromQuery
-from litestar.response import Redirect
 
 from gateway.http.access import Access, peer
 from gateway.http.api import api_routes
@@ -21,6 +20,8 @@ from gateway.http.api.events import json_answer
 from gateway.http.api.operations import MOST_IDS, OperationLog, Started
 from gateway.http.api.overview import records_of
 from gateway.http.audit import audit
+from gateway.http.dashboard import dashboard_routes
+from gateway.http.dashboard.faults import fault_page, wants_page
 from gateway.http.problems import FAILED, log_failure, problem_response
 from gateway.http.readiness import Readiness
 from gateway.http.steering import steering
@@ -67,10 +68,6 @@ def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float
     access, readiness, context = Access(gateway.config.admin, clock), Readiness(journal), AdminContext(gateway)
     operations = OperationLog(context)
     refusals: defaultdict[int, RateLimit] = defaultdict(lambda: RateLimit(log))
-
-    @get("/", sync_to_thread=False)
-    def front() -> Redirect:
-        return Redirect("/health/ready")
 
     @route("/health/live", http_method=_PROBES, status_code=200, media_type="application/json", sync_to_thread=False)
     def live() -> dict[str, bool]:
@@ -163,13 +160,20 @@ def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float
                 "%d %.20s from %s: admin listener: %s", error.status_code, request.method, peer(request), error.detail
             )
         detail = error.detail if error.status_code < 500 else FAILED
+        if wants_page(request):
+            return fault_page(request, error.status_code, detail)
         return problem_response(
             error.status_code, detail, error.headers, error.extra if isinstance(error.extra, dict) else {}
         )
 
     commands = [dead_retry, dead_discard, replay, replay_state, values]
     return Litestar(
-        [front, live, ready, metrics, *commands, *steering(gateway, reloader), *api_routes(context, operations)],
+        [
+            *(live, ready, metrics, *commands),
+            *steering(gateway, reloader),
+            *api_routes(context, operations),
+            *dashboard_routes(context, operations, access),
+        ],
         guards=[access.guard],
         exception_handlers={HTTPException: refused, Exception: _failed},
         request_max_body_size=BODY_BYTES,
@@ -203,8 +207,9 @@ def asked_about(organisation: str, query: bytes) -> Filter:
     return Filter(organisation=organisation, customer=question.customer_uid, address=question.address)
 
 
-def _failed(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    if isinstance(error, JournalError):
-        return problem_response(503, str(error))
-    log_failure(log, error)
-    return problem_response(503, FAILED)
+def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    known = isinstance(error, JournalError)
+    if not known:
+        log_failure(log, error)
+    detail = str(error) if known else FAILED
+    return fault_page(request, 503, detail) if wants_page(request) else problem_response(503, detail)

@@ -26,6 +26,12 @@ def audit(request: Connection, what: str, which: Filter, outcome: str) -> None:
     log.info("%s from %s: %s (%s): %s", user(request), peer(request), what, masked(which), outcome)
 
 
+def hint(identifier: str) -> str:
+    """An identifier of a customer, reduced to its last characters; empty for an empty one."""
+    kept = identifier[-_KEPT:]
+    return (f"…{kept}" if len(identifier) >= _LEAST and kept.isalnum() else "…") if identifier else ""
+
+
 def masked(which: Filter) -> str:
     """A filter's conditions, for a log: no number of a customer in full, no text. `everything` where it has none."""
     conditions = []
@@ -42,7 +48,7 @@ def _shown(name: str, value: Any) -> str:
     if name == "text":
         return "…"
     if name in _PERSONAL:
-        return f"…{value[-_KEPT:]}" if len(value) >= _LEAST and value[-_KEPT:].isalnum() else "…"
+        return hint(value)
     if isinstance(value, str):
         return value if _WORD.fullmatch(value) and not _MANY_DIGITS.search(value) else "…"
     return f"{value:%Y-%m-%dT%H:%M:%S%z}"

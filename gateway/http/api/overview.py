@@ -36,8 +36,8 @@ async def drift_of(context: AdminContext) -> Drift:
     return Drift(unknown=context.gateway.monitor.unknown_health(), unreadable=found, window=DRIFT_WINDOW)
 
 
-async def records_of(context: AdminContext, request: AnyRequest) -> pages.Page[ValueRecord]:
-    """The page of custom value requests that a request asks for."""
+async def records_of(context: AdminContext, request: AnyRequest, cursor: str | None = None) -> pages.Page[ValueRecord]:
+    """The page of custom value requests that a request asks for; `cursor` instead of one in its query."""
     given = parameters(request, VALUE_FILTERS)
     limit = number(given, "limit", LIMIT, 1, MOST)
     status = number(given, "status", 0, 100, 599) if "status" in given else None
@@ -52,7 +52,7 @@ async def records_of(context: AdminContext, request: AnyRequest) -> pages.Page[V
 
     def work(search: Search) -> pages.Page[ValueRecord]:
         require_known(context.gateway.config, search, which.organisation)
-        return pages.value_records(search, which, limit, given.get("cursor"))
+        return pages.value_records(search, which, limit, cursor or given.get("cursor"))
 
     page = await context.reading.ask(work)
     if which.customer_uid is not None:

@@ -1,4 +1,4 @@
-"""Events and custom value requests as sentences, for `gateway timeline`."""
+"""Events and custom value requests as sentences, for `gateway timeline` and the dashboard."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gateway.events import (
 from gateway.journal.search import EventHappened, ValuesAsked
 from gateway.json_text import parse_object
 from gateway.text import counted
+from gateway.unknown import public
 
 _MESSAGES: Final = {INBOUND_MESSAGE: "the customer wrote", MESSAGE_SEND: "the customer was sent"}
 _OTHERS: Final = {
@@ -49,24 +50,30 @@ _OUTCOMES: Final = {
 }
 
 
-def sentence(line: EventHappened | ValuesAsked) -> str:
-    """A line of the timeline in words."""
-    return _asked(line) if isinstance(line, ValuesAsked) else _happened(line)
+def sentence(line: EventHappened | ValuesAsked, *, masked: bool = False) -> str:
+    """A line of the timeline in words; `masked` leaves out what the customer or the sender wrote."""
+    return _asked(line) if isinstance(line, ValuesAsked) else _happened(line, masked)
 
 
-def _happened(event: EventHappened) -> str:
+def _happened(event: EventHappened, masked: bool) -> str:
     body = parse_object(bytes(event.body))
     unreadable = "" if event.readable else " (the body does not fit its hook)"
     text = body.get("body")
     if event.hook in _MESSAGES and isinstance(text, str):
-        return f'{_MESSAGES[event.hook]}: "{" ".join(text.split())}"{unreadable}'
+        said = f"{counted(len(text), 'character')}" if masked else f'"{" ".join(text.split())}"'
+        return f"{_MESSAGES[event.hook]}: {said}{unreadable}"
     if event.hook == DELIVERY_REPORT:
         code = str(body.get("statusCode"))
-        outcome = OUTCOMES.get(code, f"status code {code}")
+        outcome = OUTCOMES.get(code, "an unknown status code" if masked else f"status code {code}")
+        if masked:
+            return f"delivery report: {outcome}{unreadable}"
         return f"delivery report of message {body.get('communicationActionId')}: {outcome}{unreadable}"
     what = _OTHERS.get(event.hook) or f"an event of the hook {event.hook} came in"
     if event.name is not None:
-        what = f"an event came in by the name {event.name}, which no hook has"
+        name = public(event.name) if masked else event.name
+        what = f"an event came in by the name {name}, which no hook has"
+    if masked:
+        return f"{what}{unreadable}"
     details = [f"{key} {_shown(value)}" for key, value in body.items() if key not in _COMMON and _plain(value)]
     if len(details) > _MOST_DETAILS:
         details[_MOST_DETAILS:] = [f"and {counted(len(details) - _MOST_DETAILS, 'more field')}"]

@@ -1,0 +1,28 @@
+"""The dashboard: pages on the admin listener that a browser shows without a script, a network or a build."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.http.access import Access
+from gateway.http.api.context import AdminContext
+from gateway.http.api.operations import OperationLog
+from gateway.http.dashboard.event_pages import event_routes
+from gateway.http.dashboard.find_pages import find_routes
+from gateway.http.dashboard.look_pages import look_routes
+from gateway.http.dashboard.rendering import Renderer, static_routes
+from gateway.http.dashboard.sign_in import sign_in_routes
+from gateway.http.dashboard.trouble_pages import trouble_routes
+
+
+def dashboard_routes(context: AdminContext, operations: OperationLog, access: Access) -> list[Any]:
+    """The handlers of the pages."""
+    renderer = Renderer(context, access)
+    return [
+        *static_routes(),
+        *sign_in_routes(renderer),
+        *look_routes(renderer),
+        *find_routes(renderer),
+        *event_routes(renderer, operations),
+        *trouble_routes(renderer, operations),
+    ]

@@ -1,0 +1,138 @@
+"""Pages from templates. Jinja is imported with the first page, in a thread: a gateway whose pages nobody opens does
+without it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar import Response, get
+
+from gateway.http.access import Access
+from gateway.http.api.context import AdminContext, AnyRequest
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
+    " frame-ancestors 'none'; base-uri 'none'"
+)
+SAFE: Final = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",  # the address of a page may have a customer's number
+    "cross-origin-opener-policy": "same-origin",
+}
+STATIC: Final = {"style.css": "text/css", "app.js": "text/javascript"}
+NAVIGATION: Final = (
+    ("now", "/", "Now"),
+    ("find", "/find", "Find"),
+    ("trouble", "/trouble", "Trouble"),
+    ("values", "/values", "Values"),
+    ("drift", "/drift", "Drift"),
+    ("config", "/config", "Config"),
+)
+_FIELDS: Final = 50
+
+
+class PageFrame(msgspec.Struct, kw_only=True):
+    """What is around the content of every page. `token` is for its forms; `signed_in` is whether there is a session to
+    end."""
+
+    title: str
+    place: str
+    token: str
+    signed_in: bool
+    navigation: tuple[tuple[str, str, str], ...] = NAVIGATION
+
+
+class Renderer:
+    """Makes the answers of the dashboard."""
+
+    def __init__(self, context: AdminContext, access: Access) -> None:
+        self.context = context
+        self.access = access
+
+    async def page(
+        self, request: AnyRequest, template: str, title: str, view: Any = None, *, place: str = "", status: int = 200
+    ) -> Response[bytes]:
+        """A page; `view` is the struct that its template shows, and `place` its entry of the navigation."""
+        frame = PageFrame(
+            title=title,
+            place=place,
+            token=self.access.form_token(request),
+            signed_in=bool(self.access.sessions.of(request)),
+        )
+        html = await self.context.reading.run(lambda: _render(template, frame, view))
+        return html_answer(html, status)
+
+    async def form(self, request: AnyRequest) -> dict[str, str]:
+        """The fields of a form that a page of the gateway sent; `HTTPException` 403 for any other."""
+        body = await self.context.body(request)
+        try:
+            pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_FIELDS)
+        except ValueError:
+            pairs = []
+        fields = dict(pairs)
+        self.access.require_own_form(request, fields.get("token", ""))
+        return fields
+
+
+def html_answer(html: bytes, status: int = 200) -> Response[bytes]:
+    """HTML as an answer that caches must not store, and that runs no script but the gateway's own."""
+    headers = {"cache-control": "no-store", **SAFE}
+    return Response(html, status_code=status, media_type="text/html", headers=headers)
+
+
+def see_other(path: str, **headers: str) -> Response[bytes]:
+    """Sends the browser to another page."""
+    more = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(b"", status_code=303, headers={"location": path, "cache-control": "no-store", **SAFE, **more})
+
+
+def static_routes() -> list[Any]:
+    """The style and the script."""
+
+    @get("/static/{name:str}", opt={"open": True}, sync_to_thread=False)
+    def static(request: AnyRequest) -> Response[bytes]:
+        name = request.path_params["name"]
+        if name not in STATIC:
+            return Response(b"", status_code=404, headers=SAFE)
+        return Response(_file(name), media_type=STATIC[name], headers={"cache-control": "max-age=600", **SAFE})
+
+    return [static]
+
+
+@cache
+def _file(name: str) -> bytes:
+    return files("gateway.http.dashboard").joinpath("static", name).read_bytes()
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("gateway.http.dashboard")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"utc": _utc, "size": _size}
+    return environment
+
+
+def _render(template: str, frame: PageFrame, view: Any) -> bytes:
+    text: str = _environment().get_template(template).render(frame=frame, view=view)
+    return text.encode("utf-8", "replace")
+
+
+def _utc(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
