@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from gateway.text import counted
 
 LATE: Final = 60.0
 """Seconds that an event may wait for a plugin before the sentence says so."""
+_DOWN: Final = re.compile(r"\S+ has taken nothing since [\d -]*\d\d:\d\d: (.*)", re.DOTALL)
+"""The error of a plugin that is down."""
 WELL: Final = "All is well"
 
 
@@ -117,7 +120,9 @@ def _problems(journal: JournalStatus, plugins: list[PluginStatus], providers: li
 
 
 def _waits(plugin: PluginStatus) -> str:
-    reason = "" if plugin.error is None else f": {plugin.error}"
+    known = _DOWN.fullmatch(plugin.error or "")  # the sentence itself says since when
+    error = known[1] if known is not None else plugin.error
+    reason = "" if error is None else f": {error}"
     if not plugin.waiting:
         return f"{plugin.name} is not well{reason}"
     wait = "waits" if plugin.waiting == 1 else "wait"
