@@ -14,9 +14,10 @@ from gateway.events import (
     Payment,
     SetStatus,
 )
-from gateway.hookspecs import Context, Reject, Retry, SeveralCustomers, Value, Values, hookimpl
+from gateway.hookspecs import CONTRACT, Context, Reject, Retry, SeveralCustomers, Value, Values, hookimpl
 
 __all__ = [
+    "CONTRACT",
     "Context",
     "ConversationAssignment",
     "ConversationClosed",

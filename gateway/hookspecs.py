@@ -21,6 +21,8 @@ reserved for hooks: any other such method is an error.
 Delivery is at least once and in order within a conversation: after a crash or a retry the same event may be delivered
 again, with the same `event.id`. An exception means "not delivered", and the event is retried with growing pauses.
 `Retry(after=...)` sets the pause; `Reject(reason)` makes it a dead letter.
+
+A class attribute `contract = (1, 0)` may say which version of the contract (`CONTRACT`) the plugin needs.
 """
 
 from __future__ import annotations
@@ -51,6 +53,9 @@ from gateway.events import (
 
 PROJECT: Final = "gateway"
 ENTRY_POINT_GROUP: Final = "gateway.plugins"
+CONTRACT: Final = (1, 0)
+"""The version of this contract. What is added raises the second number; what is removed or changed raises the first. A
+plugin may say with a class attribute, `contract = (1, 0)`, what it needs; an older gateway then refuses it."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

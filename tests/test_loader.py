@@ -12,7 +12,7 @@ from running import write_config, write_plugin
 
 from gateway.config.convert import ConfigError
 from gateway.config.load import load_config
-from gateway.hookspecs import Hooks
+from gateway.hookspecs import CONTRACT, Hooks
 from gateway.plugin_host.bind import HOOK_NAMES
 from gateway.plugin_host.load import Plugin, load_plugins
 from gateway.plugin_host.sources import OWN_KEYS, installed
@@ -295,6 +295,45 @@ def test_a_long_error_is_told_whole(faults: Any) -> None:
     source = "class Plugin:\n    def __init__(self, config): raise ValueError('long ' * 100 + 'end')\n"
     [(_, message)] = faults("[plugins.sad]\n", sad=source)
     assert message.endswith("long long end")
+
+
+# The version of the contract
+
+
+OTHER_CONTRACT = "it needs version {} of the plugin contract, and this gateway has {}; {}"
+UPGRADE = "upgrade the gateway, or use an older version of the plugin"
+
+
+@pytest.mark.parametrize(
+    ("contract", "message"),
+    [
+        (f"({CONTRACT[0]}, {CONTRACT[1] + 1})", UPGRADE),
+        (f"({CONTRACT[0] + 1}, 0)", UPGRADE),
+        ("(0, 9)", "use a newer version of the plugin"),
+    ],
+)
+def test_a_plugin_for_another_contract_is_refused(faults: Any, contract: str, message: str) -> None:
+    """Before it gets what it was not made for, and whatever else is wrong with it."""
+    source = f"class Plugin:\n    contract = {contract}\n    Config = dict\n    def on_new_hook(self): ...\n"
+    sentence = OTHER_CONTRACT.format(contract, CONTRACT, message)
+    assert faults("[plugins.newer]\n", newer=source) == [
+        ("plugins.newer", f"plugin_newer:Plugin from plugin-newer 1.0: {sentence}")
+    ]
+
+
+@pytest.mark.parametrize("contract", ['"1.0"', "1.0", "[1, 0]", "(1,)", "(1, 0, 0)", "(True, 0)", "(1, '0')"])
+def test_a_contract_is_two_numbers(faults: Any, contract: str) -> None:
+    """Anything else may be a newer way to write it."""
+    [(path, message)] = faults("[plugins.odd]\n", odd=f"class Plugin:\n    contract = {contract}\n")
+    assert path == "plugins.odd"
+    assert f"Plugin from plugin-odd 1.0: contract: expected two numbers such as {CONTRACT}, found a " in message
+
+
+def test_a_plugin_for_this_contract_is_loaded(load: Load) -> None:
+    """And one that names none; (1, 0) is accepted as long as the first number is 1."""
+    for number, contract in enumerate(("contract = (1, 0)", f"contract = {CONTRACT}", "x = 1")):
+        source = f"class Plugin:\n    {contract}\n    def on_event(self, event): ...\n"
+        assert load(f"[plugins.same{number}]\n", **{f"same{number}": source})[0].takes_events
 
 
 # Instances

@@ -14,7 +14,7 @@ from gateway.config.annotations import bare
 from gateway.config.convert import meant
 from gateway.config.field_types import show
 from gateway.config.tables import FILTERS, PluginSettings, PluginTable
-from gateway.hookspecs import ENTRY_POINT_GROUP
+from gateway.hookspecs import CONTRACT, ENTRY_POINT_GROUP
 from gateway.plugin_host.bind import HookError, bind
 from gateway.plugin_host.plugin_file import PluginFile, file_of, import_file
 from gateway.text import describe
@@ -80,6 +80,8 @@ def import_class(source: Source) -> type:
     if not inspect.isclass(kind):
         what = f"{source.shown}: Plugin" if isinstance(source, PluginFile) else origin(source)
         raise LookupError(f"{what} is not a class")
+    if fault := _contract_fault(getattr(kind, "contract", CONTRACT)):
+        raise LookupError(f"{origin(source)}: {fault}")
     config = getattr(kind, "Config", None)
     if config is not None:
         if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
@@ -88,6 +90,17 @@ def import_class(source: Source) -> type:
         if taken := sorted(taken):
             raise LookupError(f"{origin(source)}: Config has {', '.join(taken)}, which is the gateway's own")
     return kind
+
+
+def _contract_fault(named: Any) -> str | None:
+    """What is wrong with the version of the contract that a plugin names, or None."""
+    numbers = isinstance(named, tuple) and len(named) == 2 and all(type(number) is int for number in named)
+    if not numbers:
+        return f"contract: expected two numbers such as {CONTRACT}, found a {type(named).__name__}"
+    needs = f"it needs version {named} of the plugin contract, and this gateway has {CONTRACT}"
+    if named > CONTRACT:
+        return f"{needs}; upgrade the gateway, or use an older version of the plugin"
+    return f"{needs}; use a newer version of the plugin" if named[0] < CONTRACT[0] else None
 
 
 def _is_taken(field: msgspec.structs.FieldInfo) -> bool:
