@@ -232,3 +232,61 @@ def test_a_file_that_logrotate_takes_is_written_anew(tmp_path: Path) -> None:
         eventually(lambda: logged(1))
     assert not logged(0)
     assert ids[0] in rotated.read_text()
+
+
+WAITING = """
+rule_files: [alerts.yml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - series: 'gateway_oldest_undelivered_seconds{plugin="stuck"}'
+        values: "0+60x30"
+      - series: 'gateway_deliveries_total{plugin="stuck"}'
+        values: "7+0x30"
+      - series: 'gateway_oldest_undelivered_seconds{plugin="slow"}'
+        values: "700+0x30"
+      - series: 'gateway_deliveries_total{plugin="slow"}'
+        values: "7+5x30"
+      - series: 'gateway_dead_letters{plugin="slow"}'
+        values: "0x10 3x20"
+      - series: 'up{job="webio-gateway"}'
+        values: "1x20 0x10"
+    alert_rule_test:
+      - { eval_time: 10m, alertname: GatewayNothingDelivered }
+      - { eval_time: 10m, alertname: GatewayDeadLetters }
+      - { eval_time: 20m, alertname: GatewayDown }
+      - eval_time: 15m
+        alertname: GatewayNothingDelivered
+        exp_alerts:
+          - exp_labels: { severity: page, plugin: stuck }
+            exp_annotations:
+              summary: Events wait for plugin stuck, which has taken none for 10 minutes
+              runbook: docs/operate.md#gatewaynothingdelivered
+      - eval_time: 15m
+        alertname: GatewayDeadLetters
+        exp_alerts:
+          - exp_labels: { severity: ticket, plugin: slow }
+            exp_annotations:
+              summary: "Plugin slow: 3 dead letters wait for a decision"
+              runbook: docs/operate.md#gatewaydeadletters
+      - eval_time: 28m
+        alertname: GatewayDown
+        exp_alerts:
+          - exp_labels: { severity: page, job: webio-gateway }
+            exp_annotations:
+              summary: The gateway does not answer, so webhooks may be lost
+              runbook: docs/operate.md#gatewaydown
+"""
+
+
+def test_prometheus_raises_the_alerts(tmp_path: Path) -> None:
+    """A plugin that takes nothing, dead letters, and a gateway that is down: each alert comes, and not before."""
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    shutil.copy(DEPLOY / "monitoring" / "alerts.yml", tmp_path)
+    (tmp_path / "waiting.yml").write_text(WAITING)
+
+    for command in (["check", "rules", "alerts.yml"], ["test", "rules", "waiting.yml"]):
+        done = subprocess.run(["promtool", *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
