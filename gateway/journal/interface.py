@@ -15,6 +15,11 @@ import msgspec
 
 from gateway.events import Event
 from gateway.journal.attempts import Attempt
+from gateway.journal.failures import JournalDamaged as JournalDamaged
+from gateway.journal.failures import JournalError as JournalError
+from gateway.journal.failures import JournalFailed as JournalFailed
+from gateway.journal.failures import JournalFull as JournalFull
+from gateway.journal.failures import LeaseLost as LeaseLost
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,26 +44,6 @@ EVERY_HOOK: Final = "*"
 UNORDERED: Final = 5_000
 """The most parked events without a conversation that `take_cursor` and `changes` return; an operator may have retried
 millions."""
-
-
-class JournalError(Exception):
-    """The journal cannot do what was requested. The message is a sentence for the operator."""
-
-
-class JournalFull(JournalError):
-    """The journal is at its size limit, or the disk is (almost) full. Nothing was kept; try again later."""
-
-
-class JournalFailed(JournalError):
-    """A commit failed and its outcome is unknown. The journal accepts nothing any more, and the gateway stops."""
-
-
-class JournalDamaged(JournalError):
-    """What the journal holds is not what was written. It is not delivered; `gateway journal check` tells more."""
-
-
-class LeaseLost(JournalError):
-    """The cursor has a new owner, with a later epoch. Writes of the former owner are refused."""
 
 
 class Track(NamedTuple):
