@@ -98,7 +98,8 @@ async def test_a_dead_letter_has_type_and_place(tmp_path: Path) -> None:
     """Beside the message, which the log does not have."""
     plugin = Plain({1: [ValueError("no account") for _ in range(3)]})
     async with delivering(tmp_path, {"a": plugin}) as rig:
-        await rig.send("x")
+        for conversation in ("x", "y", "z"):  # the plugin takes the others, so that its failures count
+            await rig.send(conversation)
         await rig.idle()
         [(*_, error)] = rig.dead()
     assert re.fullmatch(r"ValueError at \w+\.py:\d+: no account", error)

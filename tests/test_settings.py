@@ -69,7 +69,7 @@ def test_a_duration_reads_like_words(text: str, seconds: float) -> None:
         ("infs", '"infs"'),
         ("٣s", '"٣s"'),
         ("1..5s", '"1..5s"'),
-        ("1" * 100 + "s", "a long string"),
+        ("1" * 100 + "s", "a string that may be a secret"),
         ([], "an array"),
         ({"s": 5}, "a table"),
         (date(2026, 1, 1), "2026-01-01 (a date)"),
@@ -84,7 +84,7 @@ def test_what_is_no_duration_is_named(value: Any, found: str) -> None:
     assert error(Duration.from_config, value, FOLDER) == message
 
 
-@pytest.mark.parametrize("text", ["36501d", "999999999999999d", "876001h"])
+@pytest.mark.parametrize("text", ["36501d", "99999999999d", "876001h"])
 def test_a_duration_has_an_end(text: str) -> None:
     """Dates can still be shifted by the longest one."""
     assert error(Duration.from_config, text, FOLDER) == f'expected a duration of at most "36500d", found "{text}"'

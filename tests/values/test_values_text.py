@@ -195,7 +195,7 @@ def test_only_a_closed_set_of_formats_is_read(source: Any) -> None:
 def test_more_places_than_any_number_has_are_refused() -> None:
     """No value could be written with them, so the field would fail always."""
     assert Format("{:.30f}").write(1, UTC) == "1." + "0" * 30
-    with pytest.raises(ValueError, match=r"^expected at most 30 digits after the point, found '\{:\.31f\}'$"):
+    with pytest.raises(ValueError, match=r'^expected at most 30 digits after the point, found "\{:\.31f\}"$'):
         Format.from_config("{:.31f}", Path())
 
 
