@@ -15,6 +15,7 @@ from gateway.events import (
     SetStatus,
 )
 from gateway.hookspecs import CONTRACT, Context, Reject, Retry, SeveralCustomers, Value, Values, hookimpl
+from gateway.selector import Selector
 
 __all__ = [
     "CONTRACT",
@@ -35,6 +36,7 @@ __all__ = [
     "Reject",
     "Retry",
     "Secret",
+    "Selector",
     "SetStatus",
     "SeveralCustomers",
     "Size",

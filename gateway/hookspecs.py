@@ -50,6 +50,7 @@ from gateway.events import (
     Payment,
     SetStatus,
 )
+from gateway.selector import Selector
 
 PROJECT: Final = "gateway"
 ENTRY_POINT_GROUP: Final = "gateway.plugins"
@@ -186,3 +187,12 @@ class Hooks:
         by the address alone where Webio sends a UID, not by another provider either. With None that holds for every
         field; a collection of names says that no field has that key. Called after `startup`, and again at most every
         10 s while it returns None; `gateway check` calls it after `check`, without `startup`."""
+
+    @hookspec
+    def forget(self, selector: Selector) -> Awaitable[int] | int:
+        """`gateway forget`: erase what you keep of this customer, address or conversation, and return how many records
+        that were. Called after the journal has erased its events, and after the events that this plugin had were
+        settled; also where the journal had none left. It may be called again with the same selector. If it raises, or
+        takes longer than 1 h, the command reports it and exits with 1. Without a running gateway it is called between
+        `startup` and `shutdown`. A plugin that keeps nothing of an event leaves it out."""
+        raise NotImplementedError

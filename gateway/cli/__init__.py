@@ -32,6 +32,7 @@ SECTIONS: Final = {
         "values": "List custom value requests and how they were answered.",
         "dead": "List dead letters; retry or discard them.",
         "replay": "Deliver a range of events to one plugin again.",
+        "forget": "Erase a customer, an address or a conversation everywhere.",
         "journal": "Look for damage in the journal, and repair it.",
         "backup": "Copy the journal to a file, while the gateway runs.",
         "restore": "Put a backup in the journal's place.",

@@ -15,8 +15,8 @@ from gateway.simulate import local_address
 TIMEOUT: Final = 60.0
 
 
-def request(config: Config, method: str, path: str, body: Any = None) -> Any:
-    """The answer of the admin listener, decoded from JSON. `Failure` unless its status is 2xx."""
+def request(config: Config, method: str, path: str, body: Any = None, seconds: float = TIMEOUT) -> Any:
+    """The answer of the admin listener, decoded from JSON, within `seconds`. `Failure` unless its status is 2xx."""
     admin = config.admin
     base = f"http://{local_address(admin.host)}:{admin.port}"
     try:
@@ -26,7 +26,7 @@ def request(config: Config, method: str, path: str, body: Any = None) -> Any:
     content = None if body is None else msgspec.json.encode(body)
     headers = {"content-type": "application/json"}
     try:
-        with httpx.Client(base_url=base, timeout=TIMEOUT, trust_env=False) as client:
+        with httpx.Client(base_url=base, timeout=seconds, trust_env=False) as client:
             response = client.request(method, path, content=content, headers=headers, auth=auth)
     except httpx.HTTPError as error:
         kind = type(error).__name__

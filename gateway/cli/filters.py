@@ -82,7 +82,7 @@ def _options(states: bool, plugin_required: bool) -> list[Callable[[F], F]]:
         click.option("--organisation", metavar="NAME", help="An organisation of the config."),
         click.option("--conversation", metavar="ID", help="Webio's conversationId."),
         click.option("--customer", metavar="UID", help="Webio's customerUID."),
-        click.option("--address", metavar="A", callback=_address, help="The customer's address, in any notation."),
+        click.option("--address", metavar="A", callback=address_of, help="The customer's address, in any notation."),
         click.option(
             "--text", metavar="WORDS", callback=_words, help="Messages with all of these words; pay* begins one."
         ),
@@ -106,8 +106,8 @@ def _hook(context: click.Context, parameter: click.Parameter, value: str | None)
     return None if value is None else hook_named(value, ("unknown",))
 
 
-def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    from gateway.journal.contents import address_key
+def address_of(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    from gateway.selector import address_key
 
     if value is not None and not address_key(value):
         raise click.BadParameter("expected an address such as +353861234567, found an empty text")

@@ -24,6 +24,7 @@ from gateway.text import counted
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
+    from gateway.forgetting import Forgotten
     from gateway.journal.interface import Filter, Journal
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -105,6 +106,18 @@ class Operations:
                 return Change(started["matched"], state["done"])
             time.sleep(POLL)
 
+    def forget(self, which: Filter) -> Forgotten:
+        """Erase a customer, an address or a conversation, in the journal and in every plugin."""
+        from gateway.forgetting import SECONDS, Forgotten, forget_stopped
+        from gateway.plugin_host.load import load_plugins
+
+        async def forget(journal: Journal) -> Forgotten:
+            return await forget_stopped(self._config, load_plugins(self._config), journal, which)
+
+        if self._take_journal():
+            return self._change_journal(forget)
+        return msgspec.convert(self._ask("POST", "/api/forget", which, SECONDS), type=Forgotten)
+
     def recognised(self) -> tuple[dict[str, str], int]:
         """The names that events were kept as unknown by, and the hook that the config has for them now; and how many
         events there are without one."""
@@ -160,10 +173,10 @@ class Operations:
         with self._lock:
             return asyncio.run(run())
 
-    def _ask(self, method: str, path: str, body: Filter | None = None) -> Any:
+    def _ask(self, method: str, path: str, body: Filter | None = None, seconds: float = 60.0) -> Any:
         from gateway.cli.admin_client import request
 
-        return request(self._config, method, path, body)
+        return request(self._config, method, path, body, seconds)
 
 
 def open_operations(config_path: Path, which: Filter) -> Operations:

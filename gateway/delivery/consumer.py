@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from gateway.delivery.crash_guard import CrashGuard
@@ -27,6 +27,8 @@ from gateway.text import describe
 
 log = logging.getLogger("gateway.delivery")
 
+SETTLING: Final = 30.0
+"""Seconds that the settlement of what a plugin returned may take."""
 TAKE_AGAIN: Final = 5.0
 """Seconds at most until a cursor that another gateway owns is asked for again."""
 
@@ -159,6 +161,13 @@ class Consumer:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    async def start_over(self, gone: Collection[int]) -> None:
+        """The events at these positions were erased: when this returns, the plugin has returned those that it had, and
+        gets none of them any more. `TimeoutError` where it does not return them."""
+        if self._pipeline is not None and self._pipeline.running:
+            async with asyncio.timeout(2 * self.plugin.delivery.timeout + SETTLING):
+                await self._pipeline.start_over(gone)
 
     async def look_again(self) -> None:
         """Take up what operators wrote into the journal: dead letters to retry, and replays."""

@@ -66,6 +66,15 @@ class ParkedEvents:
             self._to_park.pop(item.seq, None)
             self._to_release.add(item.seq)
 
+    def forget(self, seqs: Iterable[int]) -> None:
+        """The events at these positions were erased."""
+        gone = set(seqs)
+        for seq in gone:
+            self.items.pop(seq, None)
+            self._to_park.pop(seq, None)
+        self.dead_ahead -= gone
+        self.attempts = [one for one in self.attempts if one.seq not in gone]
+
     def changes(self, cursor: int) -> tuple[list[Parked], list[int]]:
         """The rows to write and the positions whose rows go, up to now; `cursor` is the new one."""
         park, release = self._to_park, self._to_release

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
@@ -110,6 +110,11 @@ class Pipeline:
             finally:
                 parked.end_look()
             self._replays.take_up(changes.replays)
+
+    async def start_over(self, gone: Collection[int]) -> None:
+        """The events at these positions were erased from the journal: have the plugin return what it has, settle that,
+        and forget all that was read."""
+        await self._settler.start_over(gone)
 
     async def _retry(self) -> None:
         """Read parked events again when they are due."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from gateway.delivery.consumer import Consumer
@@ -51,6 +51,15 @@ class Delivery:
         for name, consumer in self.consumers.items():
             if plugin is None or plugin == name:
                 await consumer.look_again()
+
+    async def start_over(self, gone: Collection[int]) -> dict[str, str]:
+        """See `Consumer.start_over`, for every plugin; returns what went wrong, by plugin."""
+        names = list(self.consumers)
+        results = await asyncio.gather(
+            *(self.consumers[name].start_over(gone) for name in names), return_exceptions=True
+        )
+        late = "it did not return the events that it had in time"
+        return {name: late for name, result in zip(names, results, strict=True) if isinstance(result, Exception)}
 
     def apply(self) -> None:
         """Take over what changed in the delivery settings of the plugins."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from typing import Final
 
 from gateway.delivery.dispatching import Dispatcher
@@ -50,6 +51,7 @@ class Settler:
         self._draining = asyncio.Event()
         self._drained = False
         self._busy = False
+        self._gone: list[tuple[Collection[int], asyncio.Future[None]]] = []
 
     @property
     def idle(self) -> bool:
@@ -64,6 +66,13 @@ class Settler:
         self._drained = True
         self._machine.unsettled.set()
 
+    async def start_over(self, gone: Collection[int]) -> None:
+        """The events at these positions were erased: settle what the plugin has, and forget all that was read."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gone.append((gone, future))
+        self._machine.unsettled.set()
+        await future
+
     async def run(self) -> None:
         unsettled = self._machine.unsettled
         while True:
@@ -76,6 +85,8 @@ class Settler:
                 await self._settle(taken)
             else:
                 await self._undo(taken, error)
+            if self._gone and not self._draining.is_set():
+                await self._let_go()
             self._look_at_outage()
             self._busy = False
             if self._drained and not unsettled.is_set():
@@ -129,6 +140,31 @@ class Settler:
             except JournalFailed:
                 return  # the gateway stops, and the next start goes on from what is durable
 
+    async def _let_go(self) -> None:
+        erased, self._gone = self._gone, []
+        await self._dispatcher.drain(self._plugin.delivery.timeout + 2 * GRACE)
+        taken = self._machine.take_taken()
+        error = await self._make_durable() if taken else None
+        if error is None:
+            await self._settle(taken)
+            taken = []
+        for gone, _ in erased:
+            self._machine.parked.forget(gone)
+        if error is not None:
+            await self._undo(taken, error)
+        else:
+            self._rewind(taken)
+            if not self._draining.is_set():
+                self._dispatcher.open()
+        for _, future in erased:
+            if not future.done():
+                future.set_result(None)
+
+    def _rewind(self, taken: list[Item]) -> None:
+        self._live.rewind()
+        self._replays.rewind()
+        self._machine.rewind(taken, self._live.cursor)
+
     async def _undo(self, taken: list[Item], error: Exception) -> None:
         cause = error.cause if isinstance(error, PluginFault) else error
         self._health.failed(cause, asyncio.get_running_loop().time())
@@ -136,9 +172,7 @@ class Settler:
         await self._settle([])  # what is parked or dead stays so, or it would come behind what was taken after it
         if self._draining.is_set():
             return
-        self._live.rewind()
-        self._replays.rewind()
-        self._machine.rewind(taken, self._live.cursor)
+        self._rewind(taken)
         self._dispatcher.open()
 
     def _look_at_outage(self) -> None:

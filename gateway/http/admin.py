@@ -22,6 +22,7 @@ from gateway.http.api.overview import records_of
 from gateway.http.audit import audit
 from gateway.http.dashboard import dashboard_routes
 from gateway.http.dashboard.faults import fault_page, wants_page
+from gateway.http.privacy import privacy
 from gateway.http.problems import FAILED, log_failure, problem_response
 from gateway.http.readiness import Readiness
 from gateway.http.steering import steering
@@ -166,7 +167,7 @@ def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float
             error.status_code, detail, error.headers, error.extra if isinstance(error.extra, dict) else {}
         )
 
-    commands = [dead_retry, dead_discard, replay, replay_state, values]
+    commands = [dead_retry, dead_discard, replay, replay_state, values, *privacy(context)]
     return Litestar(
         [
             *(live, ready, metrics, *commands),

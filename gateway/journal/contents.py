@@ -8,18 +8,12 @@ import unicodedata
 from functools import lru_cache
 from typing import Any, Final
 
-from gateway.events import digits_of
 from gateway.json_text import parse_object
 from gateway.plugin_host.place import without_message
+from gateway.selector import address_key, body_address
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _DIFFERS: Final = re.compile(r"""'[^']*'|"[^"]*"|[\w…-]*[\d…][\w….,:-]*""")
-
-
-def address_key(address: str) -> str:
-    """What two notations of one address have in common: the digits of a phone number, as `address_digits` of a custom
-    value request gives them; any other address without regard to case and surrounding spaces."""
-    return digits_of(address) or address.strip().casefold()
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -48,14 +42,6 @@ def error_key(error: str) -> str:
     word with a digit in it, such as a number or an identifier, and for each quoted text."""
     head = without_message(error)
     return head + _DIFFERS.sub("…", error[len(head) :])
-
-
-def body_address(body: dict[str, Any]) -> str | None:
-    """The key of the customer's address in a decoded body, or None where it has none."""
-    address = body.get("outboundChannelAddress")
-    if type(address) is int:
-        address = str(address)
-    return (address_key(address) or None) if type(address) is str else None
 
 
 def body_words(body: dict[str, Any]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from gateway.decoding import Decoded, Decoder
+    from gateway.journal.erasing import Erased
     from gateway.journal.search import UnknownName, ValueRecord
 
 RETRYING: Final = "retrying"
@@ -38,12 +39,10 @@ DELIVERED: Final = "delivered"
 NO_TAKER: Final = "no taker"
 """No enabled plugin has a hook for the event, or had one when it came."""
 STATES: Final = (DEAD, RETRYING, WAITING, DELIVERED, NO_TAKER)
-"""What a filter's `state` can be."""
 EVERY_HOOK: Final = "*"
 """Among the hooks of a plugin: it takes every event, also those that are unknown or cannot be read."""
 UNORDERED: Final = 5_000
-"""The most parked events without a conversation that `take_cursor` and `changes` return; an operator may have retried
-millions."""
+"""The most parked events without a conversation that are returned at once; millions may have been retried."""
 
 
 class Track(NamedTuple):
@@ -70,9 +69,8 @@ class Entry(NamedTuple):
 
 
 class Parked(msgspec.Struct, kw_only=True):
-    """An event that one plugin has not taken although its cursor may have passed it. `since` is when it was parked,
-    `next_at` when it is due. `conversation` is `organisation/conversation`, or None where there is no order to keep.
-    `asked` is whether the plugin itself named `next_at`."""
+    """An event that a plugin has not taken. `since` is when it was parked, `next_at` when it is due, as `asked` by the
+    plugin or not. `conversation` is `organisation/conversation`, or None where there is no order to keep."""
 
     seq: int
     state: str
@@ -131,8 +129,7 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
 
 
 class Replay(msgspec.Struct, kw_only=True):
-    """Events that an operator had delivered again to one plugin: those up to `until` that `filter` matched. It
-    continues after `position`."""
+    """Events up to `until` that `filter` matched, to be delivered again to a plugin. It continues after `position`."""
 
     number: int
     plugin: str
@@ -184,16 +181,13 @@ class Intake(Protocol):
         """Why new events cannot be kept now, or None."""
 
     def append(self, organisation: str, decoded: Decoded, raw: bytes) -> asyncio.Future[Receipt]:
-        """Keep an event. The future is done once the event is durable; it can raise `JournalFull` or `JournalFailed`,
-        and so can the call."""
+        """Keep an event; done once it is durable. The future or the call raises `JournalFull` or `JournalFailed`."""
 
     def append_then(self, organisation: str, decoded: Decoded, raw: bytes, done: Done) -> None:
-        """As `append`, but `done` gets the receipt or the error. It is called on the loop, for a whole group at once,
-        and must not raise."""
+        """As `append`, but `done` gets the outcome, on the loop, for a group at once, and must not raise."""
 
     def record_value_request(self, record: ValueRecord) -> None:
-        """Keep the record of a custom value request. A record that cannot be kept is counted in
-        `value_records_lost`."""
+        """Keep the record of a custom value request, or count it in `value_records_lost`."""
 
 
 class Cursors(Protocol):
@@ -209,17 +203,15 @@ class Cursors(Protocol):
     async def take_cursor(
         self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,)
     ) -> Standing | HeldBy:
-        """Become the owner of a cursor, with an epoch one higher than the last owner's. A new cursor begins after the
-        newest event, or at the start. `hooks` say what the plugin takes from here on, as in `journal/takes.py`. Where
-        the last owner did not release the cursor, each delivery that it had marked as running counts as a crash."""
+        """Become the owner of a cursor, with the next epoch. A new cursor begins after the newest event, or at the
+        start. `hooks` say what the plugin takes from here on, as in `journal/takes.py`. Where the last owner did not
+        release the cursor, each delivery that it had marked as running counts as a crash."""
 
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:
-        """Release a cursor after the last delivery has ended. `clean` means that no event is left that is suspected
-        of having killed a process. Raises `LeaseLost`."""
+        """Release a cursor. `clean`: no event is suspected of having killed a process. Raises `LeaseLost`."""
 
     async def read(self, after: int, limit: int) -> Sequence[Entry]:
-        """At most `limit` events after a position, in order; fewer where they are large, or before one that is damaged.
-        `JournalDamaged` where the first is."""
+        """Up to `limit` events after a position, fewer where large or damaged; `JournalDamaged` where the first is."""
 
     async def fetch(self, seqs: Sequence[int]) -> dict[int, Event]:
         """The events at these positions; those that the journal no longer has are left out. Raises `JournalDamaged`."""
@@ -228,8 +220,7 @@ class Cursors(Protocol):
         """Like `read`, but only events that the filter matches, and none past `until`."""
 
     async def settle(self, settlement: Settlement) -> None:
-        """Make a plugin's progress durable. Parked rows are written before the cursor moves, not necessarily in one
-        transaction. Raises `LeaseLost`, or `JournalFull` when the caller should try again later."""
+        """Make progress durable: parked rows, then the cursor. Raises `LeaseLost`; `JournalFull`: try again later."""
 
     async def mark_running(self, track: Track, epoch: int, seq: int) -> None:
         """Record that an event is about to be delivered; durable on return. Raises `LeaseLost`."""
@@ -238,16 +229,15 @@ class Cursors(Protocol):
         """Forget that an event was marked as running, and its crashes. Raises `LeaseLost`."""
 
     async def changes(self, track: Track) -> Changes:
-        """What is parked and replayed now, with what operators have changed; no older than any settlement made before
-        the call."""
+        """What is parked and replayed now, with what operators have changed; not older than earlier settlements."""
 
 
 class Operator(Protocol):
     """What the operator's commands and the admin API use."""
 
     async def retry_dead(self, which: Filter, plugins: Collection[str] | None = None, in_order: bool = False) -> int:
-        """Make matching dead letters due again with no attempts counted; with `plugins`, only of these. Returns how
-        many. In order: behind one another and ahead of newer events of their conversation; else without an order."""
+        """Make matching dead letters due again, as new; with `plugins`, only of these. Returns how many. In order:
+        behind one another and ahead of newer events of their conversation; else without an order."""
 
     async def count_dead(self, which: Filter) -> int:
         """How many dead letters match."""
@@ -256,8 +246,8 @@ class Operator(Protocol):
         """Discard matching dead letters; returns how many."""
 
     async def new_replay(self, which: Filter) -> Replay:
-        """Start to deliver the events that match now to `which.plugin` again. Those that came by one of `which.names`
-        first get the hook that the config now has for it."""
+        """Deliver the events that match now to `which.plugin` again. Those that came by one of `which.names` first get
+        the hook that the config now has for it."""
 
     async def replay_state(self, number: int) -> tuple[int, bool]:
         """How many events a replay has delivered, and whether it is finished. `ValueError` for an unknown number."""
@@ -270,6 +260,9 @@ class Operator(Protocol):
 
     async def retire_cursors(self, keep: Collection[str]) -> None:
         """The cursors of plugins other than these expire after the retention."""
+
+    async def forget(self, which: Filter) -> Erased:
+        """Erase matching events, delivered or not, and records about the customer, with no byte of them left."""
 
     async def probe(self) -> None:
         """Write a value and read it back. Raises `JournalError`."""

@@ -17,6 +17,7 @@ from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
 from gateway.events import UNKNOWN, Event
 from gateway.journal.append import Appends, awaited
+from gateway.journal.erasing import Erased
 from gateway.journal.interface import (
     EVERY_HOOK,
     RETRYING,
@@ -181,6 +182,9 @@ class MemoryJournal:
 
     async def discard_dead(self, which: Filter) -> int:
         return await self._write(partial(self.store.discard, which))
+
+    async def forget(self, which: Filter) -> Erased:
+        return await self._write(partial(self.store.forget, which))
 
     async def unknown_names(self) -> list[UnknownName]:
         return self.store.unknown_names()

@@ -12,6 +12,7 @@ from gateway.decoding import Decoder
 from gateway.events import UNKNOWN, Event
 from gateway.journal.append import Append
 from gateway.journal.contents import error_key, has_address, has_words
+from gateway.journal.erasing import Erased, is_about, names_in
 from gateway.journal.interface import (
     DEAD,
     DELIVERED,
@@ -33,30 +34,11 @@ from gateway.journal.interface import (
     Standing,
     Track,
 )
+from gateway.journal.memory_rows import Cursor, Kept
 from gateway.journal.search import UNKNOWN_NAMES, UnknownName, ValueRecord
 from gateway.journal.takes import names_of
 
 _LIVE = (RETRYING, WAITING)
-
-
-class _Kept(msgspec.Struct):
-    seq: int
-    event: Event
-    micros: int
-    digest: bytes | None
-
-
-class _Cursor(msgspec.Struct):
-    begins: int
-    seq: int
-    epoch: int = 0
-    clean: bool = True
-    removed_at: float | None = None
-    parked: dict[int, Parked] = {}
-    running: set[int] = set()
-    crashes: dict[int, int] = {}
-    hooks: list[tuple[int, tuple[str, ...]]] = []
-    """From which position on the plugin has which."""
 
 
 class Store:
@@ -66,11 +48,11 @@ class Store:
         self.newest = 0
         self.damaged: set[int] = set()
         """Positions of events that are not what was written."""
-        self.events: dict[int, _Kept] = {}
+        self.events: dict[int, Kept] = {}
         self.value_records: list[ValueRecord] = []
-        self._bodies: dict[tuple[int | None, bytes], _Kept] = {}
-        self._owners: dict[str, _Kept] = {}
-        self._cursors: dict[Track, _Cursor] = {}
+        self._bodies: dict[tuple[int | None, bytes], Kept] = {}
+        self._owners: dict[str, Kept] = {}
+        self._cursors: dict[Track, Cursor] = {}
         self._replays: dict[int, Replay] = {}
 
     def insert(self, append: Append, window: int) -> Receipt:
@@ -83,7 +65,7 @@ class Store:
         if owner is not None and owner is not first and owner.digest != digest:
             event = msgspec.structs.replace(event, conflict=True)
         self.newest += 1
-        kept = self.events[self.newest] = _Kept(self.newest, event, append.micros, digest)
+        kept = self.events[self.newest] = Kept(self.newest, event, append.micros, digest)
         if digest is not None:
             self._bodies[append.created, digest] = kept
         if key is not None and (owner is None or owner is first):
@@ -114,12 +96,12 @@ class Store:
                 found[track.plugin] = taken if row is None else row.state
         return found
 
-    def _had_hook(self, cursor: _Cursor, seq: int) -> bool:
+    def _had_hook(self, cursor: Cursor, seq: int) -> bool:
         event = self.events[seq].event
         hooks = next((hooks for after, hooks in reversed(cursor.hooks) if after < seq), (EVERY_HOOK,))
         return any(name in hooks for name in names_of(event.hook, event.organisation, event.readable, event.name))
 
-    def _matches(self, which: Filter, kept: _Kept) -> bool:
+    def _matches(self, which: Filter, kept: Kept) -> bool:
         event = kept.event
         pairs = (
             (which.hook, event.hook),
@@ -152,7 +134,7 @@ class Store:
         return [cursor.parked[seq] for cursor in cursors if seq in cursor.parked]
 
     def take(self, track: Track, begins: int, hooks: Collection[str]) -> Standing:
-        cursor = self._cursors.setdefault(track, _Cursor(begins, begins))
+        cursor = self._cursors.setdefault(track, Cursor(begins, begins))
         clean, cursor.clean, cursor.removed_at = cursor.clean, False, None
         cursor.epoch += 1
         if not cursor.hooks or cursor.hooks[-1][1] != tuple(hooks):
@@ -164,7 +146,7 @@ class Store:
         parked, replays = self.changes(track)
         return Standing(cursor.epoch, cursor.seq, clean, parked, sorted(dead), replays, dict(cursor.crashes))
 
-    def _owned(self, track: Track, epoch: int) -> _Cursor:
+    def _owned(self, track: Track, epoch: int) -> Cursor:
         cursor = self._cursors.get(track)
         if cursor is None or cursor.epoch != epoch:
             raise LeaseLost(f"the cursor of plugin {track.plugin} has been taken again")
@@ -177,7 +159,9 @@ class Store:
 
     def settle(self, settlement: Settlement) -> None:
         cursor = self._owned(settlement.track, settlement.epoch)
-        cursor.parked.update((row.seq, msgspec.structs.replace(row)) for row in settlement.park)
+        for row in settlement.park:
+            if row.seq in self.events:  # it may have been erased meanwhile
+                cursor.parked[row.seq] = msgspec.structs.replace(row)
         for seq in settlement.release:
             cursor.parked.pop(seq, None)
         for seq in settlement.replayed:
@@ -216,7 +200,7 @@ class Store:
             if cursor.removed_at is None and track.plugin not in keep:
                 cursor.removed_at = now
 
-    def dead(self, which: Filter, plugins: Collection[str] | None = None) -> Iterator[tuple[_Cursor, Parked]]:
+    def dead(self, which: Filter, plugins: Collection[str] | None = None) -> Iterator[tuple[Cursor, Parked]]:
         """Matching dead letters, of each plugin in order."""
         event_only = msgspec.structs.replace(which, plugin=None, state=None)
         for track, cursor in self._cursors.items():
@@ -291,10 +275,24 @@ class Store:
         last = min(needed, default=self.newest)
         old = [one.seq for one in self.events.values() if one.seq <= last and one.micros < cutoff * 1_000_000]
         if gone := set(old) - kept:
-            self.events = {seq: one for seq, one in self.events.items() if seq not in gone}
-            self._bodies = {key: one for key, one in self._bodies.items() if one.seq not in gone}
-            self._owners = {key: one for key, one in self._owners.items() if one.seq not in gone}
-            for cursor in self._cursors.values():
-                cursor.parked = {seq: row for seq, row in cursor.parked.items() if seq not in gone}
+            self._drop(gone)
         oldest = now - record_retention
         self.value_records = [one for one in self.value_records if one.at.timestamp() >= oldest]
+
+    def _drop(self, gone: Collection[int]) -> None:
+        self.events = {seq: one for seq, one in self.events.items() if seq not in gone}
+        self._bodies = {key: one for key, one in self._bodies.items() if one.seq not in gone}
+        self._owners = {key: one for key, one in self._owners.items() if one.seq not in gone}
+        for cursor in self._cursors.values():
+            cursor.parked = {seq: row for seq, row in cursor.parked.items() if seq not in gone}
+            cursor.crashes = {seq: count for seq, count in cursor.crashes.items() if seq not in gone}
+
+    def forget(self, which: Filter) -> Erased:
+        gone = {seq for seq, kept in self.events.items() if self._matches(which, kept)}
+        self._drop(gone)
+        for replay in self._replays.values():
+            if names_in(replay.filter) & names_in(which):
+                replay.filter, replay.position = Filter(ids=("erased",)), replay.until
+        kept = [one for one in self.value_records if not is_about(one, which)]
+        records, self.value_records = len(self.value_records) - len(kept), kept
+        return Erased(len(gone), records, gone)

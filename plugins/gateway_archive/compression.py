@@ -23,8 +23,8 @@ from gateway_archive.seen import seen_in_compressed
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\.jsonl")
 _SETTLING_TIME = timedelta(minutes=10)
-_FRAME = 1024 * 1024  # bytes of lines in a frame; a look-up of an id reads single frames
-_LEVEL = 3
+FRAME = 1024 * 1024  # bytes of lines in a frame; a look-up of an id reads single frames
+LEVEL = 3
 
 
 class Stopped(Exception):
@@ -62,13 +62,13 @@ def write_compressed(path: Path, size: int, stop: Callable[[], bool]) -> None:
         with os.fdopen(create_file(new), "wb") as out:
             if target.exists():
                 with target.open("rb") as old:
-                    while data := old.read(_FRAME):
+                    while data := old.read(FRAME):
                         out.write(data)
                         _unless(stop)
                 for lines in read_compressed(target, 0, target.stat().st_size):
                     expected.update(lines.text)
                     _unless(stop)
-            compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+            compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
             for text in _lines_to_add(path, size, target):
                 _unless(stop)
                 expected.update(text)
@@ -92,7 +92,7 @@ def _unless(stop: Callable[[], bool]) -> None:
 
 def _lines_to_add(path: Path, size: int, target: Path) -> Iterator[bytes]:
     seen = seen_in_compressed(target) if target.exists() else None
-    for lines in read_lines(path, 0, size, _FRAME):
+    for lines in read_lines(path, 0, size, FRAME):
         text = lines.text
         if seen is not None and (known := seen.among(ids_in(text))):
             text = b"".join(line for line in text.splitlines(keepends=True) if known.isdisjoint(ids_in(line)))
@@ -132,5 +132,6 @@ def settle_all(root: Path) -> None:
     """Complete the replacements that were marked as ready, and delete other temporary files."""
     for left_over in list(root.glob("*/*/*.jsonl.zst.ready")):
         settle(left_over.with_name(left_over.name.removesuffix(".zst.ready")))
-    for left_over in list(root.glob("*/*/*.jsonl.zst.tmp")):
-        left_over.unlink()
+    for name in ("*/*/*.jsonl.zst.tmp", "*/*/*.jsonl.tmp", "*/*/*.jsonl.damaged.tmp"):
+        for left_over in list(root.glob(name)):
+            left_over.unlink()

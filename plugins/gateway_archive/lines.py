@@ -13,6 +13,7 @@ Item = tuple[str, bytes, bool]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_HEAD = re.compile(rb'\{"id":"[^"]*","received_at":"[^"]*","organisation":"([^"]*)","hook":"[^"]*","body":')
 _IDS = re.compile(rb'\n\{"id":"([^"]*)"')
 
 
@@ -34,6 +35,12 @@ def place_and_line(event: Event) -> tuple[str, bytes]:
 def ids_in(lines: bytes) -> list[bytes]:
     """The ids of whole lines, in order."""
     return _IDS.findall(b"\n" + lines)
+
+
+def organisation_and_body(line: bytes) -> tuple[str, bytes] | None:
+    """The organisation and the body of a line; None where it is not one of the archive."""
+    found = _HEAD.match(line)
+    return None if found is None else (found[1].decode(), line[found.end() :].rstrip(b"\r\n").removesuffix(b"}"))
 
 
 @lru_cache(maxsize=1024)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from gateway import Context, Event, ExclusivePath, hookimpl
+from gateway import Context, Event, ExclusivePath, Selector, hookimpl
 from gateway_archive.lines import Item, place_and_line
 from gateway_archive.store import ArchiveError, Store
 
@@ -126,6 +126,12 @@ class ArchivePlugin:
                 raise ArchiveError("this checkpoint took too long, and another has begun")
             self._write(store, batch)
             store.sync()
+
+    @hookimpl
+    def forget(self, selector: Selector) -> int:
+        """Erase the lines of these events, in every file; returns how many those were."""
+        with self._compressing:
+            return self._started().forget(selector.matches)
 
     def compress(self) -> None:
         """Compress past days. With `compress = true` a thread calls this every 10 minutes."""

@@ -22,7 +22,9 @@ from gateway_archive.compression import (
 )
 from gateway_archive.day_file import DayFile
 from gateway_archive.durable import create_file, make_folder, open_file
+from gateway_archive.erasing import Matches, Rewriting, rewrite_compressed, rewrite_lines
 from gateway_archive.lines import Item
+from gateway_archive.reading import Unreadable, read_lines
 
 _MOST_OPEN = 128
 
@@ -112,6 +114,59 @@ class Store:
                 return
             self._files.pop(place).close()
             replace(path)
+
+    def forget(self, matches: Matches) -> int:
+        """Write every file anew that has lines of a body that `matches`; returns how many lines were erased. Files that
+        fail are left as they are: `ArchiveError` at the end names them. Holds `lock` for short moments only; nothing
+        must compress meanwhile."""
+        erased, failed = 0, []
+        for path in sorted(self._root.glob("*/*/*.jsonl*")):
+            try:
+                if path.name.endswith(".jsonl"):
+                    erased += self._forget_lines(path, matches)
+                elif path.name.endswith(".jsonl.zst"):
+                    erased += rewrite_compressed(path, matches)
+                elif path.name.endswith(".jsonl.damaged"):
+                    erased += rewrite_lines(path, matches)
+            except FileNotFoundError:
+                continue
+            except (OSError, Unreadable, ArchiveError) as error:
+                failed.append(path)
+                self._log.error("the archive file %s could not be written anew, and stays: %s", path, error)
+        if failed:
+            raise ArchiveError(
+                f"{len(failed)} files could not be written anew, the first one {failed[0]}; {erased} lines of others"
+                " were erased"
+            )
+        return erased
+
+    def _forget_lines(self, path: Path, matches: Matches) -> int:
+        place = path.relative_to(self._root).with_suffix("").as_posix()
+        with self.lock:
+            size = self._size(place)
+        if size is None:
+            return 0
+        rewriting = Rewriting(path, matches)
+        try:
+            rewriting.add(read_lines(path, 0, size))
+            with self.lock:
+                now = self._size(place)
+                if now is None or now < size:
+                    raise ArchiveError(f"{path} has lost lines meanwhile")
+                rewriting.add(read_lines(path, size, now))
+                if rewriting.erased:
+                    self._files.pop(place).close()
+                rewriting.finish()
+        except BaseException:
+            rewriting.discard()
+            raise
+        return rewriting.erased
+
+    def _size(self, place: str) -> int | None:
+        """The size of a `.jsonl`, all of it durable; None where there is none."""
+        file = self._file(place)
+        with self._guard(file):
+            return file.size()
 
     def _state(self, place: str, path: Path) -> os.stat_result | None:
         """The state of a `.jsonl`, after making all of it durable; None where there is none."""

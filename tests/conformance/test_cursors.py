@@ -112,6 +112,7 @@ async def test_events_without_a_conversation_are_given_a_bounded_number_at_a_tim
     """Those of conversations all, since their order counts; of the others the first few thousand."""
     journal = await engine.open()
     owner = await take(journal)
+    await fill(journal, UNORDERED + 99)
     rows = [Parked(seq=seq, state=RETRYING) for seq in range(1, UNORDERED + 50)]
     ordered = Parked(seq=UNORDERED + 99, state=RETRYING, conversation="acme/1")
     await owner.settle(park=[*rows, ordered])

@@ -16,9 +16,10 @@ from gateway.config.moments import moment_of
 from gateway.config.tables import Config
 from gateway.decoding import hook_names, normalise
 from gateway.events import HOOKS, UNKNOWN
-from gateway.journal.contents import address_key, wanted_words
+from gateway.journal.contents import wanted_words
 from gateway.journal.interface import STATES, Filter
 from gateway.journal.search import Search
+from gateway.selector import address_key
 
 FILTERS: Final = (
     *("hook", "organisation", "conversation", "customer", "address", "text", "plugin", "state", "since", "until"),

@@ -26,6 +26,8 @@ LONG: Final = 16_384
 WAIT_MS: Final = 100
 BUSY_MS: Final = 5000
 """How long a statement waits for another process that has the database locked."""
+SMALL: Final = 64 * 2**20
+"""Bytes of a database that is written anew as a whole where something was erased; new events wait meanwhile."""
 _ENTER: Final = os.R_OK | os.W_OK | os.X_OK
 _USE: Final = os.R_OK | os.W_OK
 
@@ -81,6 +83,7 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
     connection.pragma("journal_size_limit", LONG * connection.pragma("page_size"))
     connection.execute("PRAGMA cache_size = -65536")
     connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted, by retention too, is overwritten
 
 
 def _register_contents(connection: apsw.Connection) -> None:
@@ -201,6 +204,29 @@ class WriteAheadLog:
             return  # a reader takes long: try again later
         finally:
             self._connection.set_busy_timeout(BUSY_MS)
+
+    def wipe(self) -> None:
+        """Leave nothing of what was deleted in the files. `BusyError` while a reader is at the log: try again.
+
+        `secure_delete` overwrites what is deleted, but when rows move between pages, SQLite may leave copies of them in
+        unused parts of a page. A small database is therefore written anew as a whole."""
+        connection = self._connection
+        self._empty()
+        if connection.pragma("page_count") * connection.pragma("page_size") <= SMALL:
+            with connection:
+                connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', 0)")
+                self.number()
+            connection.execute("VACUUM")
+            self._empty()
+
+    def _empty(self) -> None:
+        self._may_begin = True
+        self._connection.set_busy_timeout(WAIT_MS)
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        finally:
+            self._connection.set_busy_timeout(BUSY_MS)
+        self._pages = self._moved = 0
 
     def _committed(self, connection: apsw.Connection, name: str, pages: int) -> int:
         if pages < self._pages:

@@ -149,8 +149,9 @@ def settle(connection: apsw.Connection, settlement: Settlement, now: float) -> N
     _require_lease(connection, settlement.track, settlement.epoch)
     for row in settlement.park:
         connection.execute(
-            f"INSERT OR REPLACE INTO parked (plugin, {_PARKED}) VALUES (?,?,?,?,?,?,?,?,?,?)",
-            (plugin, *msgspec.structs.astuple(row)),
+            f"INSERT OR REPLACE INTO parked (plugin, {_PARKED}) SELECT ?,?,?,?,?,?,?,?,?,?"
+            " WHERE EXISTS (SELECT 1 FROM events WHERE seq = ?)",  # it may have been erased meanwhile
+            (plugin, *msgspec.structs.astuple(row), row.seq),
         )
         _seal_one(connection, "parked", plugin, row.seq)
     for seq in settlement.release:

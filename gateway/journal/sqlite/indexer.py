@@ -7,7 +7,8 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +48,15 @@ LOOK: Final = 60.0
 """Seconds between two looks at what retention has deleted."""
 
 
+class _Forgetting:
+    """Parts that are to be dropped because something in them was erased, and what hindered that."""
+
+    def __init__(self, parts: Collection[int]) -> None:
+        self.parts = parts
+        self.hindrance: OSError | None = None
+        self.done = threading.Event()
+
+
 class Indexer:
     """Keeps the search index of a journal up to date. A failure leaves searches to read the journal itself."""
 
@@ -58,6 +68,8 @@ class Indexer:
         self._min_free = min_free
         self._vfs = vfs
         self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._asked: deque[_Forgetting] = deque()
         self._thread = threading.Thread(target=self._run, name="journal-search", daemon=True)
         self._journal: apsw.Connection | None = None
         self._index: SearchFile | None = None
@@ -73,12 +85,56 @@ class Indexer:
     def stop(self) -> None:
         """Index what little is left, and end the thread."""
         self._stopping.set()
+        self._wake.set()
         self._thread.join()
+
+    def forget(self, seqs: Collection[int]) -> None:
+        """Leave nothing of the events at these positions, which the journal no longer has, in the file: their parts are
+        made again. Waits for it; `JournalError` where that is not possible."""
+        asked = _Forgetting({part_of(seq) for seq in seqs})
+        self._asked.append(asked)
+        self._wake.set()
+        asked.done.wait()
+        if asked.hindrance is not None:
+            raise JournalError(
+                f"the events are erased in the journal, but not in the search index {self._file}"
+                f" ({asked.hindrance.strerror}): delete that file, and run the command again"
+            )
+
+    def _forget_asked(self) -> None:
+        """Drop parts whose events were erased, or where that fails, the file as a whole."""
+        while self._asked:
+            asked = self._asked.popleft()
+            try:
+                if asked.parts and self._file.exists():
+                    self._drop(asked.parts)
+            except (apsw.Error, OSError, JournalError, IndexDamaged):
+                self._close()
+                try:
+                    remove(self._file)
+                except FileExistsError:  # another file, which has nothing of the journal
+                    pass
+                except OSError as hindrance:
+                    asked.hindrance = hindrance
+            asked.done.set()
+
+    def _drop(self, parts: Collection[int]) -> None:
+        if self._index is None:
+            self._open(self._newest())
+        if self._index is not None:
+            for number in parts:
+                self._index.drop(number)
+                self._parts.pop(number, None)
+            self._index.empty_log()
 
     def _run(self) -> None:
         pause = 0.0
-        while not self._stopping.wait(pause):
-            pause = self._guarded_step()
+        while not self._stopping.is_set():
+            self._wake.wait(pause)
+            self._wake.clear()
+            self._forget_asked()
+            if not self._stopping.is_set():
+                pause = self._guarded_step()
         if self._behind() <= BATCH:
             self._guarded_step()
         self._close()

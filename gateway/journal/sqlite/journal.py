@@ -19,6 +19,7 @@ from gateway.decoding import Decoded, Decoder
 from gateway.events import Event
 from gateway.journal.append import Append, Appends, awaited
 from gateway.journal.damage import Damage, DamagedPlace, event_at
+from gateway.journal.erasing import Erased
 from gateway.journal.interface import (
     EVERY_HOOK,
     Changes,
@@ -36,7 +37,7 @@ from gateway.journal.interface import (
     Track,
 )
 from gateway.journal.search import UnknownName, ValueRecord
-from gateway.journal.sqlite import cursors, operations
+from gateway.journal.sqlite import cursors, erasing, operations
 from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, open_writer
 from gateway.journal.sqlite.indexer import Indexer
@@ -209,6 +210,9 @@ class SqliteJournal:
 
     async def oldest_undelivered(self) -> dict[str, float]:
         return await self.query(operations.oldest_undelivered)
+
+    async def forget(self, which: Filter) -> Erased:
+        return await erasing.forget(self, which, self._clock(), self._tail, self._indexer, self._writer)
 
     async def new_replay(self, which: Filter) -> Replay:
         if which.names:

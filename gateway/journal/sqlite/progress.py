@@ -53,7 +53,8 @@ def keep_attempts(connection: apsw.Connection, plugin: str, attempts: Iterable[A
     """Keep the attempts of a plugin, of each event the last `MOST`."""
     for one in attempts:
         connection.execute(
-            "INSERT OR REPLACE INTO attempts (seq, plugin, at, number, ms, error) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO attempts (seq, plugin, at, number, ms, error) SELECT ?1, ?, ?, ?, ?, ?"
+            " WHERE EXISTS (SELECT 1 FROM events WHERE seq = ?1)",  # it may have been erased meanwhile
             (one.seq, plugin, round(one.at * 1_000_000), one.number, one.ms, one.error),
         )
         connection.execute(

@@ -17,9 +17,10 @@ from typing import Final, NamedTuple
 
 import apsw
 
-from gateway.journal.contents import address_key, body_address, body_words, wanted_words
+from gateway.journal.contents import body_words, wanted_words
 from gateway.journal.interface import Filter
 from gateway.json_text import parse_object
+from gateway.selector import address_key, body_address
 
 PART: Final = 2**20
 """Positions of a part."""
@@ -199,6 +200,11 @@ class SearchFile:
         with self._connection:
             self._connection.execute(f"DROP TABLE IF EXISTS part_{number}")
             self._connection.execute("DELETE FROM parts WHERE number = ?", (number,))
+
+    @_finding_damage()
+    def empty_log(self) -> None:
+        """Leave nothing in the write-ahead log; `BusyError` while a reader is at it."""
+        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 def remove(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from gateway.journal.append import Append
@@ -16,7 +16,7 @@ TAIL_BYTES: Final = 32 * 2**20
 
 
 class Tail:
-    """The events after the position `after`, without a gap."""
+    """The events after the position `after`, without those that were erased."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -41,6 +41,12 @@ class Tail:
                 self._bytes += len(append.event.raw)
         if len(self._entries) > 2 * TAIL_EVENTS or self._bytes > TAIL_BYTES:
             self._trim()
+
+    def forget(self, seqs: Collection[int]) -> None:
+        """Leave out the events at these positions."""
+        gone = set(seqs)
+        self._entries = [entry for entry in self._entries if entry.seq not in gone]
+        self._bytes = sum(len(entry.event.raw) for entry in self._entries)
 
     def _trim(self) -> None:
         while len(self._entries) > TAIL_EVENTS or self._bytes > TAIL_BYTES:

@@ -20,6 +20,7 @@ from gateway.journal.damage import Damage, event_at
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
 from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import WriteAheadLog
+from gateway.journal.sqlite.erasing import STILL_READ, WIPE_SECONDS, Wiping
 from gateway.journal.sqlite.insert import insert
 from gateway.journal.sqlite.progress import Marks, expire_marks
 from gateway.journal.sqlite.retention import expire_records, prune
@@ -81,6 +82,7 @@ class Writer:
         self._pruned_to = 0
         self.marks = Marks()
         self._hindered: str | None = None
+        self._wiping = Wiping(self._wal, self._loop)
 
     @property
     def refusal(self) -> str | None:
@@ -107,6 +109,16 @@ class Writer:
             raise JournalFull("the journal is closed")
         self._queue.put(work)
 
+    async def wipe(self) -> None:
+        """See `WriteAheadLog.wipe`; `JournalError` where that is not possible within `WIPE_SECONDS`."""
+        wiped = self._wiping.ask()
+        self.put(Operate(lambda connection: None, self._loop.create_future()))  # wakes the thread
+        try:
+            async with asyncio.timeout(WIPE_SECONDS):
+                await wiped
+        except TimeoutError:
+            raise JournalError(STILL_READ) from None
+
     async def stop(self) -> None:
         """Commit what is queued, then end the thread."""
         self._closed = True
@@ -117,7 +129,8 @@ class Writer:
         # A journal that retention has emptied must not reuse positions: cursors stand past them.
         [(highest,)] = self._connection.execute(
             "SELECT max((SELECT coalesce(max(seq), 0) FROM events),"
-            f" (SELECT coalesce(max(max(seq, begins)), 0) FROM cursors WHERE {SOUND['cursors']}))"
+            f" (SELECT coalesce(max(max(seq, begins)), 0) FROM cursors WHERE {SOUND['cursors']}),"
+            " coalesce((SELECT value FROM meta WHERE key = 'erased up to'), 0))"
         )
         return int(highest)
 
@@ -216,6 +229,7 @@ class Writer:
     def _housekeeping(self, idle: bool) -> None:
         try:
             self._shorten(idle=False)
+            self._wiping.work()
             now = time.monotonic()
             if now < self._next_look:
                 return

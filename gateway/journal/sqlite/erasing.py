@@ -1,0 +1,156 @@
+"""Erases events with all that is kept of them, in steps, and then whatever copies the files may still have.
+
+Events are found by reading all of them: the search index may lag, and does not have what is damaged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+import apsw
+import msgspec
+
+from gateway.journal.erasing import Erased, names_in
+from gateway.journal.interface import Filter, JournalError
+from gateway.journal.sqlite.checksum import SEAL
+from gateway.journal.sqlite.connection import WriteAheadLog, rows
+from gateway.journal.sqlite.queries import where
+
+if TYPE_CHECKING:
+    from gateway.journal.sqlite.indexer import Indexer
+    from gateway.journal.sqlite.journal import SqliteJournal
+    from gateway.journal.sqlite.tail import Tail
+    from gateway.journal.sqlite.writer import Writer
+
+WINDOW: Final = 20_000
+"""Positions that one statement reads: a long read would keep the write-ahead log from being restarted."""
+STEP: Final = 500
+"""Events or records that one commit erases, at most."""
+WIPE_SECONDS: Final = 60.0
+"""How long copies in the files are waited for, which a reader of the journal may keep."""
+STILL_READ: Final = (
+    "the events are erased, but copies may be left in the write-ahead log, because another process has been reading the"
+    f" journal for {WIPE_SECONDS:g} s: end it, and run the command again"
+)
+_OF_EVENTS: Final = ("parked", "suspects", "attempts", "events")
+
+
+async def forget(
+    journal: SqliteJournal, which: Filter, now: float, tail: Tail, indexer: Indexer, writer: Writer
+) -> Erased:
+    """See `Operator.forget`; `now` is seconds since 1970."""
+    until = writer.last_seq
+    after, found = await journal.query(first_position) - 1, list[int]()
+    while after < until:
+        upto = min(until, after + WINDOW)
+        found += await journal.query(find, which, after, upto)
+        after = upto
+    events = records = 0
+    for start in range(0, len(found), STEP):
+        events += await journal.operate(erase, found[start : start + STEP])
+    while count := await journal.operate(erase_records, which):
+        records += count
+    await journal.operate(end_replays, which, now)
+    await journal.operate(note, which, events, records, now)
+    tail.forget(found)
+    await asyncio.to_thread(indexer.forget, found)
+    await writer.wipe()
+    return Erased(events, records, found)
+
+
+def first_position(connection: apsw.Connection) -> int:
+    """The position of the oldest event, or 1."""
+    return int(rows(connection, "SELECT min(seq) FROM events")[0][0] or 1)
+
+
+def find(connection: apsw.Connection, which: Filter, after: int, until: int) -> list[int]:
+    """The positions of matching events between two positions, `until` included."""
+    condition, values = where(which)
+    sql = f"SELECT seq FROM events NOT INDEXED WHERE seq > ? AND seq <= ? AND {condition} ORDER BY seq"
+    return [seq for (seq,) in rows(connection, sql, (after, until, *values))]
+
+
+def erase(connection: apsw.Connection, seqs: Sequence[int]) -> int:
+    """Erase the events at these positions, at most `STEP`, with their dead letters, retries, attempts and suspicions.
+    Returns how many events there were."""
+    [(newest,)] = connection.execute("SELECT coalesce(max(seq), 0) FROM events")
+    if newest in seqs:  # its position must not be given to another event
+        last = "max(?, coalesce((SELECT value FROM meta WHERE key = 'erased up to'), 0))"
+        connection.execute(f"INSERT OR REPLACE INTO meta VALUES ('erased up to', {last})", (newest,))
+    for table in _OF_EVENTS:
+        connection.execute(f"DELETE FROM {table} WHERE seq IN ({','.join('?' * len(seqs))})", seqs)
+    return connection.changes()
+
+
+def erase_records(connection: apsw.Connection, which: Filter) -> int:
+    """Erase at most `STEP` records of requests about `which.customer`; returns how many."""
+    if which.customer is None:
+        return 0
+    found = "SELECT number FROM value_records WHERE customer_uid = ?1 AND organisation = coalesce(?2, organisation)"
+    connection.execute(
+        f"DELETE FROM value_records WHERE number IN ({found} LIMIT ?3)", (which.customer, which.organisation, STEP)
+    )
+    return connection.changes()
+
+
+def end_replays(connection: apsw.Connection, which: Filter, now: float) -> None:
+    """End the replays that were asked for by this customer, address or conversation, and forget that they were."""
+    for number, text in rows(connection, "SELECT number, filter FROM replays"):
+        asked = msgspec.json.decode(text, type=Filter)
+        elsewhere = None not in (asked.organisation, which.organisation) and asked.organisation != which.organisation
+        if elsewhere or not names_in(asked) & names_in(which):
+            continue
+        kept = msgspec.json.encode(Filter(plugin=asked.plugin, ids=("erased",))).decode()
+        connection.execute(
+            "UPDATE replays SET filter = ?, position = until, finished_at = coalesce(finished_at, ?) WHERE number = ?",
+            (kept, now, number),
+        )
+        connection.execute(f"{SEAL['replays']} WHERE number = ?", (number,))
+
+
+def note(connection: apsw.Connection, which: Filter, events: int, records: int, now: float) -> None:
+    """Keep when how much was erased by which kind of selector: nothing of the selector itself."""
+    kind = "+".join(kind for kind, _ in sorted(names_in(which)))
+    told = msgspec.json.encode({"at": now, "by": kind, "events": events, "value_records": records}).decode()
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('erasure ' || ?, ?)", (f"{now:.6f}", told))
+
+
+class Wiping:
+    """Brings from the loop to the journal's thread that copies of what was erased are to be removed from the files."""
+
+    def __init__(self, wal: WriteAheadLog, loop: asyncio.AbstractEventLoop) -> None:
+        self._wal = wal
+        self._loop = loop
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def ask(self) -> asyncio.Future[None]:
+        """Done once it is done. Call it on the loop, and wake the thread then."""
+        wiped: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(wiped)
+        return wiped
+
+    def work(self) -> None:
+        """Wipe where that was asked for; the next time where a reader is at the log. Call it on the thread."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        error: JournalError | None = None
+        try:
+            self._wal.wipe()
+        except apsw.BusyError:
+            self._waiting = list(chain(waiting, self._waiting))
+            return
+        except apsw.FullError:
+            error = JournalError(
+                "the events are erased, but the disk has no room to remove copies of them in the files"
+            )
+        self._loop.call_soon_threadsafe(_answer, waiting, error)
+
+
+def _answer(waiting: Sequence[asyncio.Future[None]], error: JournalError | None) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None) if error is None else future.set_exception(error)

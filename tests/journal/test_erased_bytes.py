@@ -1,0 +1,153 @@
+"""Erasing, in files: no byte of what was erased is left in any of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from journal_kit import ACME, config_of, message, move_cursor, opened, put, reading, take, until
+
+from gateway.journal.attempts import Attempt
+from gateway.journal.interface import DEAD, RETRYING, Filter, Parked, Settlement, Track
+from gateway.journal.search import ValueRecord
+from gateway.journal.sqlite import connection
+from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.sqlite.search_file import search_path
+
+UID, ADDRESS, CONVERSATION, WORD = "uid-77731905", "353867773190", "conversation-77731905", "zanzibar77731905"
+OF_THEM = (UID, ADDRESS, CONVERSATION, WORD)
+
+
+def left_in(folder: Path) -> dict[str, int]:
+    """How often each file below a folder has a trace of the customer."""
+    found = {}
+    for file in folder.rglob("*"):
+        if file.is_file() and (count := sum(file.read_bytes().count(trace.encode()) for trace in OF_THEM)):
+            found[file.name] = count
+    return found
+
+
+def theirs() -> bytes:
+    return message(customerUID=UID, outboundChannelAddress=ADDRESS, conversationId=CONVERSATION, body=f"about {WORD}")
+
+
+def record(uid: str) -> ValueRecord:
+    return ValueRecord(
+        at=datetime.now(UTC), organisation=ACME, customer_uid=uid, address=None, fields={"balance": {}}, status=200
+    )
+
+
+async def live(journal: SqliteJournal, rounds: int) -> None:
+    """Events and requests of many customers, each in a commit of its own, with retries and dead letters that come and
+    go, so that rows move between pages."""
+    chance = random.Random(7)
+    await take(journal, "crm")
+    for number in range(1, rounds + 1):
+        mine = number % 7 == 0
+        uid = UID if mine else f"uid-{chance.randrange(10**8):08d}"
+        conversation = CONVERSATION if mine else f"conversation-{chance.randrange(10**8):08d}"
+        padding = "x" * chance.randrange(1500)
+        raw = theirs() if mine else message(customerUID=uid, conversationId=conversation, body=padding)
+        await put(journal, raw)
+        journal.record_value_request(record(uid))
+        state = DEAD if chance.random() < 0.5 else RETRYING
+        error = f"ValueError: {ADDRESS if mine else padding}"
+        parked = Parked(seq=number, state=state, attempts=2, error=error, conversation=f"{ACME}/{conversation}")
+        gone = [chance.randrange(1, number + 1) for _ in range(chance.randrange(3)) if number > 50]
+        attempts = [Attempt(number, 1, 1_700_000_000.0 + number, 5.0, error)]
+        await journal.settle(
+            Settlement(track=Track("crm"), epoch=1, cursor=number, park=[parked], release=gone, attempts=attempts)
+        )
+
+
+@pytest.mark.parametrize(
+    "which",
+    [Filter(customer=UID), Filter(address=f"+{ADDRESS}"), Filter(conversation=CONVERSATION)],
+    ids=["customer", "address", "conversation"],
+)
+async def test_no_byte_is_left_in_any_file(tmp_path: Path, which: Filter) -> None:
+    """While the journal is open, and after it was closed: database, log and search index."""
+    config = config_of(tmp_path)
+    async with opened(config) as journal:
+        for number in range(60):
+            await put(journal, theirs() if number % 5 == 0 else message())
+        journal.record_value_request(record(UID))
+        await take(journal, "crm")
+        await move_cursor(journal, "crm", 60, [Parked(seq=1, state=DEAD, error=WORD, conversation=f"{ACME}/{UID}")])
+        await journal.new_replay(msgspec_with(which, plugin="crm"))
+        await until(lambda: search_path(config.journal.path).exists())
+        await asyncio.sleep(0)
+        assert left_in(tmp_path)
+        erased = await journal.forget(which)
+        records = 1 if which.customer else 0
+        assert (erased.events, erased.value_records) == (12, records)
+        if which.customer is None:  # requests name no conversation and no whole address
+            await journal.forget(Filter(customer=UID))
+        assert left_in(tmp_path) == {}
+    assert left_in(tmp_path) == {}
+    with reading(config) as reader:
+        assert reader.count(Filter()) == 48
+
+
+def msgspec_with(which: Filter, **changes: str) -> Filter:
+    import msgspec
+
+    return msgspec.structs.replace(which, **changes)
+
+
+async def test_rows_that_moved_between_pages_leave_nothing(tmp_path: Path) -> None:
+    """SQLite may leave copies in unused parts of pages, which overwriting a deleted row does not reach."""
+    config = config_of(tmp_path)
+    async with opened(config) as journal:
+        await live(journal, 1500)
+        await journal.forget(Filter(customer=UID))
+        assert left_in(tmp_path) == {}
+
+
+async def test_a_reader_keeps_the_command_waiting_and_then_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies may be left in the log while another process reads; once it has ended, a second attempt removes them."""
+    monkeypatch.setattr("gateway.journal.sqlite.writer.WIPE_SECONDS", 0.5)
+    config = config_of(tmp_path)
+    async with opened(config) as journal:
+        for _ in range(10):
+            await put(journal, theirs())
+        reader = connection.open_reader_connection(config.journal.path)
+        look = reader.execute("SELECT seq FROM events")
+        next(look)
+        with pytest.raises(Exception, match="another process has been reading"):
+            await journal.forget(Filter(customer=UID))
+        look.close()
+        reader.close()
+        assert (await journal.forget(Filter(customer=UID))).events == 0
+        assert left_in(tmp_path) == {}
+
+
+async def test_an_index_that_lags_makes_no_difference(tmp_path: Path) -> None:
+    """Events are found by reading them all, also those that the index does not have."""
+    config = config_of(tmp_path)
+    search_path(config.journal.path).parent.mkdir(parents=True, exist_ok=True)
+    search_path(config.journal.path).write_bytes(b"another file, where the index would be")
+    async with opened(config) as journal:
+        for _ in range(10):
+            await put(journal, theirs())
+        assert (await journal.forget(Filter(customer=UID))).events == 10
+    assert left_in(tmp_path) == {}
+
+
+async def test_a_note_without_personal_data_stays(tmp_path: Path) -> None:
+    """When, how many, and by which kind of selector."""
+    config = config_of(tmp_path)
+    async with opened(config) as journal:
+        await put(journal, theirs())
+        await journal.forget(Filter(customer=UID, organisation=ACME))
+
+        def notes(connection: object) -> list[tuple[str, str]]:
+            return list(connection.execute("SELECT key, value FROM meta WHERE key LIKE 'erasure %'"))  # type: ignore[attr-defined]
+
+        [(_, note)] = await journal.query(notes)
+    assert '"by":"customer","events":1,"value_records":0' in note
