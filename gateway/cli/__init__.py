@@ -19,6 +19,7 @@ SECTIONS: Final = {
         "reload": "Put a changed config in force without a restart.",
         "log-level": "Change how much the running gateway logs.",
         "plugins": "List what is installed and what is enabled.",
+        "new-plugin": "Write a package with a plugin to start from.",
         "token": "Make a token, or tell why one is refused.",
         "completion": "Print the script that completes commands in a shell.",
     },
