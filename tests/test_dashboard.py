@@ -279,6 +279,8 @@ async def test_an_event_tells_of_its_deliveries(tmp_path: Path, picky: dict[str,
         assert sent.status == 303
         path, _, number = sent.headers["location"].partition("?operation=")
         assert "retry: 1 of 1 done" in (await page(gateway, path, operation=number))[1]
+        for unknown in ("0", "²", "x", "9" * 30):
+            assert 'role="status"' not in (await page(gateway, path, operation=unknown))[1]
         while "Every plugin that takes such events has taken this one." not in (await page(gateway, path))[1]:
             await asyncio.sleep(0.01)
 

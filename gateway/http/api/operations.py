@@ -95,11 +95,14 @@ class OperationLog:
         audit(request, what, which, f"number {number}, {counted(matched, 'event')} matched")
         return Started(number=number, matched=matched)
 
-    async def finished(self, number: int, seconds: float) -> Operation | None:
-        """An operation as soon as it is finished, or as it is after `seconds`; None for an unknown number."""
+    async def named(self, text: str, seconds: float = 0.0) -> Operation | None:
+        """The operation whose number a text is, as soon as it is finished, or as it is after `seconds`; None where
+        there is none."""
+        if not (text.isascii() and text.isdigit() and len(text) < 19):
+            return None
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
-            operation = await self.state(number)
+            operation = await self.state(int(text))
             if operation is None or operation.finished or asyncio.get_running_loop().time() >= deadline:
                 return operation
             await asyncio.sleep(0.02)
@@ -163,8 +166,7 @@ def operation_routes(context: AdminContext, operations: OperationLog) -> list[An
 
     @get("/api/operations/{number:str}")
     async def state(request: AnyRequest) -> Response[Operation]:
-        text = request.path_params["number"]
-        found = await operations.state(int(text)) if text.isascii() and text.isdigit() and len(text) < 19 else None
+        found = await operations.named(request.path_params["number"])
         if found is None:
             raise NotFoundException(detail="no operation has this number; retries and discards are known until a stop")
         return Response(found, media_type="application/json", headers={"cache-control": "no-store"})

@@ -94,8 +94,7 @@ def event_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
 
     async def show(request: AnyRequest, revealed: bool) -> Response[bytes]:
         row = await one_event(context, request.path_params["event_id"])
-        number = request.query_params.get("operation", "")
-        operation = await operations.finished(int(number), WAIT) if number.isdigit() and len(number) < 19 else None
+        operation = await operations.named(request.query_params.get("operation", ""), WAIT)
         if revealed:
             audit(request, "reveal of an event", Filter(ids=(row.id,)), row.id)
         takes = list(context.gateway.delivery.consumers)

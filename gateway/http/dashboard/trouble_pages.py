@@ -56,8 +56,7 @@ def trouble_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
 
     @get("/trouble")
     async def trouble(request: AnyRequest) -> Response[bytes]:
-        number = request.query_params.get("operation", "")
-        operation = await operations.finished(int(number), WAIT) if number.isdigit() and len(number) < 19 else None
+        operation = await operations.named(request.query_params.get("operation", ""), WAIT)
         takes, messages = context.gateway.delivery.consumers, context.gateway.config.log.plugin_messages
         view = TroubleView(
             groups=[_view(group, group.plugin in takes, messages) for group in await groups_of(context, Filter())],
