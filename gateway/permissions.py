@@ -17,8 +17,6 @@ def exposed(config: Config) -> Iterator[Problem]:
     """A warning for each such file and folder. A link is followed; what does not exist is left out."""
     folders = {config.directory: "config"}
     document = tomli.loads(config.source.read_text(encoding="utf-8-sig"))
-    for table in document.get("plugins", {}).values():
-        table.pop("file", None)  # code, not a secret: the loader refuses it where others may write it
     for path, name in _file_references(document, ""):
         file = config.directory / name
         yield from _readable(path, file)
@@ -48,6 +46,8 @@ def _file_references(value: Any, path: str) -> Iterator[tuple[str, str]]:
         if value.keys() == {"file"} and isinstance(value["file"], str):
             yield path, value["file"]
         for key, inner in value.items():
+            if path == "plugins" and isinstance(inner, dict):  # its own `file` is code, which the loader checks
+                inner = {name: one for name, one in inner.items() if name != "file"}
             yield from _file_references(inner, dotted(path, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):

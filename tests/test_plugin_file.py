@@ -177,6 +177,19 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert found == [("plugins.ledger.use", both)]
 
 
+def test_it_is_not_taken_for_a_secret(tmp_path: Path) -> None:
+    """`check` warns of a secret that others may read; a plugin's code is none, but its settings may name one. Tables
+    with a fault do not stop the check of the machine."""
+    write(tmp_path, "class Plugin:\n    def on_event(self, event): ...\n")
+    write(tmp_path, "secret", "key")
+    faulty = '[plugins]\narchive = 3\n[plugins.ledger]\nfile = "ledger.py"\n[plugins.x]\nkey = { file = "key" }\n'
+    result = CliRunner().invoke(cli, ["check", "--json", "-c", str(write_config(tmp_path, faulty))])
+    document = json.loads(result.stdout)
+    assert "plugins.archive" in [one["path"] for one in document["errors"]]
+    readable = [one["path"] for one in document["warnings"] if "can be read by others" in one["message"]]
+    assert readable == ["plugins.x.key"]
+
+
 @pytest.mark.parametrize("mode", [0o664, 0o646])
 def test_a_file_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
     """Its code would run with the rights of the gateway; it is not even imported."""
