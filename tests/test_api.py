@@ -207,7 +207,8 @@ async def test_the_filters_of_events(tmp_path: Path, query: dict[str, str], numb
         ("timeline", "customer=1&conversation=1", "customer", "expected either customer or conversation"),
         ("timeline", "customer=1&cursor=x", "cursor", "expected the next of the page before, "),
         ("values", "status=9", "status", 'expected a number from 100 to 599, found "9"'),
-        ("dead/groups", "plugin=nope", "plugin", "unknown plugin"),
+        ("dead/groups", "plugin=nope", "plugin", 'unknown plugin "nope"'),
+        ("dead/groups", "organisation=nope", "organisation", 'unknown organisation "nope"'),
     ],
 )
 async def test_a_fault_names_its_parameter(tmp_path: Path, path: str, query: str, field: str, why: str) -> None:
@@ -490,6 +491,7 @@ async def test_the_api_needs_the_password_and_leaves_a_line(tmp_path: Path, capl
             await look(gateway, "/api/timeline", customer=CUSTOMER)
             await look(gateway, "/api/events", address=PHONE)
             await look(gateway, "/api/values", customer=CUSTOMER)
+            await look(gateway, "/api/dead/groups", customer=CUSTOMER)
             await look(gateway, "/api/status")
     lines = [record.getMessage() for record in caplog.records if record.name == "gateway.audit"]
     assert [line.partition(": ")[2].partition(" (")[0] for line in lines] == [
@@ -497,6 +499,7 @@ async def test_the_api_needs_the_password_and_leaves_a_line(tmp_path: Path, capl
         "look-up of a timeline",
         "look-up of events",
         "look-up of custom value requests",
+        "look-up of dead letters",
     ]
     assert not any(PHONE in line or CUSTOMER in line for line in lines)
 

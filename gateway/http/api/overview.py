@@ -10,8 +10,8 @@ from litestar import Response, get
 from gateway.http.api import pages
 from gateway.http.api.context import AdminContext, AnyRequest
 from gateway.http.api.effective import effective
-from gateway.http.api.events import json_answer
-from gateway.http.api.query import LIMIT, MOST, Invalid, filter_of, moment, number, parameters, require_known
+from gateway.http.api.events import is_look_up, json_answer
+from gateway.http.api.query import LIMIT, MOST, filter_of, moment, number, parameters, require_known
 from gateway.http.audit import audit
 from gateway.journal.interface import Filter
 from gateway.journal.search import DRIFT_WINDOW, DeadGroup, Search, UnreadableBodies, ValueRecord, ValueRecordFilter
@@ -73,10 +73,16 @@ def overview_routes(context: AdminContext) -> list[Any]:
     async def groups(request: AnyRequest) -> Response[Any]:
         given = parameters(request, (*GROUP_FILTERS, "plugin"))
         plugin = given.pop("plugin", None)
-        if plugin is not None and plugin not in [table.name for table in context.gateway.config.plugins]:
-            raise Invalid("plugin", "unknown plugin; GET /api/status lists those that take events")
         which = msgspec.structs.replace(filter_of(given), plugin=plugin)
-        return json_answer(await groups_of(context, which))
+
+        def work(search: Search) -> list[DeadGroup]:
+            require_known(context.gateway.config, search, which.organisation, which.plugin)
+            return search.dead_groups(which)
+
+        found = await context.reading.ask(work)
+        if is_look_up(which):
+            audit(request, "look-up of dead letters", which, counted(len(found), "group"))
+        return json_answer(found)
 
     @get("/api/drift")
     async def drift(request: AnyRequest) -> Response[Any]:
