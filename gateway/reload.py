@@ -11,7 +11,7 @@ import msgspec
 
 from gateway import log as logs
 from gateway.config.convert import ConfigError, Problem, dotted
-from gateway.config.tables import Config, PluginTable
+from gateway.config.tables import Config, HookSettings, PluginTable
 from gateway.plugin_host.load import Plugin
 from gateway.plugin_host.plugin_file import PluginFile
 from gateway.preflight import Examined, examine_config
@@ -78,6 +78,7 @@ class Reloader:
         ]
         if old.values.audit_retention != new.values.audit_retention:
             restart.append("values.audit_retention")
+        restart += _retention_that_changed(old, new)
         loaded = {plugin.name: plugin for plugin in examined.plugins}
         restart += _plugins_that_changed(old, new)
         for plugin in gateway.plugins:
@@ -92,6 +93,7 @@ class Reloader:
         for plugin in examined.plugins:
             plugin.close()  # only their settings were needed
         tables = {name: getattr(new, name) for name in APPLIED} | {"values": values}
+        tables["hooks"] = _with_retention_of(old, new)
         gateway.apply(msgspec.structs.replace(old, **tables))
         logs.configure(new.log)
         return list(dict.fromkeys(restart))
@@ -104,6 +106,22 @@ def changed(old: Any, new: Any) -> list[str]:
         for field in msgspec.structs.fields(old)
         if getattr(old, field.name) != getattr(new, field.name)
     ]
+
+
+def _with_retention_of(old: Config, new: Config) -> dict[str, HookSettings]:
+    """The new hooks with the retention that is in force until a restart."""
+    none = HookSettings()
+    return {
+        name: msgspec.structs.replace(new.hooks.get(name, none), retention=old.hooks.get(name, none).retention)
+        for name in {**old.hooks, **new.hooks}
+    }
+
+
+def _retention_that_changed(old: Config, new: Config) -> list[str]:
+    """The hooks whose events are to be kept for another time."""
+    before, after = ({name: hook.retention for name, hook in config.hooks.items()} for config in (old, new))
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return [f"{dotted('hooks', name)}.retention" for name in names]
 
 
 def _plugins_that_changed(old: Config, new: Config) -> list[str]:

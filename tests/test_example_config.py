@@ -37,7 +37,7 @@ EXAMPLES_ONLY = {
     "admin": {"password"},
     "values": {"fields"},
     "organisations.acme": {"secrets", "issued_after"},
-    "hooks.payment": {"types"},
+    "hooks.payment": {"types", "retention"},
 }
 
 

@@ -105,18 +105,31 @@ def test_what_needs_a_restart_is_named(tmp_path: Path) -> None:
     with running(tmp_path, "[plugins.shop]\nmax_attempts = 7\n", plugins={"shop": REJECTING}) as gateway:
         port, admin = gateway.config.server.port, gateway.config.admin.port
         edit(gateway, f"port = {port}\n", f"port = {port}\nmax_body = '2 MiB'\n")
-        edit(gateway, "max_attempts = 7", "concurrency = 9\n[plugins.logging]\n[values]\ndeadline = '1s'")
+        edit(
+            gateway,
+            "max_attempts = 7",
+            "concurrency = 9\n[plugins.logging]\n[values]\ndeadline = '1s'\n[hooks.payment]\nretention = '9d'",
+        )
         assert reload(gateway) == {
             "applied": True,
-            "needs_restart": ["server.max_body", "plugins.logging", "plugins.shop.concurrency"],
+            "needs_restart": [
+                "server.max_body",
+                "hooks.payment.retention",
+                "plugins.logging",
+                "plugins.shop.concurrency",
+            ],
             "errors": [],
         }
         shown = gateway.cli("reload").stdout.splitlines()
         assert shown == [
             f"{gateway.config_path} is in force",
-            *(f"{key} needs a restart" for key in ("server.max_body", "plugins.logging", "plugins.shop.concurrency")),
+            "server.max_body needs a restart",
+            "hooks.payment.retention needs a restart",
+            "plugins.logging needs a restart",
+            "plugins.shop.concurrency needs a restart",
         ]
-        assert "needs a restart: server.max_body, plugins.logging, plugins.shop.concurrency" in gateway.text
+        needed = "server.max_body, hooks.payment.retention, plugins.logging, plugins.shop.concurrency"
+        assert f"needs a restart: {needed}" in gateway.text
         assert gateway.config.admin.port == admin
 
 

@@ -148,7 +148,10 @@ class OrganisationSettings(Table, frozen=True, kw_only=True):
 
 
 class HookSettings(Table, frozen=True, kw_only=True):
+    """`[hooks.NAME]`: further spellings of `type`, and how long its events are kept (None: `journal.retention`)."""
+
     types: tuple[str, ...] = ()
+    retention: Duration | None = None
 
 
 class PluginSettings(Table, frozen=True, kw_only=True):

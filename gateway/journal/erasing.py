@@ -1,4 +1,4 @@
-"""What an erasure selects, and what it did."""
+"""How long events are kept; what an erasure selects, and what it did."""
 
 from __future__ import annotations
 
@@ -8,8 +8,32 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.selector import address_key
 
 if TYPE_CHECKING:
+    from gateway.config.tables import Config
     from gateway.journal.interface import Filter
     from gateway.journal.search import ValueRecord
+
+
+class Retention(NamedTuple):
+    """How long events are kept, in microseconds: by default, and by hook where that differs."""
+
+    default: int
+    of_hooks: dict[str, int]
+
+    @classmethod
+    def of(cls, config: Config) -> Retention:
+        """That of a config, in microseconds."""
+        kept = {name: hook.retention for name, hook in config.hooks.items() if hook.retention is not None}
+        of_hooks = {name: int(retention * 1_000_000) for name, retention in kept.items()}
+        return cls(int(config.journal.retention * 1_000_000), of_hooks)
+
+    @property
+    def shortest(self) -> int:
+        """The shortest of them."""
+        return min(self.default, *self.of_hooks.values()) if self.of_hooks else self.default
+
+    def is_over(self, hook: str, received_at: int, now: int) -> bool:
+        """Whether an event has been kept for long enough."""
+        return received_at < now - self.of_hooks.get(hook, self.default)
 
 
 class Erased(NamedTuple):

@@ -17,7 +17,7 @@ from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
 from gateway.events import UNKNOWN, Event
 from gateway.journal.append import Appends, awaited
-from gateway.journal.erasing import Erased
+from gateway.journal.erasing import Erased, Retention
 from gateway.journal.interface import (
     EVERY_HOOK,
     RETRYING,
@@ -243,7 +243,7 @@ class MemoryJournal:
         self._housekeeping_due = asyncio.get_running_loop().call_later(HOUSEKEEPING, self._housekeeping)
         if self._failed is None:
             settings = self._config.journal
-            self.store.prune(self._clock(), settings.retention, self._config.values.audit_retention)
+            self.store.prune(self._clock(), Retention.of(self._config), self._config.values.audit_retention)
             size = sum(len(kept.event.raw) for kept in self.store.events.values())
             over = f"the journal holds {size >> 20} MiB, more than journal.max_size"
             self._too_large = over if size > settings.max_size else None

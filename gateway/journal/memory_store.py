@@ -12,7 +12,7 @@ from gateway.decoding import Decoder
 from gateway.events import UNKNOWN, Event
 from gateway.journal.append import Append
 from gateway.journal.contents import error_key, has_address, has_words
-from gateway.journal.erasing import Erased, is_about, names_in
+from gateway.journal.erasing import Erased, Retention, is_about, names_in
 from gateway.journal.interface import (
     DEAD,
     DELIVERED,
@@ -262,9 +262,9 @@ class Store:
     def _unfinished(self) -> Iterator[Replay]:
         return (replay for replay in self._replays.values() if replay.position < replay.until)
 
-    def prune(self, now: float, retention: float, record_retention: float) -> None:
-        """Drop what is older than its retention (all in seconds) and needed by no plugin."""
-        cutoff = now - retention
+    def prune(self, now: float, retention: Retention, record_retention: float) -> None:
+        """Drop what is older than its retention and needed by no plugin; `now` and `record_retention` in seconds."""
+        cutoff, micros = now - retention.default / 1_000_000, int(now * 1_000_000)
         for track, cursor in list(self._cursors.items()):
             if cursor.removed_at is not None and cursor.removed_at < cutoff:
                 del self._cursors[track]
@@ -273,8 +273,8 @@ class Store:
         rows = [row for cursor in self._cursors.values() for row in cursor.parked.values()]
         kept = {row.seq for row in rows if row.state not in (DISCARDED, DELIVERED)}
         last = min(needed, default=self.newest)
-        old = [one.seq for one in self.events.values() if one.seq <= last and one.micros < cutoff * 1_000_000]
-        if gone := set(old) - kept:
+        over = {seq for seq, one in self.events.items() if retention.is_over(one.event.hook, one.micros, micros)}
+        if gone := {seq for seq in over if seq <= last} - kept:
             self._drop(gone)
         oldest = now - record_retention
         self.value_records = [one for one in self.value_records if one.at.timestamp() >= oldest]

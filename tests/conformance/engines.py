@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from journal_kit import ACME, WAIT, Clock, FaultyFiles, broken, config_of, full, message
 
+from gateway.config.field_types import Duration
 from gateway.config.tables import Config, HookSettings
 from gateway.events import Event
 from gateway.journal.interface import (
@@ -44,6 +45,11 @@ class Engine:
     def know(self, hook: str, *types: str) -> None:
         """From the next `open` on, the config has further spellings of `type` for a hook."""
         self._config = msgspec.structs.replace(self.config, hooks={hook: HookSettings(types=types)})
+
+    def keep(self, **retention: float) -> None:
+        """From the next `open` on, the events of these hooks (with `_` for `-`) are kept for so many seconds."""
+        hooks = {name.replace("_", "-"): HookSettings(retention=Duration(value)) for name, value in retention.items()}
+        self._config = msgspec.structs.replace(self.config, hooks=hooks)
 
     @property
     def config(self) -> Config:

@@ -203,3 +203,26 @@ async def test_a_value_record_that_cannot_be_kept_is_counted(engine: Engine) -> 
     await engine.break_disk(journal)
     record(journal, engine.clock())
     await until(lambda: journal.value_records_lost == 1)
+
+
+async def test_each_hook_has_its_own_retention(engine: Engine) -> None:
+    """Shorter or longer than that of the journal; the order in which they came makes no difference."""
+    engine.configure(retention="1d")
+    engine.keep(payment=10 * 86400.0, set_status=3600.0)
+    journal = await engine.open()
+    for _ in range(3):
+        for hook in ("payment", "inbound-message", "set-status"):
+            await put(journal, message(), hook=hook)
+    owner = await take(journal)
+    await owner.settle(9)
+
+    async def hooks_left(count: int) -> set[str]:
+        await until_left(journal, count)
+        return {event.hook for event in await events_in(journal)}
+
+    engine.clock.advance(7200)
+    assert await hooks_left(6) == {"payment", "inbound-message"}
+    engine.clock.advance(86400)
+    assert await hooks_left(3) == {"payment"}
+    engine.clock.advance(10 * 86400)
+    assert await hooks_left(0) == set()

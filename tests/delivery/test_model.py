@@ -25,6 +25,7 @@ from kit import ATTEMPTS, make_plugin
 
 from gateway import Event, Reject, Retry, hookimpl
 from gateway.delivery.service import Delivery
+from gateway.journal.erasing import Retention
 from gateway.journal.interface import Entry, Filter
 from gateway.journal.sqlite import operations
 from gateway.journal.sqlite.journal import SqliteJournal
@@ -187,7 +188,7 @@ class DeliveryModel(RuleBasedStateMachine):
     def retention_takes_all_it_may(self) -> None:
         async def go() -> None:
             future = int((time.time() + self.offset + 1) * 1_000_000)
-            await self.journal.operate(lambda connection: prune(connection, future, 0, 0))
+            await self.journal.operate(lambda connection: prune(connection, future, Retention(0, {}), 0))
             if "b" not in self.on:  # its cursor has expired: it begins anew
                 self.expected["b"].clear()
 

@@ -16,6 +16,7 @@ from journal_kit import Clock, config_of, fill, ids_in, message, move_cursor, op
 from gateway.cli import cli
 from gateway.config.tables import Config
 from gateway.journal import examine_journal, repair_journal
+from gateway.journal.erasing import Retention
 from gateway.journal.interface import RETRYING, Filter, JournalDamaged, Parked, Track
 from gateway.journal.search import ValueRecord, ValueRecordFilter
 from gateway.journal.sqlite.retention import prune
@@ -139,8 +140,9 @@ async def test_what_is_damaged_deletes_no_event(tmp_path: Path, sql: str) -> Non
     change(config, sql)
     clock.advance(90_000)
     async with opened(config, clock=clock) as journal:
+        retention = Retention(86_400_000_000, {})
         for _ in range(5):
-            await journal.operate(lambda connection: prune(connection, int(clock() * 1_000_000), 86_400_000_000, 0))
+            await journal.operate(lambda connection: prune(connection, int(clock() * 1_000_000), retention, 0))
         await fill(journal, 1)
         assert journal.newest == 4
     assert ids_in(config)[:3] == ids

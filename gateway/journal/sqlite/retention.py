@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import Final
 
 import apsw
+import msgspec
 
+from gateway.journal.erasing import Retention
 from gateway.journal.interface import DELIVERED, DISCARDED
 from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import rows
@@ -16,15 +18,15 @@ from gateway.journal.sqlite.queries import EVERYTHING
 STEP: Final = 500
 
 
-def prune(connection: apsw.Connection, now: int, retention: int, start: int) -> tuple[int, bool]:
-    """Look at `STEP` events after `start` and delete those older than `retention` (times are in microseconds).
+def prune(connection: apsw.Connection, now: int, retention: Retention, start: int) -> tuple[int, bool]:
+    """Look at `STEP` events after `start` and delete those whose retention is over (times are in microseconds).
 
     Returns the next `start`, and whether there is more to do now. A round ends with 0, so that the next one deletes
     events that were parked before. A damaged cursor or replay keeps all events, a damaged row of a parked
     event that one. Events of the future (the clock was wrong) do not stop a round.
     """
-    cutoff = now - retention
-    expire(connection, cutoff / 1_000_000)
+    cutoff = now - retention.shortest
+    expire(connection, (now - retention.default) / 1_000_000)
     [(limit,)] = connection.execute(
         f"SELECT min(coalesce((SELECT min(iif({SOUND['cursors']}, seq, 0)) FROM cursors), {EVERYTHING}),"
         f" coalesce((SELECT min(iif({SOUND['replays']}, position, 0)) FROM replays"
@@ -38,11 +40,13 @@ def prune(connection: apsw.Connection, now: int, retention: int, start: int) -> 
     if all(cutoff <= received_at <= now for _, received_at in found):
         return 0, False
     last = int(found[-1][0])
+    cutoffs = msgspec.json.encode({hook: now - kept for hook, kept in retention.of_hooks.items()}).decode()
     connection.execute(
-        "DELETE FROM events WHERE seq > ?1 AND seq <= ?2 AND received_at < ?3"
+        "DELETE FROM events WHERE seq > ?1 AND seq <= ?2"
+        " AND received_at < coalesce((SELECT value FROM json_each(?6) WHERE key = events.hook), ?3)"
         " AND seq NOT IN (SELECT seq FROM parked WHERE seq > ?1 AND seq <= ?2"
         f" AND (state NOT IN (?4, ?5) OR NOT ({SOUND['parked']})))",
-        (start, last, cutoff, DISCARDED, DELIVERED),
+        (start, last, now - retention.default, DISCARDED, DELIVERED, cutoffs),
     )
     more = len(found) == STEP and connection.changes() > 0
     connection.execute(

@@ -17,6 +17,7 @@ import apsw
 from gateway.config.tables import Config
 from gateway.journal.append import Append
 from gateway.journal.damage import Damage, event_at
+from gateway.journal.erasing import Retention
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
 from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import WriteAheadLog
@@ -41,7 +42,7 @@ class Limits:
     """What the writer watches: times in microseconds, sizes in bytes."""
 
     def __init__(self, config: Config) -> None:
-        self.retention = int(config.journal.retention * 1_000_000)
+        self.retention = Retention.of(config)
         self.value_record_retention = int(config.values.audit_retention * 1_000_000)
         self.window = int(config.journal.dedupe_window * 1_000_000)
         self.max_size = config.journal.max_size
@@ -280,6 +281,6 @@ class Writer:
             more_records = expire_records(self._connection, now - self._limits.value_record_retention)
             self._wal.number()
             self.marks.keep(self._connection, now / 1_000_000)
-            expire_marks(self._connection, (now - self._limits.retention) / 1_000_000, MARKS)
+            expire_marks(self._connection, (now - self._limits.retention.default) / 1_000_000, MARKS)
         if more or more_records:
             self._next_look = 0.0
