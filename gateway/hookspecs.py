@@ -94,12 +94,23 @@ class SeveralCustomers(Exception):
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """The argument of `startup`: the instance's name in the config, a logger for it, the config file's folder (to which
-    paths are relative), and the names of the organisations."""
+    paths are relative), and the names of the organisations. `state` is where `state_dir` is, or is made."""
 
     name: str
     log: logging.Logger
     directory: Path
     organisations: tuple[str, ...]
+    state: Path | None = None
+
+    @property
+    def state_dir(self) -> Path:
+        """A folder for what this instance keeps between two starts, of its own and with mode 0700: `plugins/NAME`
+        beside the journal. It is made when it is asked for first; `OSError` where that fails."""
+        if self.state is None:
+            raise ValueError("this context has no folder: Context(..., state=folder) gives it one")
+        for folder in (self.state.parent, self.state):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.state
 
 
 class Hooks:

@@ -136,6 +136,7 @@ class Lifecycle:
                 log=logging.getLogger(f"plugins.{plugin.name}"),
                 directory=self._config.directory,
                 organisations=tuple(self._config.organisations),
+                state=self._config.journal.path.absolute().parent / "plugins" / plugin.name,
             )
             plugin.startup.begin()
             try:
