@@ -138,6 +138,20 @@ async def test_a_fault_is_a_page_for_a_browser(tmp_path: Path) -> None:
         assert (await see(gateway, "/api/events", limit="0")).problem.startswith("limit: ")
 
 
+async def test_a_link_from_another_site_is_followed_in_two_steps(tmp_path: Path) -> None:
+    """Such as one in a colleague's message: the answer leads to the page by a link of the gateway's own, and to no
+    other site."""
+    cross = (b"sec-fetch-site", b"cross-site")
+    async with in_process(tmp_path) as gateway:
+        answer = await see(gateway, "/find", cross, q='hook:payment"<b>')
+        assert answer.status == 403
+        [link] = Page(answer.body.decode()).all("a")
+        assert link["href"] == "/find?q=hook%3Apayment%22%3Cb%3E"
+        for path in ("//evil.example", "/\\evil.example"):
+            assert b"evil" not in (await see(gateway, path, cross)).body
+        assert (await submit(gateway, "/find", {}, cross)).status == 403
+
+
 # What pages show
 
 

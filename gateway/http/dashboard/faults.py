@@ -10,6 +10,7 @@ from urllib.parse import quote
 from litestar import Request, Response
 
 from gateway.http.dashboard.rendering import html_answer, see_other
+from gateway.http.dashboard.sign_in import own_path
 
 _PROGRAMS: Final = ("/api/", "/health/", "/metrics")
 
@@ -22,15 +23,18 @@ def wants_page(request: Request[Any, Any, Any]) -> bool:
 
 def fault_page(request: Request[Any, Any, Any], status: int, detail: str) -> Response[bytes]:
     """The page for an answer with this status."""
+    query = request.scope["query_string"].decode("latin-1")
+    path = request.scope["path"] + (f"?{query}" if query else "")
     if status == 401 and request.method == "GET":
-        query = request.scope["query_string"].decode("latin-1")
-        path = request.scope["path"] + (f"?{query}" if query else "")
         return see_other("/sign-in" if path == "/" else f"/sign-in?next={quote(path, safe='/')}")
     title = escape(f"{status} {HTTPStatus(status).phrase}")
+    place, name = "/", "Now"
+    if status == 403 and request.method == "GET":  # followed from another site: the browser keeps the session back
+        place, name = escape(own_path(path)), "Open the page"
     html = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/static/style.css"></head>'
-        f'<body><main><h1>{title}</h1><p class="fault">{escape(detail)}</p><p><a href="/">Now</a></p></main></body>'
-        "</html>"
+        f'<body><main><h1>{title}</h1><p class="fault">{escape(detail)}</p><p><a href="{place}">{name}</a></p>'
+        "</main></body></html>"
     )
     return html_answer(html.encode("utf-8", "replace"), status)
