@@ -204,3 +204,43 @@ def test_the_api_refuses_any_other_filter(tmp_path: Path, which: dict[str, str])
 
     with running(tmp_path) as gateway, pytest.raises(Failure, match="400: the filter is not valid"):
         request(gateway.config, "POST", "/api/forget", which)
+
+
+# Asks for a retry of everything until the file `open` is there, and writes down whose events it took.
+SHOP = """
+from pathlib import Path
+from gateway import Retry, hookimpl
+
+class Plugin:
+    @hookimpl
+    def startup(self, context):
+        self.directory = Path(context.directory)
+
+    @hookimpl
+    def on_event(self, event):
+        if not (self.directory / "open").exists():
+            raise Retry("closed", after=0.2)
+        with (self.directory / "taken").open("a") as taken:
+            taken.write(f"{event.customer_uid}\\n")
+"""
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["goes on", "restarts"])
+def test_events_that_wait_for_a_plugin_are_not_delivered_any_more(tmp_path: Path, again: bool) -> None:
+    """Neither those that it is to get again nor those behind them; the others of the conversation come in order."""
+    with running(tmp_path, "[plugins.shop]\n", plugins={"shop": SHOP}) as gateway:
+        with gateway.client() as client:
+            for number in range(10):
+                raw = body("inbound-message") | {"conversationId": CONVERSATION, "customerUID": f"other-{number}"}
+                assert client.post(encode(raw | ({} if number % 2 else {"customerUID": UID}))).status == 200
+        eventually(lambda: "retrying" in gateway.cli("events", "--json").stdout)
+        assert json.loads(forget(gateway, "--customer", UID, "--json").stdout)["done"] == 5
+        if again:
+            gateway.stop()
+            gateway.start()
+        (tmp_path / "open").touch()
+        taken = tmp_path / "taken"
+        eventually(lambda: taken.exists() and len(taken.read_text().splitlines()) == 5)
+        assert taken.read_text().split() == [f"other-{number}" for number in range(1, 10, 2)]
+        eventually(lambda: "retrying" not in gateway.cli("events", "--json").stdout)
+    assert not [file for file in tmp_path.rglob("journal*") if UID.encode() in file.read_bytes()]
