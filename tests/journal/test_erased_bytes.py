@@ -7,15 +7,16 @@ import random
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from journal_kit import ACME, config_of, message, move_cursor, opened, put, reading, take, until
 
 from gateway.journal.attempts import Attempt
-from gateway.journal.interface import DEAD, RETRYING, Filter, Parked, Settlement, Track
+from gateway.journal.interface import DEAD, RETRYING, Filter, JournalError, Parked, Settlement, Track
 from gateway.journal.search import ValueRecord
-from gateway.journal.sqlite import connection
+from gateway.journal.sqlite import connection, indexer
 from gateway.journal.sqlite.journal import SqliteJournal
-from gateway.journal.sqlite.search_file import search_path
+from gateway.journal.sqlite.search_file import SearchFile, search_path
 
 UID, ADDRESS, CONVERSATION, WORD = "uid-77731905", "353867773190", "conversation-77731905", "zanzibar77731905"
 OF_THEM = (UID, ADDRESS, CONVERSATION, WORD)
@@ -93,8 +94,6 @@ async def test_no_byte_is_left_in_any_file(tmp_path: Path, which: Filter) -> Non
 
 
 def msgspec_with(which: Filter, **changes: str) -> Filter:
-    import msgspec
-
     return msgspec.structs.replace(which, **changes)
 
 
@@ -151,3 +150,27 @@ async def test_a_note_without_personal_data_stays(tmp_path: Path) -> None:
 
         [(_, note)] = await journal.query(notes)
     assert '"by":"customer","events":1,"value_records":0' in note
+
+
+async def test_an_index_that_could_not_be_changed_is_cleaned_by_a_second_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal has nothing of the events any more then, but still knows which parts of the index have."""
+    config = config_of(tmp_path)
+    index = search_path(config.journal.path)
+    async with opened(config) as journal:
+        for _ in range(10):
+            await put(journal, theirs())
+        await until(lambda: any(WORD.encode() in file.read_bytes() for file in tmp_path.rglob("*-search*")))
+
+        def refuse(*_: object) -> None:
+            raise OSError(30, "Read-only file system")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(SearchFile, "drop", refuse)
+            broken.setattr(indexer, "remove", refuse)
+            with pytest.raises(JournalError, match="not in the search index"):
+                await journal.forget(Filter(customer=UID))
+        assert (await journal.forget(Filter(customer=UID))).events == 0
+        assert index.exists()
+        assert left_in(tmp_path) == {}

@@ -15,9 +15,10 @@ import msgspec
 
 from gateway.journal.erasing import Erased, names_in
 from gateway.journal.interface import Filter, JournalError
-from gateway.journal.sqlite.checksum import SEAL
+from gateway.journal.sqlite.checksum import SEAL, SOUND
 from gateway.journal.sqlite.connection import WriteAheadLog, rows
 from gateway.journal.sqlite.queries import where
+from gateway.journal.sqlite.search_file import part_of
 
 if TYPE_CHECKING:
     from gateway.journal.sqlite.indexer import Indexer
@@ -35,6 +36,7 @@ STILL_READ: Final = (
     "the events are erased, but copies may be left in the write-ahead log, because another process has been reading the"
     f" journal for {WIPE_SECONDS:g} s: end it, and run the command again"
 )
+_PART: Final = "index part "
 _OF_EVENTS: Final = ("parked", "suspects", "attempts", "events")
 
 
@@ -56,7 +58,8 @@ async def forget(
     await journal.operate(end_replays, which, now)
     await journal.operate(note, which, events, records, now)
     tail.forget(found)
-    await asyncio.to_thread(indexer.forget, found)
+    await asyncio.to_thread(indexer.forget, await journal.query(parts_to_drop))
+    await journal.operate(parts_dropped)
     await writer.wipe()
     return Erased(events, records, found)
 
@@ -80,9 +83,21 @@ def erase(connection: apsw.Connection, seqs: Sequence[int]) -> int:
     if newest in seqs:  # its position must not be given to another event
         last = "max(?, coalesce((SELECT value FROM meta WHERE key = 'erased up to'), 0))"
         connection.execute(f"INSERT OR REPLACE INTO meta VALUES ('erased up to', {last})", (newest,))
+    parts = [(part, part) for part in {part_of(seq) for seq in seqs}]
+    connection.executemany(f"INSERT OR REPLACE INTO meta VALUES ('{_PART}' || ?, ?)", parts)
     for table in _OF_EVENTS:
         connection.execute(f"DELETE FROM {table} WHERE seq IN ({','.join('?' * len(seqs))})", seqs)
     return connection.changes()
+
+
+def parts_to_drop(connection: apsw.Connection) -> list[int]:
+    """The parts of the search index that have erased events, also of an erasure that was broken off."""
+    return [part for (part,) in rows(connection, f"SELECT value FROM meta WHERE key LIKE '{_PART}%'")]
+
+
+def parts_dropped(connection: apsw.Connection) -> None:
+    """The search index has nothing of them any more."""
+    connection.execute(f"DELETE FROM meta WHERE key LIKE '{_PART}%'")
 
 
 def erase_records(connection: apsw.Connection, which: Filter) -> int:
@@ -98,7 +113,7 @@ def erase_records(connection: apsw.Connection, which: Filter) -> int:
 
 def end_replays(connection: apsw.Connection, which: Filter, now: float) -> None:
     """End the replays that were asked for by this customer, address or conversation, and forget that they were."""
-    for number, text in rows(connection, "SELECT number, filter FROM replays"):
+    for number, text in rows(connection, f"SELECT number, filter FROM replays WHERE {SOUND['replays']}"):
         asked = msgspec.json.decode(text, type=Filter)
         elsewhere = None not in (asked.organisation, which.organisation) and asked.organisation != which.organisation
         if elsewhere or not names_in(asked) & names_in(which):

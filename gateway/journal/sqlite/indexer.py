@@ -88,17 +88,19 @@ class Indexer:
         self._wake.set()
         self._thread.join()
 
-    def forget(self, seqs: Collection[int]) -> None:
-        """Leave nothing of the events at these positions, which the journal no longer has, in the file: their parts are
-        made again. Waits for it; `JournalError` where that is not possible."""
-        asked = _Forgetting({part_of(seq) for seq in seqs})
+    def forget(self, parts: Collection[int]) -> None:
+        """Drop these parts, in which events were erased: they are made again. Waits for it; `JournalError` where that
+        is not possible."""
+        asked = _Forgetting(parts)
         self._asked.append(asked)
         self._wake.set()
-        asked.done.wait()
+        while not asked.done.wait(1.0):
+            if not self._thread.is_alive():
+                raise JournalError("the events are erased, but not in the search index: run the command again")
         if asked.hindrance is not None:
             raise JournalError(
                 f"the events are erased in the journal, but not in the search index {self._file}"
-                f" ({asked.hindrance.strerror}): delete that file, and run the command again"
+                f" ({asked.hindrance.strerror}): run the command again when that file can be changed"
             )
 
     def _forget_asked(self) -> None:
@@ -135,6 +137,7 @@ class Indexer:
             self._forget_asked()
             if not self._stopping.is_set():
                 pause = self._guarded_step()
+        self._forget_asked()
         if self._behind() <= BATCH:
             self._guarded_step()
         self._close()
