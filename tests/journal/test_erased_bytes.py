@@ -7,15 +7,15 @@ import random
 from datetime import UTC, datetime
 from pathlib import Path
 
+import apsw
 import msgspec
 import pytest
 from journal_kit import ACME, config_of, message, move_cursor, opened, put, reading, take, until
 
-from gateway.journal.attempts import Attempt
-from gateway.journal.interface import DEAD, RETRYING, Filter, JournalError, Parked, Settlement, Track
+from gateway.journal.interface import DEAD, Filter, JournalError, Parked
 from gateway.journal.search import ValueRecord
 from gateway.journal.sqlite import connection, indexer
-from gateway.journal.sqlite.journal import SqliteJournal
+from gateway.journal.sqlite.queries import keep_record
 from gateway.journal.sqlite.search_file import SearchFile, search_path
 
 UID, ADDRESS, CONVERSATION, WORD = "uid-77731905", "353867773190", "conversation-77731905", "zanzibar77731905"
@@ -41,27 +41,25 @@ def record(uid: str) -> ValueRecord:
     )
 
 
-async def live(journal: SqliteJournal, rounds: int) -> None:
-    """Events and requests of many customers, each in a commit of its own, with retries and dead letters that come and
-    go, so that rows move between pages."""
-    chance = random.Random(7)
-    await take(journal, "crm")
-    for number in range(1, rounds + 1):
-        mine = number % 7 == 0
-        uid = UID if mine else f"uid-{chance.randrange(10**8):08d}"
-        conversation = CONVERSATION if mine else f"conversation-{chance.randrange(10**8):08d}"
-        padding = "x" * chance.randrange(1500)
-        raw = theirs() if mine else message(customerUID=uid, conversationId=conversation, body=padding)
-        await put(journal, raw)
-        journal.record_value_request(record(uid))
-        state = DEAD if chance.random() < 0.5 else RETRYING
-        error = f"ValueError: {ADDRESS if mine else padding}"
-        parked = Parked(seq=number, state=state, attempts=2, error=error, conversation=f"{ACME}/{conversation}")
-        gone = [chance.randrange(1, number + 1) for _ in range(chance.randrange(3)) if number > 50]
-        attempts = [Attempt(number, 1, 1_700_000_000.0 + number, 5.0, error)]
-        await journal.settle(
-            Settlement(track=Track("crm"), epoch=1, cursor=number, park=[parked], release=gone, attempts=attempts)
-        )
+def live(connection: apsw.Connection) -> None:
+    """Requests of many customers, every tenth by the one, and retries that come, change and go: rows move between
+    pages."""
+    chance = random.Random(1)
+    parked = "INSERT OR REPLACE INTO parked VALUES (?, ?, 'retrying', 1, 0, ?, 0, ?, 0, 0, 0)"
+    for number in range(1, 20_000):
+        uid = f"c{chance.randrange(10**6):06d}{UID}" if number % 10 == 0 else f"cust{chance.randrange(10**9):09d}"
+        fields: dict[str, dict[str, object]] = {"f" * chance.randrange(20, 200): {}}
+        keep_record(connection, msgspec.structs.replace(record(uid), fields=fields))
+        if number % 3 == 0:
+            plugin, error = chance.choice("abc"), "e" * chance.randrange(10, 300)
+            connection.execute(parked, (plugin, number, error, f"{ACME}/{uid}"))
+        if number % 9 == 0:
+            error = "f" * chance.randrange(10, 400)
+            connection.execute("UPDATE parked SET error = ? WHERE seq = ?", (error, number - 3))
+        if number % 11 == 0:
+            connection.execute("DELETE FROM parked WHERE seq = ?", (number - 33,))
+    connection.execute(f"DELETE FROM value_records WHERE customer_uid LIKE '%{UID}'")
+    connection.execute(f"DELETE FROM parked WHERE conversation LIKE '%{UID}'")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +99,7 @@ async def test_rows_that_moved_between_pages_leave_nothing(tmp_path: Path) -> No
     """SQLite may leave copies in unused parts of pages, which overwriting a deleted row does not reach."""
     config = config_of(tmp_path)
     async with opened(config) as journal:
-        await live(journal, 1500)
+        await journal.operate(live)
         await journal.forget(Filter(customer=UID))
         assert left_in(tmp_path) == {}
 
