@@ -55,7 +55,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
     gateway = RunningGateway(config)
     try:
         with gateway.client() as client:
-            client.post(encode(body("payment")))
+            client.post(encode(body("payment", customer_uid="777")))  # the examples erase the customer 123456
         (folder / "token.txt").write_text(gateway.cli("token", "mint").stdout)
         assert gateway.cli("backup", str(folder / "last-night.db")).returncode == 0
         yield gateway
