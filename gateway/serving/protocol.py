@@ -186,7 +186,7 @@ class Connection(HttpToolsProtocol):
         path = url.path.decode("ascii")
         self.scope = {
             "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "asgi": {"version": self.config.asgi_version, "spec_version": "2.3"},
             "http_version": self._version,
             "method": self.parser.get_method().decode("ascii"),
             "server": self.server,
