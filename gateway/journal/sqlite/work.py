@@ -53,7 +53,7 @@ class WorkQueue:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._batches: SimpleQueue[list[Work] | None] = SimpleQueue()
+        self._batches: SimpleQueue[tuple[list[Work], int] | None] = SimpleQueue()
         self._batch: list[Work] = []
         self._bytes = 0
 
@@ -62,7 +62,8 @@ class WorkQueue:
         if not self._batch:
             self._loop.call_soon(self._flush)
         self._batch.append(work)
-        self._bytes += _bytes(work)
+        if type(work) is Append:
+            self._bytes += len(work.event.raw)
         if len(self._batch) >= GROUP or self._bytes >= GROUP_BYTES:
             self._flush()
 
@@ -73,7 +74,7 @@ class WorkQueue:
 
     def _flush(self) -> None:
         if self._batch:
-            self._batches.put(self._batch)
+            self._batches.put((self._batch, self._bytes))
             self._batch, self._bytes = [], 0
 
     def gather(self, seconds: float) -> tuple[list[Work], bool]:
@@ -84,15 +85,11 @@ class WorkQueue:
         try:
             batch = self._batches.get(timeout=seconds)
             while batch is not None:
-                work += batch
-                size += sum(map(_bytes, batch))
+                work += batch[0]
+                size += batch[1]
                 if len(work) >= GROUP or size >= GROUP_BYTES:
                     return work, True
                 batch = self._batches.get_nowait()
         except Empty:
             return work, True
         return work, False
-
-
-def _bytes(work: Work) -> int:
-    return len(work.event.raw) if type(work) is Append else 0
