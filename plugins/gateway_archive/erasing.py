@@ -90,21 +90,17 @@ class Rewriting:
 
 def rewrite_compressed(path: Path, matches: Matches) -> int:
     """Write a `.jsonl.zst` anew; returns how many lines were erased. `OSError`, or `Unreadable`."""
-    rewriting = Rewriting(path, matches, compress=True)
-    try:
-        rewriting.add(read_compressed(path, 0, path.stat().st_size))
-        rewriting.finish()
-    except BaseException:
-        rewriting.discard()
-        raise
-    return rewriting.erased
+    return _rewrite(path, read_compressed, Rewriting(path, matches, compress=True))
 
 
 def rewrite_lines(path: Path, matches: Matches) -> int:
     """Write a file of lines anew that nothing is appended to; returns how many lines were erased. `OSError`."""
-    rewriting = Rewriting(path, matches)
+    return _rewrite(path, read_lines, Rewriting(path, matches))
+
+
+def _rewrite(path: Path, read: Callable[[Path, int, int], Iterable[Lines]], rewriting: Rewriting) -> int:
     try:
-        rewriting.add(read_lines(path, 0, path.stat().st_size))
+        rewriting.add(read(path, 0, path.stat().st_size))
         rewriting.finish()
     except BaseException:
         rewriting.discard()
