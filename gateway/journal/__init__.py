@@ -71,9 +71,9 @@ def back_up_journal(config: Config, file: Path, progress: Callable[[int, int], N
 
 def check_backup(file: Path) -> Backup:
     """Read a backup from end to end. `JournalError` where it cannot be restored."""
-    from gateway.journal.sqlite.backup import examined
+    from gateway.journal.sqlite.backup import check
 
-    return examined(file)
+    return check(file)
 
 
 def restore_journal(config: Config, file: Path) -> tuple[Backup, Path | None]:

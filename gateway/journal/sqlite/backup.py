@@ -15,7 +15,7 @@ import apsw
 from gateway.journal.interface import JournalError
 from gateway.journal.search import Backup
 from gateway.journal.sqlite.connection import make_folder, open_reader_connection
-from gateway.journal.sqlite.layout import look_at, sync
+from gateway.journal.sqlite.layout import look_at, make_private, sync
 from gateway.journal.sqlite.repair import examine
 from gateway.journal.sqlite.search_file import search_path
 
@@ -36,10 +36,10 @@ def back_up(path: Path, target: Path, progress: Progress | None) -> Backup:
     try:
         with contextlib.closing(open_reader_connection(path)) as source:
             part.unlink(missing_ok=True)
-            _make_private(part)
+            make_private(part)
             with contextlib.closing(apsw.Connection(str(part))) as copy:
                 _copy(source, copy, progress)
-        found = examined(part)
+        found = check(part)
         sync(part)
         os.link(part, target)  # unlike a rename, this replaces no file
         part.unlink()
@@ -52,11 +52,6 @@ def back_up(path: Path, target: Path, progress: Progress | None) -> Backup:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
     return found._replace(file=str(target))
-
-
-def _make_private(file: Path) -> None:
-    """Make an empty file that only its owner may read."""
-    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _copy(source: apsw.Connection, copy: apsw.Connection, progress: Progress | None) -> None:
@@ -72,7 +67,7 @@ def _copy(source: apsw.Connection, copy: apsw.Connection, progress: Progress | N
     copy.execute("PRAGMA journal_mode = DELETE")  # so that the copy is one file, now and when it is opened
 
 
-def examined(file: Path) -> Backup:
+def check(file: Path) -> Backup:
     """Read a backup from end to end. `JournalError` where it is not a journal, is damaged, or is not one file alone."""
     if not file.is_file():
         raise JournalError(f"{file}: there is no such file" if not file.exists() else f"{file}: is not a file")
@@ -82,7 +77,7 @@ def examined(file: Path) -> Backup:
             f"{file}: is not a backup that `gateway backup` made: its newest changes are in {log.name} beside it"
         )
     if look_at(file) is not None:
-        return _examined_older(file)
+        return _check_older(file)
     found = examine(file)
     if not found.ok:
         damage = [f"the event at position {seq}" for seq in found.events[:1]]
@@ -91,7 +86,7 @@ def examined(file: Path) -> Backup:
     return Backup(found.sound, file.stat().st_size, str(file))
 
 
-def _examined_older(file: Path) -> Backup:
+def _check_older(file: Path) -> Backup:
     """Check a backup of an older layout, which the next `gateway run` brings up to date."""
     with contextlib.closing(apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
         try:
@@ -108,7 +103,7 @@ def restore(path: Path, file: Path) -> tuple[Backup, Path | None]:
     """Check a backup, move the journal's files aside, and put a copy of the backup in their place. Returns what was
     restored, and where the journal before it is. Take the lock first. `JournalError` where that fails; the journal is
     then as it was, or a second call completes what the first began."""
-    found = examined(file)
+    found = check(file)
     if path.exists() and path.samefile(file):
         raise JournalError(f"{file}: is the journal itself")
     part = path.with_name(f"{path.name}.part")
@@ -116,7 +111,7 @@ def restore(path: Path, file: Path) -> tuple[Backup, Path | None]:
     try:
         make_folder(path.parent)
         part.unlink(missing_ok=True)
-        _make_private(part)
+        make_private(part)
         shutil.copyfile(file, part)
         sync(part)
         search = search_path(path)

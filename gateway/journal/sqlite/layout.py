@@ -234,7 +234,7 @@ def _copy(connection: apsw.Connection, path: Path) -> None:
     log.warning("journal: copying %s to %s before it is upgraded to layout %d", path, target.name, LAYOUT)
     try:
         part.unlink(missing_ok=True)
-        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        make_private(part)
         connection.execute("VACUUM INTO ?", (str(part),))
         with contextlib.closing(apsw.Connection(str(part), flags=apsw.SQLITE_OPEN_READONLY)) as copied:
             [(verdict,)] = copied.execute("PRAGMA integrity_check(1)")
@@ -247,6 +247,11 @@ def _copy(connection: apsw.Connection, path: Path) -> None:
         raise JournalError(f"the journal {path} cannot be copied to {target.name}: {error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that only its owner may read. `FileExistsError` where there is one."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def sync(path: Path) -> None:
