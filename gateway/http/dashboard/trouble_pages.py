@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
@@ -28,17 +27,11 @@ _KINDS: Final[dict[str, tuple[Literal["retry", "discard"], bool]]] = {
 }
 
 
-class GroupView(msgspec.Struct, kw_only=True):
-    """Dead letters of one plugin and cause. `key` names the group in a form, without its error. `takes` is whether the
-    plugin can get them again."""
+class GroupView(DeadGroup, kw_only=True):
+    """A group of dead letters. `key` names the group in a form, without its error. `takes` is whether the plugin can
+    get them again."""
 
     key: str
-    plugin: str
-    error: str
-    count: int
-    first: datetime
-    last: datetime
-    sample: str
     takes: bool
 
 
@@ -87,13 +80,5 @@ def key_of(group: DeadGroup) -> str:
 
 
 def _view(group: DeadGroup, takes: bool, messages: bool) -> GroupView:
-    return GroupView(
-        key=key_of(group),
-        plugin=group.plugin,
-        error=group.error if messages else without_message(group.error),
-        count=group.count,
-        first=group.first,
-        last=group.last,
-        sample=group.sample,
-        takes=takes,
-    )
+    shown = {"error": group.error if messages else without_message(group.error)}
+    return GroupView(**msgspec.structs.asdict(group) | shown, key=key_of(group), takes=takes)
