@@ -95,14 +95,16 @@ async def done(gateway: InProcess, started: Answer) -> Any:
 
 async def test_all_is_well(tmp_path: Path) -> None:
     """The first thing that the status says, with plugins, providers and the journal."""
-    async with in_process(tmp_path, '[plugins.archive]\ndirectory = "a"\n[plugins.static_values]\n') as gateway:
+    text = '[node]\nname = "east-1"\n[plugins.archive]\ndirectory = "a"\n[plugins.static_values]\n'
+    async with in_process(tmp_path, text) as gateway:
         status = await look(gateway, "/api/status")
         assert (status["ok"], status["sentence"], status["problems"]) == (True, "All is well", [])
         assert [plugin["name"] for plugin in status["plugins"]] == ["archive"]
         assert [provider["name"] for provider in status["providers"]] == ["static_values"]
         assert status["journal"]["refusing"] is None
         assert status["journal"]["bytes"] > 0
-        assert status["node"]
+        assert status["node"] == "east-1"
+        assert (await look(gateway, "/health/ready"))["node"] == "east-1"
 
 
 async def test_the_sentence_names_what_waits(tmp_path: Path, site: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from pathlib import Path
@@ -284,6 +285,18 @@ def test_a_fault_has_its_path_and_a_sentence(text: str, expected: list[str], fol
 def test_an_empty_file_lacks_an_organisation(text: str, folder: Path) -> None:
     """Nothing else has no default."""
     assert problems(text, folder) == [("organisations", "expected at least one, such as [organisations.acme]")]
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("gw-1.example.com", "gw-1.example.com"), ("Ann's Mac", "Ann-s-Mac"), ("-", "gateway"), ("a" * 80, "a" * 63)],
+)
+def test_a_node_is_called_by_its_host(host: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the config names none, with only what a name of a node may have."""
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+
+    assert load(ACME, folder).node.name == name
+    assert load(f'{ACME}[node]\nname = "east-1"\n', folder).node.name == "east-1"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from gateway.config.tables import (
     HookSettings,
     JournalSettings,
     LogSettings,
+    NodeName,
+    NodeSettings,
     OrganisationSettings,
     PluginSettings,
     ServerSettings,
@@ -75,6 +77,7 @@ def test_the_example_loads_with_every_key_switched_on(complete: Config) -> None:
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
+        ("node", NodeSettings),
         ("server", ServerSettings),
         ("server.tls", TlsSettings),
         ("admin", AdminSettings),
@@ -107,6 +110,7 @@ def test_every_key_of_a_plugins_table_is_explained() -> None:
 def test_what_the_example_calls_a_default_is_one(complete: Config) -> None:
     """`#port = 8080` means that 8080 is what one gets without it."""
     documented = {
+        "node": (complete.node, NodeSettings(name=NodeName("gateway-1"))),
         "server": (complete.server, ServerSettings()),
         "admin": (complete.admin, AdminSettings()),
         "journal": (complete.journal, JournalSettings(path=complete.directory / "var/journal.db")),

@@ -108,11 +108,13 @@ def test_what_needs_a_restart_is_named(tmp_path: Path) -> None:
         edit(
             gateway,
             "max_attempts = 7",
-            "concurrency = 9\n[plugins.logging]\n[values]\ndeadline = '1s'\n[hooks.payment]\nretention = '9d'",
+            "concurrency = 9\n[node]\nname = 'another'\n[plugins.logging]\n[values]\ndeadline = '1s'\n"
+            "[hooks.payment]\nretention = '9d'",
         )
         assert reload(gateway) == {
             "applied": True,
             "needs_restart": [
+                "node.name",
                 "server.max_body",
                 "hooks.payment.retention",
                 "plugins.logging",
@@ -123,12 +125,13 @@ def test_what_needs_a_restart_is_named(tmp_path: Path) -> None:
         shown = gateway.cli("reload").stdout.splitlines()
         assert shown == [
             f"{gateway.config_path} is in force",
+            "node.name needs a restart",
             "server.max_body needs a restart",
             "hooks.payment.retention needs a restart",
             "plugins.logging needs a restart",
             "plugins.shop.concurrency needs a restart",
         ]
-        needed = "server.max_body, hooks.payment.retention, plugins.logging, plugins.shop.concurrency"
+        needed = "node.name, server.max_body, hooks.payment.retention, plugins.logging, plugins.shop.concurrency"
         assert f"needs a restart: {needed}" in gateway.text
         assert gateway.config.admin.port == admin
 

@@ -17,6 +17,7 @@ from gateway.config.tables import (
     HookSettings,
     JournalSettings,
     LogSettings,
+    NodeSettings,
     OrganisationSettings,
     PluginSettings,
     PluginTable,
@@ -30,6 +31,7 @@ from gateway.json_text import BOM
 
 
 class _Document(Table, frozen=True, kw_only=True):
+    node: NodeSettings = msgspec.field(default_factory=NodeSettings)
     server: ServerSettings = ServerSettings()
     admin: AdminSettings = AdminSettings()
     journal: JournalSettings = JournalSettings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
@@ -44,6 +45,19 @@ class BasePath(_Matching):
     expected = 'a path such as "/webio"'
 
 
+class NodeName(_Matching):
+    """What this gateway is called in status, logs and metrics."""
+
+    pattern = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
+    expected = "a name of at most 63 letters, digits, '.', '_' and '-', with a letter or a digit at both ends"
+
+    @classmethod
+    def of_host(cls) -> Self:
+        """The host's name, with what a node's name cannot have replaced by `-`."""
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63].strip("._-")
+        return cls(name or "gateway")
+
+
 class BodySize(Size):
     """A limit for bodies: at most what one row of the journal can hold."""
 
@@ -69,6 +83,10 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class TlsSettings(Table, frozen=True, kw_only=True):
     certificate: Path
     key: Path
+
+
+class NodeSettings(Table, frozen=True, kw_only=True):
+    name: NodeName = msgspec.field(default_factory=NodeName.of_host)
 
 
 class ServerSettings(Table, frozen=True, kw_only=True):
@@ -201,6 +219,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A configuration without a fault in its fields and between them. `gateway.plugin_host.load` checks the plugins."""
 
     source: Path
+    node: NodeSettings
     server: ServerSettings
     admin: AdminSettings
     journal: JournalSettings

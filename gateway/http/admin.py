@@ -83,6 +83,7 @@ def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float
         is_ready = reason is None and (wanted is None or gateway.monitor.all_well())
         details: dict[str, Any] = {"ready": is_ready}
         if access.trusted(request):
+            details["node"] = gateway.config.node.name
             details["journal"] = reason or "ok"
             details["plugins"] = gateway.monitor.plugins_health()
             details["dead_letters"] = sum(gateway.monitor.dead.values())

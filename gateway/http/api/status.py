@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -52,7 +51,8 @@ class JournalStatus(msgspec.Struct, kw_only=True):
 
 class Status(msgspec.Struct, kw_only=True):
     """What the page Now shows. `ok` is false where an operator should do something; `problems` has a sentence for each
-    such thing, and `sentence` the first of them. `node` is the name of the host."""
+    such thing, and `sentence` the first of them. `node` is the name of this
+    gateway."""
 
     ok: bool
     sentence: str
@@ -87,7 +87,7 @@ def status_of(context: AdminContext) -> Status:
         providers=providers,
         journal=journal,
         unknown=gateway.monitor.unknown_health(),
-        node=socket.gethostname(),
+        node=gateway.config.node.name,
         version=version("webio-gateway"),
     )
 
