@@ -170,9 +170,7 @@ async def in_process(
 ) -> AsyncIterator[InProcess]:
     """A gateway in this process with `text` in its config (see `write_config`), and `admin` in its table [admin].
     `clock` times failed passwords. Its plugins have started, unless `started` is false."""
-    path = write_config(directory, text)
-    path.write_text(path.read_text().replace("[admin]\n", f"[admin]\n{admin}"))
-    config = load_config(path)
+    config = load_config(write_config(directory, text, admin=admin))
     loaded = plugins(config)
     gateway = Gateway(config, loaded)
     await gateway.start(lambda failure: None)

@@ -29,16 +29,16 @@ READY_WITHIN = 20.0
 STOPPED_WITHIN = 10.0
 
 
-def write_config(directory: Path, text: str = "") -> Path:
+def write_config(directory: Path, text: str = "", *, admin: str = "") -> Path:
     """A config file in `directory` with one organisation, `acme`, listeners on free ports, and `text` after them.
-    `text` may hold keys of [server] at its top, before its first table."""
-    public, admin = free_ports(2)
+    `text` may hold keys of [server] at its top, before its first table; `admin` has further keys of [admin]."""
+    public, own = free_ports(2)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "webio.secret").write_text(SECRET)
     (directory / "webio.secret").chmod(0o600)
     path = directory / "config.toml"
     path.write_text(
-        f"[admin]\nport = {admin}\n\n"
+        f"[admin]\nport = {own}\n{admin}\n\n"
         '[organisations.acme]\nsecrets = [{ file = "webio.secret" }]\n\n'
         f"[server]\nport = {public}\n{textwrap.dedent(text)}"
     )
@@ -174,17 +174,20 @@ def running(
     directory: Path,
     text: str = "",
     *,
+    admin: str = "",
     plugins: dict[str, str] | None = None,
     environment: dict[str, str] | None = None,
 ) -> Iterator[RunningGateway]:
-    """A gateway with `text` in its config (see `write_config`), `plugins` (name to source, see `write_plugin`)
-    installed for it, and `environment` over this process's own. At the end it is stopped and must exit 0, without a
-    traceback in its output, unless the test killed it."""
+    """A gateway with `text` and `admin` in its config (see `write_config`), `plugins` (name to source, see
+    `write_plugin`) installed for it, and `environment` over this process's own. At the end it is stopped and must exit
+    0, without a traceback in its output, unless the test killed it."""
     site = directory / "site"
     for name, source in (plugins or {}).items():
         write_plugin(site, name, source)
     path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))
-    gateway = RunningGateway(write_config(directory, text), environment={"PYTHONPATH": path, **(environment or {})})
+    gateway = RunningGateway(
+        write_config(directory, text, admin=admin), environment={"PYTHONPATH": path, **(environment or {})}
+    )
     try:
         yield gateway
         code = gateway.stop()

@@ -33,7 +33,8 @@ def fault_page(request: Request[Any, Any, Any], status: int, detail: str) -> Res
         place, name = escape(own_path(path)), "Open the page"
     html = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/static/style.css"></head>'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="/static/icon.svg">'
+        '<link rel="stylesheet" href="/static/style.css"></head>'
         f'<body><main><h1>{title}</h1><p class="fault">{escape(detail)}</p><p><a href="{place}">{name}</a></p>'
         "</main></body></html>"
     )

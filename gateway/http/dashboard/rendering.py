@@ -28,7 +28,7 @@ SAFE: Final = {
     "referrer-policy": "same-origin",  # the address of a page may have a customer's number
     "cross-origin-opener-policy": "same-origin",
 }
-STATIC: Final = {"style.css": "text/css", "app.js": "text/javascript"}
+STATIC: Final = {"style.css": "text/css", "app.js": "text/javascript", "icon.svg": "image/svg+xml"}
 NAVIGATION: Final = (
     ("now", "/", "Now"),
     ("find", "/find", "Find"),
@@ -96,7 +96,7 @@ def see_other(path: str, **headers: str) -> Response[bytes]:
 
 
 def static_routes() -> list[Any]:
-    """The style and the script."""
+    """The style, the script and the icon."""
 
     @get("/static/{name:str}", opt={"open": True}, sync_to_thread=False)
     def static(request: AnyRequest) -> Response[bytes]:

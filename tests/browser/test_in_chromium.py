@@ -1,0 +1,237 @@
+"""The dashboard of a running gateway in a real Chromium."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from browsing import Tab, chromium
+from playwright.sync_api import Browser
+from running import RunningGateway, eventually, running
+
+from gateway import simulate
+
+PASSWORD = "a password of the tests"
+PHONE = "447700900987"
+CUSTOMER = "CUSTOMER-778899"
+TEXT = "the customer's own words"
+CONVERSATION = "97847"
+PAGES = ("/", "/find", "/trouble", "/values", "/drift", "/config")
+PICKY = """
+    from gateway import Reject, hookimpl
+
+    class Plugin:
+        @hookimpl
+        async def startup(self, context):
+            self.shut = context.directory / "shut"
+
+        @hookimpl
+        async def on_event(self, event):
+            if self.shut.exists():
+                raise Reject("no room on disk")
+"""
+CONFIG = """
+    [values]
+    audit = true
+
+    [plugins.archive]
+    directory = "archive"
+    [plugins.picky]
+    [plugins.static_values.values]
+    balance = "120.50"
+"""
+NewTab = Callable[..., Tab]
+
+
+class Site(NamedTuple):
+    """A gateway with an event of each kind, of which the plugin picky takes none while the file `shut` is there."""
+
+    gateway: RunningGateway
+    shut: Path
+    event: str
+
+    def send(self, hook: str = "inbound-message", **fields: Any) -> str:
+        """Send an event of the customer; its id."""
+        body = simulate.body(hook, conversation_id=CONVERSATION, customer_uid=CUSTOMER)
+        sent = {**body, "outboundChannelAddress": PHONE, "body": TEXT, **fields}
+        with self.gateway.client() as client:
+            answer = client.post(simulate.encode(sent))
+        assert answer.status == 200
+        return str(answer.document["id"])
+
+    def dead(self) -> list[str]:
+        """The ids of the dead letters."""
+        return [json.loads(line)["id"] for line in self.gateway.cli("dead", "--json").stdout.splitlines()]
+
+    def send_dead(self) -> str:
+        """Send an event that becomes a dead letter; its id."""
+        self.shut.touch()
+        event = self.send()
+        eventually(lambda: event in self.dead(), within=30)
+        self.shut.unlink()
+        return event
+
+    def audited(self, what: str) -> int:
+        """How many lines of the log have these words."""
+        return sum(what in line for line in list(self.gateway.output))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("browser")
+    password = directory / "password"
+    password.write_text(PASSWORD)
+    password.chmod(0o600)
+    admin = 'password = { file = "password" }'
+    with running(directory, CONFIG, plugins={"picky": PICKY}, admin=admin) as gateway:
+        site = Site(gateway, directory / "shut", "")
+        site.send("payment", amount="120.50")
+        site.send(type="brandNew")
+        site.send(communicationActionId={"not": "a text"})
+        with gateway.client() as client:
+            assert client.ask(["balance"], CUSTOMER, PHONE).status == 200
+        site.send_dead()
+        yield site._replace(event=site.send())
+
+
+@pytest.fixture
+def new_tab(browser: Browser, site: Site) -> Iterator[NewTab]:
+    """Opens tabs of a browser that has signed in, with the arguments of `Tab` after its URL."""
+    with ExitStack() as stack:
+
+        def open_tab(password: str = PASSWORD, **options: Any) -> Tab:
+            tab = Tab(browser, site.gateway.admin_url, **options)
+            stack.callback(tab.close)
+            tab.sign_in(password)
+            return tab
+
+        yield open_tab
+
+
+def every_page(site: Site) -> list[str]:
+    return [*PAGES, f"/events/{site.event}", f"/timeline?conversation={CONVERSATION}", "/find?q=state:dead"]
+
+
+# Every page
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_no_page_complains(site: Site, new_tab: NewTab, dark: bool) -> None:
+    """Nothing in the console, no failed script or request, no report of the content security policy; and axe finds
+    nothing serious or critical, in light and in dark."""
+    tab = new_tab(dark=dark)
+    for path in every_page(site):
+        tab.go(path)
+        assert tab.page.get_by_role("heading", level=1).count() == 1, path
+        assert (path, tab.unusable()) == (path, [])
+        assert (path, tab.faults) == (path, [])
+
+
+def test_a_tab_notices_what_a_page_complains_of(new_tab: NewTab) -> None:
+    """Else the test above would prove nothing: an inline script is not run, and a page without a label is found."""
+    tab = new_tab()
+    script = """() => { const one = document.createElement("script");
+        one.textContent = "document.title = 'it ran'"; document.body.append(one); }"""
+    tab.page.evaluate(script)
+    assert tab.page.title() != "it ran"
+    eventually(lambda: tab.page.title() != "" and any("CSP script-src" in fault for fault in tab.faults))
+    tab.page.evaluate("document.querySelector('main').append(document.createElement('input'))")
+    assert any(one.startswith("label: <input>") for one in tab.unusable())
+
+
+def test_a_phone_scrolls_no_page_sideways(site: Site, new_tab: NewTab) -> None:
+    """At 320 pixels."""
+    tab = new_tab(width=320)
+    for path in every_page(site):
+        tab.go(path)
+        assert (path, tab.overflow()) == (path, 0)
+
+
+def test_the_sign_in_page(site: Site, browser: Browser) -> None:
+    """Is sound as well, narrow and in the dark; a wrong password is said."""
+    tab = Tab(browser, site.gateway.admin_url, dark=True, width=320)
+    try:
+        tab.go("/find")
+        assert tab.path == "/sign-in?next=/find"
+        assert (tab.unusable(), tab.overflow(), tab.faults) == ([], 0, [])
+        assert tab.focused.startswith("The admin password")
+        tab.page.keyboard.type("not this one")
+        tab.page.keyboard.press("Enter")
+        tab.page.get_by_role("alert").wait_for()
+        assert tab.page.get_by_role("alert").inner_text() == "the password is wrong"
+    finally:
+        tab.close()
+
+
+# What an operator does
+
+
+def test_a_dead_letter_is_retried(site: Site, new_tab: NewTab) -> None:
+    """With the buttons of Trouble; the page tells what came of it."""
+    site.send_dead()
+    tab = new_tab()
+    tab.go("/trouble")
+    count = len(site.dead())
+    tab.page.get_by_role("button", name=f"Retry all {count}").first.click()
+    tab.wait_for(f"{count} of {count} done")
+    eventually(lambda: site.dead() == [], within=30)
+    assert tab.faults == []
+
+
+def test_an_event_is_delivered_again(site: Site, new_tab: NewTab) -> None:
+    """To one plugin, with a button of its page; the audit log has a line."""
+    tab = new_tab()
+    event = site.send()
+    before = site.audited(": replay (ids 1, plugin archive)")
+    tab.go(f"/events/{event}")
+    tab.page.get_by_role("button", name="Deliver to archive again").click()
+    tab.wait_for("replay: 1 of 1 done")
+    eventually(lambda: site.audited(": replay (ids 1, plugin archive)") == before + 1)
+    assert tab.faults == []
+
+
+def test_masks_hold_until_a_reveal_that_is_audited(site: Site, new_tab: NewTab) -> None:
+    """Neither number, customer UID nor text is in the document, or where it leads; a reveal shows them, once."""
+    tab = new_tab()
+    for path in every_page(site):
+        tab.go(path)
+        shown = tab.page.content()
+        assert [one for one in (PHONE, CUSTOMER, TEXT) if one in shown] == [], path
+    before = site.audited(": reveal of an event")
+    tab.go(f"/events/{site.event}")
+    tab.page.get_by_role("button", name="Reveal").click()
+    tab.wait_for("This is in the audit log")
+    shown = tab.main.inner_text()
+    assert [one for one in (PHONE, CUSTOMER, TEXT) if one not in shown] == []
+    eventually(lambda: site.audited(": reveal of an event") == before + 1)
+    tab.page.get_by_role("link", name="Mask again").click()
+    tab.page.get_by_role("button", name="Reveal").wait_for()
+    assert PHONE not in tab.page.content()
+
+
+def test_the_keyboard_is_enough(site: Site, new_tab: NewTab) -> None:
+    """From one page to another, to an event, and to a delivery of it: Tab, Enter, and / for the find box."""
+    tab = new_tab()
+    tab.press_until_focused("Tab", "Skip to the content")
+    tab.press_until_focused("Tab", "Trouble")
+    tab.page.keyboard.press("Enter")
+    tab.page.wait_for_url("**/trouble")
+    tab.page.keyboard.press("/")
+    assert tab.focused == "Find"
+    tab.page.keyboard.type(site.event)
+    tab.page.keyboard.press("Enter")
+    tab.page.wait_for_url(f"**/events/{site.event}")
+    tab.press_until_focused("Tab", "Deliver to archive again")
+    tab.page.keyboard.press("Enter")
+    tab.wait_for("replay: 1 of 1 done")
+    assert tab.faults == []
