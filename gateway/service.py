@@ -13,12 +13,13 @@ from gateway.delivery.service import Delivery
 from gateway.http.receiver import Receiver
 from gateway.journal import open_journal
 from gateway.journal.interface import JournalFailed
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, page
 from gateway.monitoring import Monitor
 from gateway.plugin_host.lifecycle import Lifecycle
 from gateway.plugin_host.load import Plugin
 from gateway.plugin_host.watch import Watch
 from gateway.process import process_samples
+from gateway.samples import journal_samples, plugin_samples, secret_samples, value_samples
 from gateway.values.service import CustomValues
 
 DRAIN_SECONDS: Final = 4.0
@@ -93,5 +94,14 @@ class Gateway:
         await self.journal.close()
 
     def metrics_page(self) -> bytes:
-        """The page that `/metrics` answers with. Does not read the journal."""
-        return self.metrics.page((*self.monitor.samples(), *process_samples()))
+        """The page that `/metrics` answers with. Asks neither the journal nor its disk."""
+        return page(
+            (
+                *self.metrics.samples(),
+                *plugin_samples(self.plugins, self.delivery, self.monitor),
+                *value_samples(self.values),
+                *journal_samples(self.journal, self.monitor),
+                *secret_samples(self.receiver.secrets_last_used()),
+                *process_samples(),
+            )
+        )

@@ -469,7 +469,7 @@ class CountingChecker(TokenChecker):
 
     verified = 0
 
-    def _verify(self, token: bytes) -> tuple[Accepted, float, float]:
+    def _verify(self, token: bytes) -> tuple[Accepted, bytes, float, float]:
         self.verified += 1
         return super()._verify(token)
 

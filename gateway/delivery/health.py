@@ -10,6 +10,7 @@ from typing import Final
 from gateway.delivery.outage import Outage
 from gateway.hookspecs import Reject, Retry
 from gateway.log import RateLimit
+from gateway.metrics import Histogram
 from gateway.plugin_host.fault_log import FaultLog
 from gateway.text import counted
 
@@ -31,6 +32,8 @@ class Health:
         self.delivered = 0
         self.failures = 0
         self.buried_count = 0
+        self.calls = Histogram()
+        """How long the plugin had each event, in every attempt."""
         self.blocked: str | None = None
         """Why the plugin gets nothing now (its threads are stuck, another gateway delivers), or None."""
         self.broken: str | None = None

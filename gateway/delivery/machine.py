@@ -145,6 +145,12 @@ class Machine:
         back: list[Item] = []
         for index, item in enumerate(batch.items):
             outcome = outcomes[index] if index < len(outcomes) else SKIPPED
+            if outcome is SKIPPED or isinstance(outcome, Stuck):
+                back.append(item)
+                if outcome is not SKIPPED:
+                    self._health.blocked = describe(outcome)
+                continue
+            self._health.calls.observe(seconds[index])
             if outcome is None:
                 number = 0 if item.event is None else item.event.attempt
                 item.move_to(State.TAKEN)
@@ -153,10 +159,6 @@ class Machine:
                 if item.row is not None:
                     self.conversations.leave(item)
                     item.recovery = self._attempt(item, number, seconds[index])
-            elif outcome is SKIPPED or isinstance(outcome, Stuck):
-                back.append(item)
-                if outcome is not SKIPPED:
-                    self._health.blocked = describe(outcome)
             else:
                 self._failed(item, outcome, seconds[index])
         if len(self._taken) > before:

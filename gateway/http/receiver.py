@@ -94,8 +94,12 @@ class Receiver:
 
     def apply(self, config: Config) -> None:
         """Check tokens and name hooks by another config from the next request on."""
-        self._tokens = TokenChecker(config.organisations)
+        self._tokens = TokenChecker(config.organisations, before=self._tokens)
         self._unknown = UnknownNames(config)
+
+    def secrets_last_used(self) -> dict[tuple[str, int], float]:
+        """See `SecretUses.last`."""
+        return self._tokens.uses.last()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         began = time.perf_counter()

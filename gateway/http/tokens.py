@@ -23,6 +23,7 @@ import msgspec
 
 from gateway.config.rules import same_value
 from gateway.config.tables import OrganisationSettings
+from gateway.http.secret_uses import SecretUse, SecretUses
 from gateway.json_text import deeper_than
 from gateway.text import counted
 
@@ -67,11 +68,14 @@ class TokenChecker:
         *,
         clock: Callable[[], float] = time.time,
         cache_size: int = 1024,
+        before: TokenChecker | None = None,
     ) -> None:
+        """`before` is the checker that this one replaces: it knows when secrets were used."""
         self._organisations = dict(organisations)
         self._clock = clock
         self._cache_size = cache_size
-        self._cache: OrderedDict[bytes, tuple[str, float, float]] = OrderedDict()
+        self._cache: OrderedDict[bytes, tuple[str, float, float, SecretUse]] = OrderedDict()
+        self.uses: SecretUses = SecretUses(organisations, None if before is None else before.uses)
 
     def check(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """The organisation of a request with these headers (lower-case names). `TokenRefused` without a valid token."""
@@ -92,9 +96,10 @@ class TokenChecker:
         return self._cached(sha256(tokens[0]).digest()) if len(tokens) == 1 else None
 
     def _cached(self, key: bytes) -> str | None:
-        known = self._cache.get(key)
-        if known is None or not known[1] <= self._clock() < known[2]:
+        known, now = self._cache.get(key), self._clock()
+        if known is None or not known[1] <= now < known[2]:
             return None
+        known[3].at = now
         self._cache.move_to_end(key)
         return known[0]
 
@@ -103,25 +108,29 @@ class TokenChecker:
         return self._verify(token)[0]
 
     def _remember(self, key: bytes, token: bytes) -> str:
-        accepted, earliest, latest = self._verify(token)
-        self._cache[key] = (accepted.organisation, earliest, latest)
+        accepted, secret, earliest, latest = self._verify(token)
+        use = self.uses.of(accepted.organisation, secret)
+        use.at = self._clock()
+        self._cache[key] = (accepted.organisation, earliest, latest, use)
         self._cache.move_to_end(key)
         while len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
         return accepted.organisation
 
-    def _verify(self, token: bytes) -> tuple[Accepted, float, float]:
-        """The token's organisation and claims, and the times between which it is valid (the second is exclusive)."""
+    def _verify(self, token: bytes) -> tuple[Accepted, bytes, float, float]:
+        """The token's organisation and claims, the secret that verified it, and the times between which it is valid:
+        from the first until before the second."""
         try:
-            name, claims = self._authenticate(token)
+            name, secret, claims = self._authenticate(token)
             earliest, latest = _check_times(claims, self._organisations[name], self._clock())
         except TokenRefused as refused:
             refused.fingerprint = fingerprint(token)
             raise
-        return Accepted(name, claims), earliest, latest
+        return Accepted(name, claims), secret, earliest, latest
 
-    def _authenticate(self, token: bytes) -> tuple[str, dict[str, Any]]:
-        """The organisation whose secret verifies the token and, of several with that secret, whose claims match."""
+    def _authenticate(self, token: bytes) -> tuple[str, bytes, dict[str, Any]]:
+        """The organisation whose secret verifies the token and, of several with that secret, whose claims match; that
+        secret; and the claims."""
         algorithm, signature = _read_envelope(token)
         signers = list(self._signers(algorithm, token.rpartition(b".")[0], signature))
         if not signers:
@@ -130,9 +139,9 @@ class TokenChecker:
             raise TokenRefused("signature", f"no secret verifies its signature (tried: {counts})")
         claims = _read_claims(token, algorithm, signers[0][1])
         faults = {name: _claims_fault(name, self._organisations[name], claims) for name, _ in signers}
-        for name, fault in faults.items():
-            if fault is None:
-                return name, claims
+        for name, secret in signers:
+            if faults[name] is None:
+                return name, secret, claims
         raise TokenRefused("claims", "; ".join(fault for fault in faults.values() if fault is not None))
 
     def _signers(self, algorithm: str, signed: bytes, signature: bytes) -> Iterator[tuple[str, bytes]]:

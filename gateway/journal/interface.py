@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from gateway.decoding import Decoded, Decoder
+    from gateway.journal.commits import Commits
     from gateway.journal.erasing import Erased
     from gateway.journal.search import UnknownName, ValueRecord
 
@@ -176,6 +177,7 @@ class Intake(Protocol):
 
     decoder: Decoder
     value_records_lost: int
+    commits: Commits
 
     def refusal(self) -> str | None:
         """Why new events cannot be kept now, or None."""

@@ -17,6 +17,7 @@ from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
 from gateway.events import UNKNOWN, Event
 from gateway.journal.append import Appends, awaited
+from gateway.journal.commits import Commits
 from gateway.journal.erasing import Erased, Retention
 from gateway.journal.interface import (
     EVERY_HOOK,
@@ -63,6 +64,7 @@ class MemoryJournal:
         self.on_commit: list[Callable[[], None]] = []
         self.on_failure: Callable[[JournalFailed], None] = lambda error: None
         self.value_records_lost = 0
+        self.commits = Commits()
         self.full = False
         self._config = config
         self._window = int(config.journal.dedupe_window * 1_000_000)
@@ -236,6 +238,7 @@ class MemoryJournal:
                 if not future.done():
                     future.set_result(result)
         if self.newest > before:
+            self.commits.observe(self.newest - before, 0.0)
             for listener in self.on_commit:
                 listener()
 

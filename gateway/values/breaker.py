@@ -8,6 +8,7 @@ from typing import Final
 THRESHOLD: Final = 5  # failures in a row that open the breaker
 FIRST_PAUSE: Final = 1.0  # seconds that it stays open at first; each failed probe doubles them
 LONGEST_PAUSE: Final = 30.0  # seconds that it stays open at most
+BREAKER_STATES: Final = ("closed", "open", "half-open")
 
 
 class Breaker:
@@ -26,7 +27,7 @@ class Breaker:
 
     @property
     def state(self) -> str:
-        """`"closed"`, `"open"` or `"half-open"`."""
+        """One of `BREAKER_STATES`."""
         if self._next_probe is None:
             return "closed"
         return "half-open" if self._probing or self._monotonic() >= self._next_probe else "open"

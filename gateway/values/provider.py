@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from gateway.events import QUESTION_KEYS, CustomValueRequest
 from gateway.hookspecs import Reject, SeveralCustomers
+from gateway.metrics import Histogram
 from gateway.plugin_host.call import Caller, CallTimeout, Impl, PluginFault, Stuck, Threads
 from gateway.plugin_host.load import Plugin
 from gateway.text import counted
@@ -70,6 +71,8 @@ class Provider:
         self._monotonic = monotonic
         self._keys: dict[str, frozenset[str]] | None = None  # by field; None: not declared
         self._health = ProviderHealth(name=plugin.name)
+        self.seconds = Histogram()
+        """How long each request to it took, whatever its end."""
         self._opened = 0.0
         self.ready = asyncio.Event()
         """Set once it has started and its fields are known; a request before that fails."""
@@ -160,7 +163,9 @@ class Provider:
             self.breaker.released()
             raise
         self._health.late += failure == LATE
-        return Reply(values, failure, round((self._monotonic() - started) * 1000, 2))
+        seconds = self._monotonic() - started
+        self.seconds.observe(seconds)
+        return Reply(values, failure, round(seconds * 1000, 2))
 
     def _answered(self, values: Mapping[str, Any], customer: Hashable) -> None:
         """It returned values, some of which may be failures of single fields. It counts as failed where all are."""

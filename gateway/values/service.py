@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -20,6 +21,7 @@ import msgspec
 from gateway.config.convert import ConfigError, Problem, dotted
 from gateway.config.tables import Config, ValuesSettings
 from gateway.journal.search import ValueRecord
+from gateway.metrics import Histogram
 from gateway.plugin_host.load import Plugin
 from gateway.text import describe
 from gateway.values.answer import (
@@ -59,6 +61,8 @@ class CustomValues:
     ) -> None:
         """`ConfigError` where a field's `provider` is a plugin without a `custom_values` hook."""
         self.keep_record: Callable[[ValueRecord], None] | None = None
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        """Fields that were asked for, by outcome and provider ("" where none decided)."""
         self._settings = config.values
         self._monotonic = monotonic
         self._clock = clock
@@ -116,6 +120,10 @@ class CustomValues:
     def health(self) -> list[ProviderHealth]:
         return [provider.health() for provider in self._providers]
 
+    def seconds(self) -> dict[str, Histogram]:
+        """How long requests to each provider took."""
+        return {provider.name: provider.seconds for provider in self._providers}
+
     def warnings(self) -> list[Problem]:
         """Settings that are deprecated or likely mistakes. After `start` more of them are found."""
         deprecated = "also bounds custom values here, which is deprecated; write values_timeout"
@@ -139,8 +147,11 @@ class CustomValues:
         except Exception as error:
             _log.error("a custom value request failed inside the gateway: %s", describe(error))
             answer = answer_of(dict.fromkeys(question.fields, Found(FieldDetail(FAILED))))
-        if record and self._settings.audit and self.keep_record is not None:
-            self._record(self.keep_record, question, answer)
+        if record:
+            for detail in answer.details.values():
+                self.outcomes[detail.outcome, detail.provider or ""] += 1
+            if self._settings.audit and self.keep_record is not None:
+                self._record(self.keep_record, question, answer)
         return answer
 
     async def _find(self, question: Question) -> dict[str, Found]:

@@ -18,6 +18,7 @@ from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
 from gateway.events import Event
 from gateway.journal.append import Append, Appends, awaited
+from gateway.journal.commits import Commits
 from gateway.journal.damage import Damage, DamagedPlace, event_at
 from gateway.journal.erasing import Erased
 from gateway.journal.interface import (
@@ -71,12 +72,11 @@ class SqliteJournal:
         self.on_commit: list[Callable[[], None]] = []
         self.on_failure: Callable[[JournalFailed], None] = lambda error: None
         self.value_records_lost = 0
-        self._records = 0
-        self._told = False
+        self.commits = Commits()
+        self._records, self._told = 0, False
         self._limits = Limits(config)
         self._clock = clock
-        self._copy = copy_before_upgrade
-        self._vfs = vfs
+        self._copy, self._vfs = copy_before_upgrade, vfs
         self._appends = Appends(clock)
         self._damage = Damage(self.path)
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="journal-reader")
@@ -90,7 +90,9 @@ class SqliteJournal:
     async def start(self) -> None:
         self._connection = await asyncio.to_thread(open_writer, self.path, self._vfs, self._copy)
         try:
-            self._writer = Writer(self._connection, self.path, self._limits, self._committed, self._clock, self._damage)
+            self._writer = Writer(
+                self._connection, self.path, self._limits, self._committed, self._clock, self._damage, self.commits
+            )
         except apsw.Error as error:
             self._connection.close()
             raise JournalError(f"the journal {self.path} cannot be read: {error}") from error

@@ -16,6 +16,7 @@ import apsw
 
 from gateway.config.tables import Config
 from gateway.journal.append import Append
+from gateway.journal.commits import Commits
 from gateway.journal.damage import Damage, event_at
 from gateway.journal.erasing import Retention
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
@@ -60,6 +61,7 @@ class Writer:
         committed: Callable[[Sequence[Append]], None],
         clock: Callable[[], float],
         damage: Damage,
+        commits: Commits,
     ) -> None:
         self._refusal: str | None = None
         self._writing_since: float | None = None
@@ -69,6 +71,7 @@ class Writer:
         self._path = path
         self._limits = limits
         self._damage = damage
+        self._commits = commits
         self._committed = committed
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -155,6 +158,8 @@ class Writer:
             self._writing_since = since = time.monotonic()
             error = self._transaction(appends, operations)
             self._writing_since = None
+            if appends and error is None:
+                self._commits.observe(len(appends), time.monotonic() - since)
             if self._told_of == since:
                 log.warning("journal: the disk finished the write after %.0f s", time.monotonic() - since)
         try:
