@@ -12,7 +12,7 @@ from gateway.decoding import Decoder
 from gateway.delivery.service import Delivery
 from gateway.http.receiver import Receiver
 from gateway.journal import open_journal
-from gateway.journal.interface import JournalFailed
+from gateway.journal.interface import Journal, JournalFailed
 from gateway.metrics import Metrics, page
 from gateway.monitoring import Monitor
 from gateway.plugin_host.lifecycle import Lifecycle
@@ -37,11 +37,13 @@ class Gateway:
         *,
         clock: Callable[[], float] = time.time,
         copy_before_upgrade: bool = True,
+        journal: Journal | None = None,
     ) -> None:
+        """With `journal`, which is not started, instead of the one that the config names."""
         self.config = config
         self.plugins = plugins
         self.metrics = Metrics()
-        self.journal = open_journal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
+        self.journal = journal or open_journal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
         self.values = CustomValues(config, plugins)
         self.delivery = Delivery(plugins, self.journal, clock)
         self.monitor = Monitor(config, plugins, self.journal, self.delivery, self.values, clock)
@@ -89,6 +91,16 @@ class Gateway:
         await self.monitor.stop()
         await self._watch.stop()
         await (self._draining or self.delivery.stop(DRAIN_SECONDS))
+        await self.values.close()
+        await self._lifecycle.stop(SHUTDOWN_SECONDS)
+        await self.journal.close()
+
+    async def abandon(self) -> None:
+        """Break off as the death of the process does: nothing more is delivered, checkpointed or settled. The plugins
+        are shut down, so that they let go of what they hold."""
+        await self.monitor.stop()
+        await self._watch.stop()
+        await self.delivery.abandon()
         await self.values.close()
         await self._lifecycle.stop(SHUTDOWN_SECONDS)
         await self.journal.close()

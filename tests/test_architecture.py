@@ -56,12 +56,14 @@ LAYERS = (
     "gateway.http.admin",
     "gateway.serving",
     "gateway.simulate",
+    "gateway.testing",
+    "gateway.pytest_plugin",
     "gateway.cli",
 )
 """The parts of the gateway in the order in which they may import each other."""
 ROOT_PARTS = {
     *("__init__", "hookspecs", "events"),
-    *("config", "plugin_host", "http", "journal", "delivery", "values", "serving", "cli"),
+    *("config", "plugin_host", "http", "journal", "delivery", "values", "serving", "cli", "testing"),
     *(
         "service",
         "reload",
@@ -82,6 +84,7 @@ ROOT_PARTS = {
         "monitoring",
         "sentences",
         "process",
+        "pytest_plugin",
     ),
 }
 LIBRARIES = {
@@ -94,6 +97,7 @@ LIBRARIES = {
     "jwt": ("gateway.http.tokens",),
     "click": ("gateway.cli",),
     "rich": ("gateway.cli",),
+    "pytest": ("gateway.pytest_plugin",),
 }
 """Libraries, and the parts of the gateway that import them."""
 LARGEST = 300

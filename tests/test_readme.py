@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import tomli
 from click.testing import CliRunner
 from running import eventually, running, write_config, write_plugin
 
+from gateway import Context, Event, Payment
 from gateway.cli import cli
 from gateway.config.load import load_config
 from gateway.plugin_host.load import load_plugins
@@ -40,13 +43,39 @@ def test_the_readmes_plugin_takes_a_payment(tmp_path: Path) -> None:
 
 def test_the_plugin_of_the_guide_is_accepted(tmp_path: Path, site: Path) -> None:
     """Its hooks and arguments are those of the contract."""
-    [source] = block((ROOT / "docs" / "plugins.md").read_text(), "python")
+    source, _ = block((ROOT / "docs" / "plugins.md").read_text(), "python")
     write_plugin(site, "crm", source.replace("class Crm", "class Plugin"))
     config = write_config(tmp_path, '[plugins.crm]\nurl = "x"\npassword = { file = "webio.secret" }\n')
 
     [plugin] = load_plugins(load_config(config))
 
     assert plugin.hooks.keys() == {"startup", "on_event", "on_delivery_report", "custom_values"}
+
+
+def test_the_tests_of_the_guide_pass(webio_gateway: Any, plugin_context: Context) -> None:
+    """For a plugin that counts the payments it got."""
+
+    class LedgerPlugin:
+        class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+            database: Path
+
+        def __init__(self, config: Config) -> None:
+            self.seen: set[str] = set()
+
+        def startup(self, context: Context) -> None: ...
+
+        def on_payment(self, event: Event, payload: Payment) -> None:
+            self.seen.add(event.id)
+
+        def count(self) -> int:
+            return len(self.seen)
+
+    _, tests = block((ROOT / "docs" / "plugins.md").read_text(), "python")
+    names: dict[str, Any] = {"LedgerPlugin": LedgerPlugin}
+    exec(tests, names)
+
+    names["test_a_payment_becomes_a_row"](webio_gateway)
+    names["test_without_a_gateway"](plugin_context)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -56,7 +56,19 @@ def read_config(source: Path, *, secrets: bool = True) -> tuple[Config, list[Pro
     """The config without its faults, so that the next checks can use it, and every fault found. A key with a fault has
     its default; organisations and hooks with a fault are left out. `ConfigError` where the file is not TOML."""
     source = source.absolute()
-    document = _parse(source)
+    return _read(_parse(source), source, secrets)
+
+
+def config_of(document: dict[str, Any], source: Path) -> Config:
+    """The config that a parsed document is, as if it were in the file `source`; `ConfigError` with every fault."""
+    config, problems = _read(document, source.absolute(), True)
+    if problems:
+        raise ConfigError(config.source, problems)
+    return config
+
+
+def _read(document: dict[str, Any], source: Path, secrets: bool) -> tuple[Config, list[Problem]]:
+    document = dict(document)
     problems: list[Problem] = []
     reader = TableReader(source.parent, problems, secrets=secrets)
     plugins, unsure = _plugins(document.pop("plugins", {}), reader, problems)

@@ -26,6 +26,7 @@ from gateway.plugin_host.filters import EventFilter, hook_name
 from gateway.plugin_host.loop import PluginLoop
 from gateway.plugin_host.sources import (
     OWN_KEYS,
+    Available,
     Source,
     class_of,
     config_of,
@@ -112,31 +113,44 @@ class Plugin:
         return f"{event.organisation}/{event.conversation_id}"
 
 
-def load_plugins(config: Config) -> list[Plugin]:
-    """The enabled plugins in config order; `ConfigError` with every fault of all of them."""
-    plugins, problems = load_sound(config, config.organisations)
+def load_plugins(config: Config, available: Available | None = None) -> list[Plugin]:
+    """The enabled plugins in config order; `ConfigError` with every fault of all of them. `available` are the plugins
+    that the config may name (default: those that are installed)."""
+    plugins, problems = load_sound(config, config.organisations, available=available)
     if problems:
         raise ConfigError(config.source, problems)
     return plugins
 
 
 def load_sound(
-    config: Config, organisations: Collection[str] | None, *, secrets: bool = True
+    config: Config,
+    organisations: Collection[str] | None,
+    *,
+    secrets: bool = True,
+    available: Available | None = None,
 ) -> tuple[list[Plugin], list[Problem]]:
     """Those of the enabled plugins that can be loaded, and every fault of the others. `organisations` is None where the
     config has faults in their tables. Without `secrets`, secrets stay unread."""
-    loader = _Loader(config, organisations, secrets)
+    loader = _Loader(config, organisations, secrets, installed() if available is None else available)
     tables = [table for table in config.plugins if table.settings.enabled]
     return [plugin for table in tables if (plugin := loader.load(table)) is not None], loader.problems
+
+
+def plugin_around(config: Config, table: PluginTable, source: Source, instance: Any) -> Plugin:
+    """The plugin that an instance is. `HookError` where a hook of it cannot be bound."""
+    hooks, delivery = bind(instance, table.name), _delivery(config, table.settings)
+    return Plugin(table, source, instance, hooks, delivery, config.log.plugin_messages)
 
 
 class _Loader:
     """Loads plugins one by one, and collects their faults."""
 
-    def __init__(self, config: Config, organisations: Collection[str] | None, secrets: bool) -> None:
+    def __init__(
+        self, config: Config, organisations: Collection[str] | None, secrets: bool, available: Available
+    ) -> None:
         self.problems: list[Problem] = []
         self._config = config
-        self._available = installed()
+        self._available = available
         self._reader = TableReader(config.directory, self.problems, secrets=secrets, organisations=organisations)
         self._claimed: dict[str, str] = {}
 
@@ -154,22 +168,13 @@ class _Loader:
         self._claim(settings, path)
         try:
             instance = kind(settings) if hasattr(kind, "Config") else _construct(kind, settings)
-            hooks = bind(instance, table.name)
+            return plugin_around(self._config, table, source, instance)
         except HookError as error:
             self._fault(path, f"{origin(source)}: {error}")
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
             self._fault(path, f"{origin(source)}: {describe(error, None)}")
-        else:
-            return Plugin(
-                table,
-                source,
-                instance,
-                hooks,
-                _delivery(self._config, table.settings),
-                self._config.log.plugin_messages,
-            )
         return None
 
     def _without_wrong_filters(self, table: PluginTable, kind: type) -> dict[str, Any]:
