@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -174,6 +174,19 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def line(self) -> bytes:
         """The body's JSON text as received, brought onto one line."""
         return one_line(self.raw)
+
+    def record(self) -> bytes:
+        """The event as one line of JSON without a line end, as the bundled plugins write and send it: `{"id":
+        "0193…", "received_at": "2026-11-22T15:54:24.123456Z", "organisation": …, "hook": …, "body": …}` without these
+        spaces. The time is in UTC, and the body is as in `line`."""
+        received = self.received_at.astimezone(UTC).isoformat(timespec="microseconds")
+        head = {
+            "id": self.id,
+            "received_at": f"{received[:-6]}Z",
+            "organisation": self.organisation,
+            "hook": self.hook,
+        }
+        return b'%b,"body":%b}' % (msgspec.json.encode(head)[:-1], self.line())
 
 
 QUESTION_KEYS: Final = ("customer_uid", "outbound_channel_address", "address_digits", "organisation")

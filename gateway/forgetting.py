@@ -33,12 +33,13 @@ SHUTDOWN_SECONDS: Final = 30.0
 
 class Forgotten(msgspec.Struct, kw_only=True):
     """How many events matched and were erased in the journal, how many records of custom value requests were erased,
-    how many records each plugin erased, and why a plugin could not."""
+    how many records each plugin erased, what a plugin says of events that it has passed on, and why a plugin failed."""
 
     matched: int
     done: int
     value_records: int = 0
     plugins: dict[str, int] = {}
+    passed_on: dict[str, str] = {}
     failed: dict[str, str] = {}
 
 
@@ -65,61 +66,63 @@ async def forget_running(gateway: Gateway, which: Filter) -> Forgotten:
     selector = selector_of(which)
     erased = await gateway.journal.forget(which)
     failed = await gateway.delivery.start_over(erased.seqs)
-    plugins: dict[str, int] = {}
+    done = _outcome_of(erased)
+    done.failed = failed
     for plugin in _keeping(gateway.plugins):
         if not plugin.startup.done.is_set():
             failed[plugin.name] = "it has not started"
         elif plugin.name not in failed:
-            await _ask(plugin, selector, plugins, failed)
-    return _told(erased, plugins, failed)
+            await _ask(plugin, selector, done)
+    return _told(done)
 
 
 async def forget_stopped(config: Config, plugins: Sequence[Plugin], journal: Journal, which: Filter) -> Forgotten:
     """Erase without a running gateway: each plugin with a `forget` hook is started for it, and shut down again."""
     selector = selector_of(which)
     erased = await journal.forget(which)
-    done: dict[str, int] = {}
-    failed: dict[str, str] = {}
+    done = _outcome_of(erased)
     for plugin in _keeping(plugins):
         lifecycle = Lifecycle(config, [plugin])
         try:
             await lifecycle.start()
         except StartFailed as error:
-            failed[plugin.name] = str(error)
+            done.failed[plugin.name] = str(error)
             continue
-        await _ask(plugin, selector, done, failed)
+        await _ask(plugin, selector, done)
         await lifecycle.stop(SHUTDOWN_SECONDS)
-    return _told(erased, done, failed)
+    return _told(done)
 
 
 def _keeping(plugins: Sequence[Plugin]) -> list[Plugin]:
     return [plugin for plugin in plugins if "forget" in plugin.hooks]
 
 
-async def _ask(plugin: Plugin, selector: Selector, done: dict[str, int], failed: dict[str, str]) -> None:
+def _outcome_of(erased: Erased) -> Forgotten:
+    return Forgotten(matched=erased.events, done=erased.events, value_records=erased.value_records)
+
+
+async def _ask(plugin: Plugin, selector: Selector, done: Forgotten) -> None:
     try:
-        count = await plugin.caller.call(plugin.hooks["forget"], selector, timeout=SECONDS)
+        answer = await plugin.caller.call(plugin.hooks["forget"], selector, timeout=SECONDS)
     except asyncio.CancelledError:
         raise
     except Exception as error:
-        failed[plugin.name] = plugin.faults.told(error.cause) if isinstance(error, PluginFault) else str(error)
+        done.failed[plugin.name] = plugin.faults.told(error.cause) if isinstance(error, PluginFault) else str(error)
         return
-    if type(count) is int and count >= 0:
-        done[plugin.name] = count
+    if type(answer) is int and answer >= 0:
+        done.plugins[plugin.name] = answer
+    elif type(answer) is str and answer:
+        done.passed_on[plugin.name] = answer
     else:
-        failed[plugin.name] = f"its forget hook returned {type(count).__name__}, expected the number of records"
+        kind = type(answer).__name__
+        done.failed[plugin.name] = f"its forget hook returned {kind}, expected the number of records or a sentence"
 
 
-def _told(erased: Erased, plugins: dict[str, int], failed: dict[str, str]) -> Forgotten:
+def _told(done: Forgotten) -> Forgotten:
     """The outcome; logged without anything of what was erased."""
-    parts = [counted(erased.events, "event"), counted(erased.value_records, "value record")]
-    parts += [f"plugin {name}: {count}" for name, count in plugins.items()]
-    parts += [f"plugin {name} failed: {reason}" for name, reason in failed.items()]
+    parts = [counted(done.done, "event"), counted(done.value_records, "value record")]
+    parts += [f"plugin {name}: {count}" for name, count in done.plugins.items()]
+    parts += [f"plugin {name} has passed events on" for name in done.passed_on]
+    parts += [f"plugin {name} failed: {reason}" for name, reason in done.failed.items()]
     log.info("erased: %s", ", ".join(parts))
-    return Forgotten(
-        matched=erased.events,
-        done=erased.events,
-        value_records=erased.value_records,
-        plugins=plugins,
-        failed=failed,
-    )
+    return done

@@ -200,10 +200,11 @@ class Hooks:
         10 s while it returns None; `gateway check` calls it after `check`, without `startup`."""
 
     @hookspec
-    def forget(self, selector: Selector) -> Awaitable[int] | int:
+    def forget(self, selector: Selector) -> Awaitable[int | str] | int | str:
         """`gateway forget`: erase what you keep of this customer, address or conversation, and return how many records
-        that were. Called after the journal has erased its events, and after the events that this plugin had were
-        settled; also where the journal had none left. It may be called again with the same selector. If it raises, or
-        takes longer than 1 h, the command reports it and exits with 1. Without a running gateway it is called between
-        `startup` and `shutdown`. A plugin that keeps nothing of an event leaves it out."""
+        that were; or a sentence for the operator where you have passed the events on and cannot erase them. Called
+        after the journal has erased its events, and after the events that this plugin had were settled; also where the
+        journal had none left. It may be called again with the same selector. If it raises, or takes longer than 1 h,
+        the command reports it and exits with 1. Without a running gateway it is called between `startup` and
+        `shutdown`. A plugin that keeps nothing of an event leaves it out."""
         raise NotImplementedError

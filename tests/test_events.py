@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -116,6 +116,19 @@ def test_fields_is_the_whole_body_with_webios_names() -> None:
     fields = event(b'{"type": "payment", "amount": 12.50, "n": 30, "big": 123456789012345678901234567890}').fields()
     assert fields == {"type": "payment", "amount": Decimal("12.50"), "n": 30, "big": 123456789012345678901234567890}
     assert str(fields["amount"]) == "12.50"
+
+
+def test_the_record_is_one_line_with_the_body_as_received() -> None:
+    """The keys in this order, the time in UTC with microseconds, and every token of the body unchanged."""
+    sent = msgspec.structs.replace(
+        event(b'{"amount": 12.50,\r\n "n": 12345678901234567890, "n": 1e2}'),
+        received_at=datetime(2026, 11, 22, 17, 54, 24, tzinfo=timezone(timedelta(hours=2))),
+        organisation='a"b',
+    )
+    assert sent.record() == (
+        b'{"id":"e1","received_at":"2026-11-22T15:54:24.000000Z","organisation":"a\\"b","hook":"payment",'
+        b'"body":{"amount": 12.50,   "n": 12345678901234567890, "n": 1e2}}'
+    )
 
 
 def test_line_is_the_text_as_received_on_one_line() -> None:

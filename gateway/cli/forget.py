@@ -87,12 +87,17 @@ def command(
 def _report(done: Forgotten, copies: list[str], as_json: bool) -> None:
     if as_json:
         failed = {"failed": done.failed} if done.failed else {}
+        passed_on = {"passed_on": done.passed_on} if done.passed_on else {}
         records = {"value_records": done.value_records, "copies": copies}
-        print_json({"matched": done.matched, "done": done.done, "plugins": done.plugins, **records, **failed})
+        print_json(
+            {"matched": done.matched, "done": done.done, "plugins": done.plugins, **records, **passed_on, **failed}
+        )
     else:
         click.echo(f"journal: {counted(done.done, 'event')} and {counted(done.value_records, 'value record')} erased")
         for name, count in done.plugins.items():
             click.echo(f"{name}: {counted(count, 'record')} erased")
+    for name, sentence in done.passed_on.items():
+        click.echo(f"{name}: {sentence}", err=True)
     for name, reason in done.failed.items():
         click.echo(f"plugin {name} failed: {reason}; run the command again", err=True)
     for copy in copies:

@@ -23,13 +23,8 @@ def place_and_line(event: Event) -> tuple[str, bytes]:
     The body stands in the line as its own JSON text. `Reject` where a name is not fit for a path or a line."""
     if _ID.fullmatch(event.id) is None:
         raise Reject("the event's id is not made of letters, digits, '_' and '-'")
-    received = event.received_at.astimezone(UTC).isoformat(timespec="microseconds")
-    head = (
-        f'{{"id":"{event.id}","received_at":"{received[:-6]}Z",'
-        f'"organisation":"{event.organisation}","hook":"{event.hook}","body":'
-    )
-    place = f"{_folder(event.organisation, event.hook)}/{received[:10]}"
-    return place, b"%b%b}\n" % (head.encode(), event.line())
+    day = event.received_at.astimezone(UTC).date().isoformat()
+    return f"{_folder(event.organisation, event.hook)}/{day}", b"%b\n" % event.record()
 
 
 def ids_in(lines: bytes) -> list[bytes]:

@@ -244,3 +244,26 @@ def test_events_that_wait_for_a_plugin_are_not_delivered_any_more(tmp_path: Path
         assert taken.read_text().split() == [f"other-{number}" for number in range(1, 10, 2)]
         eventually(lambda: "retrying" not in gateway.cli("events", "--json").stdout)
     assert not [file for file in tmp_path.rglob("journal*") if UID.encode() in file.read_bytes()]
+
+
+PASSING_ON = """
+class Plugin:
+    def on_event(self, event): ...
+    def forget(self, selector):
+        return "events that were sent cannot be called back; erase them there"
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_plugin_that_has_passed_events_on_says_so(tmp_path: Path, stopped: bool) -> None:
+    """The operator learns where to erase the rest, and the command has not failed."""
+    with running(tmp_path, "[plugins.sender]\n", plugins={"sender": PASSING_ON}) as gateway:
+        if stopped:
+            gateway.stop()
+        done = gateway.cli("forget", "--customer", UID, "--yes")
+        assert done.returncode == 0
+        sentence = "events that were sent cannot be called back; erase them there"
+        assert f"sender: {sentence}\n" in done.stderr
+        document = json.loads(gateway.cli("forget", "--customer", UID, "--json").stdout)
+        assert document["passed_on"] == {"sender": sentence}
+        assert document["plugins"] == {}
