@@ -1,6 +1,6 @@
 """What plugin authors import, and nothing else. The contract is in `gateway.hookspecs`."""
 
-from gateway.config.field_types import Duration, ExclusivePath, OrganisationName, Secret, Size
+from gateway.config.field_types import Duration, ExclusivePath, Network, OrganisationName, Secret, Size
 from gateway.events import (
     ConversationAssignment,
     ConversationClosed,
@@ -30,6 +30,7 @@ __all__ = [
     "InboundMessage",
     "MessageSend",
     "MoveToQueue",
+    "Network",
     "OrganisationName",
     "Payload",
     "Payment",

@@ -70,15 +70,18 @@ Values = Mapping[str, Value | Exception]
 
 class Retry(Exception):
     """Deliver this event again `after` seconds (or a `timedelta`) from now; None: after the usual backoff. `TypeError`
-    or `ValueError` for an `after` that is not a number of 0 or more seconds."""
+    or `ValueError` for an `after` that is not a number of 0 or more seconds.
+    With `counts=False` the attempt counts as one that failed with any other exception does: only while the plugin takes
+    other events. Say so where the fault is not in this event, as in an outage."""
 
-    def __init__(self, reason: str = "", *, after: float | timedelta | None = None) -> None:
+    def __init__(self, reason: str = "", *, after: float | timedelta | None = None, counts: bool = True) -> None:
         super().__init__(reason or "the plugin asked for a retry")
         if isinstance(after, timedelta):
             after = after.total_seconds()
         if after is not None and not 0 <= float(after) < inf:
             raise ValueError("after must be 0 or more seconds, and finite")
         self.after = None if after is None else float(after)
+        self.counts = counts
 
 
 class Reject(Exception):

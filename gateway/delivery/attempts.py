@@ -56,7 +56,8 @@ class CountedAttempts:
 
     def failed(self, item: Item, error: BaseException, now: float) -> tuple[int, bool]:
         """An attempt failed. Returns how many count now, and whether it was the last."""
-        before, patient = 0 if item.row is None else item.row.attempts, isinstance(error, Retry)
+        before = 0 if item.row is None else item.row.attempts
+        patient = isinstance(error, Retry) and error.counts
         item.failures, item.mark = item.failures + 1, self.taken
         counts = not before or item.works or patient
         if counts:

@@ -62,7 +62,7 @@ class Health:
             return  # the log names the dead letter
         what = "the checkpoint of " if seq is None else ""
         self.faults.warning(log, f"{what}plugin {self.plugin}", error)
-        if not isinstance(error, Retry):
+        if not (isinstance(error, Retry) and error.counts):
             self.outage.failed(error, now, seq)
 
     def buried(self, event_id: str, attempts: int) -> None:

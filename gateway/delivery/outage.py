@@ -25,7 +25,8 @@ PROBE_PAUSE: Final = 0.02
 
 
 class Outage:
-    """The failures of one plugin since it last took an event and made it durable. `Retry` and `Reject` are none.
+    """The failures of one plugin since it last took an event and made it durable. `Reject` is none, nor is a `Retry`
+    that counts.
     `now` is in seconds of the event loop's clock."""
 
     def __init__(self, plugin: str, faults: FaultLog, clock: Callable[[], float] = time.time) -> None:

@@ -37,7 +37,7 @@ class RetryPolicy(msgspec.Struct):
     def gives_up(self, error: BaseException, attempts: int, works: bool, age: float) -> bool:
         """Whether an event is a dead letter after `attempts` that count. `works` is whether the plugin has taken
         another event since the attempt before; `age` is how many seconds no attempt has counted."""
-        if isinstance(error, Reject | Retry) or works:
+        if isinstance(error, Reject) or (isinstance(error, Retry) and error.counts) or works:
             return isinstance(error, Reject) or attempts >= self.max_attempts
         return age >= self.give_up_after
 

@@ -226,6 +226,34 @@ def test_events_that_can_never_be_taken_do_not_keep_the_others_out(
     assert {n for _, n in plugin.taken} == set(range(61, 401))
 
 
+def test_a_plugin_that_asks_for_patience_in_an_outage_loses_no_event(tmp_path: Path) -> None:
+    """`Retry(after=..., counts=False)` is a pause and no attempt: nothing dies however long it lasts."""
+    from gateway import Retry
+
+    class Patient(Crm):
+        @hookimpl
+        async def on_event(self, event: Event) -> None:
+            self.calls.append((event.fields()["n"], event.attempt))
+            if asyncio.get_running_loop().time() - began < HOUR:
+                raise Retry("later", after=60, counts=False)
+            self.taken.append(("x", event.fields()["n"]))
+
+    plugin, health, began = Patient(), set[bool](), 0.0
+
+    async def story(site: Site) -> None:
+        nonlocal began
+        began = asyncio.get_running_loop().time()
+        await site.send("x")
+        await asyncio.sleep(HOUR / 2)
+        health.add(site.delivery.consumers["crm"].health.healthy)
+        await asyncio.sleep(HOUR)
+        health.add(site.delivery.consumers["crm"].health.healthy)
+
+    site = play(tmp_path, plugin, story, max_attempts=3, backoff=1.0, backoff_max=2.0)
+    assert (site.dead(), len(plugin.taken), health) == ({}, 1, {False, True})
+    assert 55 <= len(plugin.calls) <= 62
+
+
 def test_a_plugin_that_asks_for_patience_uses_up_attempts_and_is_well(tmp_path: Path) -> None:
     from gateway import Retry
 
