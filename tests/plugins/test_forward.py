@@ -154,16 +154,18 @@ async def test_any_other_status_says_never_or_again(
         ("7", 7, 7),
         ("0", 0, 0),
         ("999999999999999999999", 3600, 3600),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=1800), usegmt=True), 1700, 1800),
-        (format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True), 0, 0),
+        (timedelta(seconds=1800), 1500, 1800),
+        (timedelta(days=-1), 0, 0),
         ("Fri, 31 Dec 9999 23:59:59 GMT", 3600, 3600),
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_pause_that_the_service_asks_for(
-    tmp_path: Path, status: int, value: str, least: float, most: float
+    tmp_path: Path, status: int, value: str | timedelta, least: float, most: float
 ) -> None:
     """In seconds or as a date, never longer than an hour; as the service is at fault, no attempt is lost to it."""
+    if isinstance(value, timedelta):
+        value = format_datetime(datetime.now(UTC) + value, usegmt=True)
     async with service((status, b"")) as crm, started(tmp_path, configured(crm.port)) as plugin:
         crm.extra = f"Retry-After: {value}\r\n"
         with pytest.raises(Retry) as raised:
