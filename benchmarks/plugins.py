@@ -1,7 +1,8 @@
 """What the delivery costs a plugin that sends: `python benchmarks/plugins.py [NAME...] [--concurrency 8] [--rounds 3]`.
 
 Prints how fast a gateway hands queued events to a plugin, beside how fast the plugin's bare client sends the same
-records, with as many at the same time, by turns in one run (goal: at least 0.7 of it). `bare_NAME.py` is the bare client.
+records, with as many at the same time, by turns in one run (goal: at least 0.7 of it). `bare_NAME.py` is the bare
+client.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> None:
                 found.append(count / seconds)
     alone, delivered = map(statistics.median, rates)
     print(
-        f"{name}: {delivered:.0f} events/s delivered, {alone:.0f}/s by its bare client, {options.concurrency} at the same "
-        f"time: {delivered / alone:.2f} (goal: {GOAL:g})",
+        f"{name}: {delivered:.0f} events/s delivered, {alone:.0f}/s by its bare client, {options.concurrency} at the "
+        f"same time: {delivered / alone:.2f} (goal: {GOAL:g})",
         flush=True,
     )
 
@@ -102,11 +103,13 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> None:
 def main() -> None:
     known = sorted(path.stem.removeprefix("bare_") for path in Path(__file__).parent.glob("bare_*.py"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="*", choices=[*known, []], help=f"of {', '.join(known)}; default: all")
+    parser.add_argument("name", nargs="*", help=f"of {', '.join(known)}; default: all")
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--events", type=int, help="how many; default: as many as suit the plugin")
     options = parser.parse_args()
+    if unknown := set(options.name) - set(known):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     os.sched_setaffinity(0, {CLIENT_CORE})
     for name in options.name or known:
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:

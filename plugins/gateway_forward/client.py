@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import AsyncIterator, Callable
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from time import time
@@ -51,10 +52,39 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+class Clients:
+    """At most `most` clients with one connection each; the one that was used last is used first. A single client with
+    many connections would look at each idle one before every request, which takes longer than the request itself."""
+
+    def __init__(self, make: Callable[[], httpx.AsyncClient], most: int) -> None:
+        self._make = make
+        self._slots = asyncio.Semaphore(most)
+        self._idle: list[httpx.AsyncClient] = []
+        self._all: list[httpx.AsyncClient] = []
+
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[httpx.AsyncClient]:
+        """A client for one request."""
+        async with self._slots:
+            if self._idle:
+                client = self._idle.pop()
+            else:
+                client = self._make()
+                self._all.append(client)
+            try:
+                yield client
+            finally:
+                self._idle.append(client)
+
+    async def close(self) -> None:
+        for client in self._all:
+            await client.aclose()
+
+
 def open_client(
-    context: ssl.SSLContext, addresses: Addresses, headers: dict[str, str], connections: int, timeout: httpx.Timeout
+    context: ssl.SSLContext, addresses: Addresses, headers: dict[str, str], timeout: httpx.Timeout
 ) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=30)
+    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30)
     inner = httpx.AsyncHTTPTransport(verify=context, trust_env=False, limits=limits)
     client = httpx.AsyncClient(
         transport=CheckedTransport(inner, addresses),

@@ -18,7 +18,7 @@ from standardwebhooks import Webhook
 
 from gateway import Duration, Event, Network, Reject, Retry, Secret, hookimpl
 from gateway_forward.addresses import Addresses, Resolve, resolve
-from gateway_forward.client import open_client, post, seconds_of
+from gateway_forward.client import Clients, open_client, post, seconds_of
 from gateway_forward.failures import ForwardFailed
 from gateway_forward.template import Template
 
@@ -106,21 +106,22 @@ class ForwardPlugin:
         self._config = config
         self._url = httpx.URL(config.url)
         self._addresses = Addresses(config.allow_networks, resolve)
-        self._client: httpx.AsyncClient | None = None
+        self._clients: Clients | None = None
         self._signers: list[Webhook] = []
 
     @hookimpl
     async def startup(self) -> None:
         config = self._config
         self._signers = self._webhooks()
+        context, headers = self._tls(), self._headers()
         timeout = httpx.Timeout(config.answer_timeout, connect=config.connect_timeout)
-        self._client = open_client(self._tls(), self._addresses, self._headers(), config.connections, timeout)
+        self._clients = Clients(lambda: open_client(context, self._addresses, headers, timeout), config.connections)
 
     @hookimpl
     async def shutdown(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        clients, self._clients = self._clients, None
+        if clients is not None:
+            await clients.close()
 
     @hookimpl
     async def check(self) -> list[str]:
@@ -147,13 +148,13 @@ class ForwardPlugin:
 
     @hookimpl
     async def on_event(self, event: Event) -> None:
-        client = self._client
-        if client is None:
+        clients = self._clients
+        if clients is None:
             raise ForwardFailed("the plugin is not started")
         body = event.record() if self._config.body is None else self._config.body.write(event)
         headers = {"Content-Type": "application/json", "Idempotency-Key": event.id, **self._signature(event.id, body)}
         try:
-            async with asyncio.timeout(self._config.answer_timeout):
+            async with asyncio.timeout(self._config.answer_timeout), clients.one() as client:
                 status, retry_after = await post(client, self._url, body, headers)
         except (TimeoutError, httpx.TimeoutException):
             raise ForwardFailed("the service did not answer in time") from None
