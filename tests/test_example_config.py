@@ -36,7 +36,7 @@ COMMENTED_KEY = re.compile(r"^#(\w+ = .*|\[.*)$", re.MULTILINE)
 # A value stands there as an example where leaving the key out is the default.
 EXAMPLES_ONLY = {
     "server": {"tls"},
-    "admin": {"password"},
+    "admin": {"password", "viewer_password"},
     "values": {"fields"},
     "organisations.acme": {"secrets", "issued_after"},
     "hooks.payment": {"types", "retention"},
@@ -53,8 +53,8 @@ def complete(tmp_path: Path) -> Config:
     """The example with all of its keys, and the files that these name."""
     init(tmp_path / "config.toml")
     (tmp_path / "config.toml").write_text(uncommented())
-    for name in ("admin.password", "database.password", "forward.secret"):
-        (tmp_path / "var" / name).write_text("a password")
+    for name in ("admin.password", "viewer.password", "database.password", "forward.secret"):
+        (tmp_path / "var" / name).write_text(f"a password: {name}")
     (tmp_path / "ledger.py").write_text("class Ledger:\n    def on_payment(self, event, payload): ...\n")
     (tmp_path / "ledger.py").chmod(0o600)
     return load_config(tmp_path / "config.toml")

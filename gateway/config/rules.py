@@ -88,24 +88,41 @@ def _values(values: ValuesSettings, enabled: list[str], unsure: Collection[str] 
 
 
 def _admin(admin: AdminSettings, secrets: bool) -> Iterator[Problem]:
-    if is_loopback(admin.host):
-        return
-    if admin.password is None:
+    viewer = admin.viewer_password
+    if admin.password is None and viewer is not None:
+        message = (
+            'is missing, and without it everyone may change things, viewers too; write password = { file = "path" }'
+        )
+        yield Problem("admin.password", message)
+    elif admin.password is None and not is_loopback(admin.host):
         message = 'is missing, and admin.host is not loopback; write password = { file = "path" }'
         yield Problem("admin.password", message)
-    elif secrets and len(admin.password.value) < _PASSWORD_BYTES:
-        message = f"{_short(admin.password)}; off loopback it needs at least {_PASSWORD_BYTES}"
-        yield Problem("admin.password", message)
+    if not secrets:
+        return
+    if viewer is not None and viewer == admin.password:
+        message = "is the same as admin.password, so viewers could change things; choose another one"
+        yield Problem("admin.viewer_password", message)
+    for path, password in _passwords(admin):
+        if not is_loopback(admin.host) and len(password.value) < _PASSWORD_BYTES:
+            yield Problem(path, f"{_short(password)}; off loopback it needs at least {_PASSWORD_BYTES}")
 
 
 def weak_password(admin: AdminSettings) -> Iterator[Problem]:
-    """A warning: the password gives access to the values of every customer."""
+    """Warnings: the passwords give access to the values of every customer, and to what happened to them."""
     if admin.password is None:
         message = "is missing: every user and every program of this machine can look up customers and discard events"
         yield Problem("admin.password", f'{message}; write password = {{ file = "path" }}')
-    elif len(admin.password.value) < _PASSWORD_BYTES:
-        message = f"{_short(admin.password)}; it protects customers' values"
-        yield Problem("admin.password", f"{message}, so use at least {_PASSWORD_BYTES} bytes")
+    for path, password in _passwords(admin):
+        if len(password.value) < _PASSWORD_BYTES:
+            what = "customers' values" if password is admin.password else "what happened to customers"
+            message = f"{_short(password)}; it protects {what}, so use at least {_PASSWORD_BYTES} bytes"
+            yield Problem(path, message)
+
+
+def _passwords(admin: AdminSettings) -> Iterator[tuple[str, Secret]]:
+    for name in ("password", "viewer_password"):
+        if (password := getattr(admin, name)) is not None:
+            yield f"admin.{name}", password
 
 
 def _short(password: Secret) -> str:

@@ -105,6 +105,7 @@ class AdminSettings(Table, frozen=True, kw_only=True):
     host: Host = Host("127.0.0.1")
     port: Port = 8081
     password: Secret | None = None
+    viewer_password: Secret | None = None
     names: tuple[Host, ...] = ()
 
 

@@ -19,12 +19,14 @@ from gateway.http.api.context import BODY_BYTES, AdminContext, NotNow
 from gateway.http.api.events import json_answer
 from gateway.http.api.operations import MOST_IDS, OperationLog, Started
 from gateway.http.api.overview import records_of
+from gateway.http.api.status import plugins_health
 from gateway.http.audit import audit
 from gateway.http.dashboard import dashboard_routes
 from gateway.http.dashboard.faults import fault_page, wants_page
 from gateway.http.privacy import privacy
 from gateway.http.problems import FAILED, log_failure, problem_response
 from gateway.http.readiness import Readiness
+from gateway.http.roles import is_viewer, require_operator
 from gateway.http.steering import steering
 from gateway.journal.interface import STATES, Filter, JournalError
 from gateway.log import RateLimit
@@ -85,7 +87,7 @@ def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float
         if access.trusted(request):
             details["node"] = gateway.config.node.name
             details["journal"] = reason or "ok"
-            details["plugins"] = gateway.monitor.plugins_health()
+            details["plugins"] = plugins_health(gateway, masked=is_viewer(request))
             details["dead_letters"] = sum(gateway.monitor.dead.values())
             details["damaged"] = journal.damaged
             details["unknown"] = gateway.monitor.unknown_health()
@@ -141,6 +143,7 @@ def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float
     async def values(request: Request[Any, Any, Any]) -> Response[Any]:
         if not any(name.lower().startswith("param") for name in request.query_params):
             return json_answer(await records_of(context, request))
+        require_operator(request)  # it asks the providers, and tells what they know of a customer
         organisation = request.query_params.get("organisation", "")
         if organisation not in gateway.config.organisations:
             known = ", ".join(gateway.config.organisations)

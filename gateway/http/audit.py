@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.http.access import Connection, peer, user
+from gateway.http.access import peer, user
+from gateway.http.roles import Connection
 from gateway.journal.interface import Filter
 
 log = logging.getLogger("gateway.audit")

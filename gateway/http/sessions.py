@@ -1,4 +1,4 @@
-"""Sessions of browsers that gave the password, and the tokens of the forms that they get. Both end with the process."""
+"""Sessions of browsers that gave a password, and the tokens of the forms that they get. Both end with the process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, Final
+from typing import Final
 
-from litestar.connection import ASGIConnection
+from gateway.http.roles import Connection, Role
 
 COOKIE: Final = "gateway_session"
 SECONDS: Final = 12 * 3600.0
@@ -24,29 +24,35 @@ class Sessions:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._key = secrets.token_bytes(32)
-        self._ends: OrderedDict[str, float] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, Role]] = OrderedDict()
+        """By session: when it ends, and its role."""
 
-    def begin(self) -> str:
+    def begin(self, role: Role) -> str:
         """The cookie of a new session, with its attributes."""
         session = secrets.token_urlsafe(32)
-        self._ends[session] = self._clock() + SECONDS
-        if len(self._ends) > MOST:
-            self._ends.popitem(last=False)
+        self._known[session] = self._clock() + SECONDS, role
+        if len(self._known) > MOST:
+            self._known.popitem(last=False)
         return _cookie(session, SECONDS)
 
     def end(self, session: str) -> str:
         """End a session; the cookie that removes its own."""
-        self._ends.pop(session, None)
+        self._known.pop(session, None)
         return _cookie("", 0)
 
-    def of(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    def of(self, connection: Connection) -> str:
         """The session of a request; empty where it has none."""
         try:
             morsel = SimpleCookie(connection.headers.get("cookie", "")).get(COOKIE)
         except CookieError:
             return ""
         session = "" if morsel is None else morsel.value
-        return session if self._ends.get(session, 0.0) > self._clock() else ""
+        return session if self.role(session) is not None else ""
+
+    def role(self, session: str) -> Role | None:
+        """The role of a session; None where it has ended."""
+        ends, role = self._known.get(session, (0.0, None))
+        return role if ends > self._clock() else None
 
     def form_token(self, session: str) -> str:
         """The token of forms in pages of a session; also without one, since only a page of the gateway has it."""

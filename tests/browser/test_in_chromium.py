@@ -164,7 +164,7 @@ def test_the_sign_in_page(site: Site, browser: Browser) -> None:
         tab.go("/find")
         assert tab.path == "/sign-in?next=/find"
         assert (tab.unusable(), tab.overflow(), tab.faults) == ([], 0, [])
-        assert tab.focused.startswith("The admin password")
+        assert tab.focused.startswith("The password")
         tab.page.keyboard.type("not this one")
         tab.page.keyboard.press("Enter")
         tab.page.get_by_role("alert").wait_for()

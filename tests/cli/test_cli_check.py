@@ -622,6 +622,28 @@ def test_a_short_admin_password_off_loopback_is_an_error(tmp_path: Path, host: s
     assert found(config, "--offline") == ({}, {})
 
 
+def test_the_viewers_password_is_another_one(tmp_path: Path) -> None:
+    """Not the operator's, not the only one, not missing, and not short."""
+    config = write_config(tmp_path, admin='password = { file = "one" }\nviewer_password = { file = "two" }')
+    for name, text in (("one", "x" * 12), ("two", "x" * 12)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    same = "is the same as admin.password, so viewers could change things; choose another one"
+    assert found(config) == ({"admin.viewer_password": same}, {})
+    (tmp_path / "two").write_text("y" * 11)
+    short = "file two has 11 bytes; it protects what happened to customers, so use at least 12 bytes"
+    assert found(config) == ({}, {"admin.viewer_password": short})
+    config.write_text(config.read_text().replace("[admin]\n", '[admin]\nhost = "0.0.0.0"\n'))
+    short = "file two has 11 bytes; off loopback it needs at least 12"
+    assert found(config, "--offline")[0] == {"admin.viewer_password": short}
+    config.write_text(config.read_text().replace('password = { file = "one" }\n', "", 1))
+    (tmp_path / "two").write_text("y" * 12)
+    alone = 'is missing, and without it everyone may change things, viewers too; write password = { file = "path" }'
+    assert found(config, "--offline")[0] == {"admin.password": alone}
+    (tmp_path / "two").unlink()
+    assert found(config, "--offline")[0].keys() == {"admin.viewer_password"}
+
+
 def test_an_alias_that_differs_by_case_from_its_own_field_is_no_warning(tmp_path: Path) -> None:
     """It stands for the field itself. An alias of another field that differs by case is a warning."""
     config = write_config(tmp_path, '[values.fields.balance]\naliases = ["Balance", "BALANCE"]\n')

@@ -14,7 +14,9 @@ from litestar import Response, get
 
 from gateway.http.api.context import AdminContext, AnyRequest
 from gateway.http.api.events import json_answer
+from gateway.http.roles import is_viewer
 from gateway.journal import journal_space
+from gateway.service import Gateway
 from gateway.text import counted
 
 LATE: Final = 60.0
@@ -22,6 +24,7 @@ LATE: Final = 60.0
 _DOWN: Final = re.compile(r"\S+ has taken nothing since [\d -]*\d\d:\d\d: (.*)", re.DOTALL)
 """The error of a plugin that is down."""
 WELL: Final = "All is well"
+_HIDDEN: Final = "what it said is shown with the password of admin.password only"
 
 
 class PluginStatus(msgspec.Struct, kw_only=True):
@@ -65,8 +68,8 @@ class Status(msgspec.Struct, kw_only=True):
     version: str
 
 
-def status_of(context: AdminContext) -> Status:
-    """The status now, from memory and the last count of the journal."""
+def status_of(context: AdminContext, *, masked: bool) -> Status:
+    """The status now, from memory and the last count of the journal; masked for a viewer."""
     gateway = context.gateway
     used, free = journal_space(context.gateway.config)
     journal = JournalStatus(
@@ -76,7 +79,7 @@ def status_of(context: AdminContext) -> Status:
         free=free,
         damaged=gateway.journal.damaged,
     )
-    plugins = [_plugin(one) for one in gateway.monitor.plugins_health()]
+    plugins = [_plugin(one) for one in plugins_health(gateway, masked=masked)]
     providers: list[dict[str, Any]] = [msgspec.to_builtins(one) for one in gateway.values.health()]
     problems = list(_problems(journal, plugins, providers))
     return Status(
@@ -90,6 +93,14 @@ def status_of(context: AdminContext) -> Status:
         node=gateway.config.node.name,
         version=version("webio-gateway"),
     )
+
+
+def plugins_health(gateway: Gateway, *, masked: bool) -> list[dict[str, Any]]:
+    """See `Monitor.plugins_health`; masked, without what the exceptions of plugins said."""
+    found = gateway.monitor.plugins_health()
+    if masked and gateway.config.log.plugin_messages:
+        return [one | {"error": one["error"] and _HIDDEN} for one in found]
+    return found
 
 
 def _plugin(health: dict[str, Any]) -> PluginStatus:
@@ -141,6 +152,6 @@ def status_routes(context: AdminContext) -> list[Any]:
 
     @get("/api/status", sync_to_thread=False)
     def status(request: AnyRequest) -> Response[Any]:
-        return json_answer(status_of(context))
+        return json_answer(status_of(context, masked=is_viewer(request)))
 
     return [status]

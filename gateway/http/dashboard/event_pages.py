@@ -16,8 +16,8 @@ from gateway.http.api.operations import Operation, OperationLog
 from gateway.http.api.query import filter_of, parameters, require_known
 from gateway.http.audit import audit, hint
 from gateway.http.dashboard.lines import TimelineLine, shown_id, shown_name, timeline_line, what_happened
-from gateway.http.dashboard.masking import masked_fields
 from gateway.http.dashboard.rendering import Renderer, see_other
+from gateway.http.masking import masked_fields
 from gateway.journal.interface import DEAD, DELIVERED, RETRYING, WAITING, Filter
 from gateway.journal.search import EventRow, Search
 from gateway.plugin_host.place import without_message
@@ -98,7 +98,7 @@ def event_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
         if revealed:
             audit(request, "reveal of an event", Filter(ids=(row.id,)), row.id)
         takes = list(context.gateway.delivery.consumers)
-        messages = revealed or context.gateway.config.log.plugin_messages
+        messages = revealed or renderer.shows_messages(request)
         view = _event_view(row, takes, revealed, messages, operation)
         return await renderer.page(request, "event.html", f"Event {row.id}", view, place="find")
 
@@ -153,7 +153,7 @@ def event_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
     async def timeline(request: AnyRequest) -> Response[bytes]:
         return await show_timeline(request, False, None)
 
-    @post("/timeline", opt={"form": True}, status_code=200)
+    @post("/timeline", opt={"form": True, "viewer": True}, status_code=200)
     async def timeline_form(request: AnyRequest) -> Response[bytes]:
         fields = await renderer.form(request)
         return await show_timeline(request, fields.get("do") == "reveal", fields.get("cursor") or None)

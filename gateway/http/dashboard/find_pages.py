@@ -93,7 +93,7 @@ def find_routes(renderer: Renderer) -> list[Any]:
     async def find(request: AnyRequest) -> Response[bytes]:
         return await show(request)
 
-    @post("/find", opt={"form": True}, status_code=200)
+    @post("/find", opt={"form": True, "viewer": True}, status_code=200)
     async def find_form(request: AnyRequest) -> Response[bytes]:
         fields = await renderer.form(request)
         return await show(request, fields.get("do") == "reveal", fields.get("cursor", ""))

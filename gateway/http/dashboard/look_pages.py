@@ -16,6 +16,7 @@ from gateway.http.api.overview import Drift, drift_of, records_of
 from gateway.http.api.status import Status, status_of
 from gateway.http.audit import audit, hint
 from gateway.http.dashboard.rendering import Renderer
+from gateway.http.roles import is_viewer
 from gateway.journal.interface import Filter
 from gateway.journal.search import ValueRecord
 from gateway.text import counted
@@ -76,7 +77,8 @@ def look_routes(renderer: Renderer) -> list[Any]:
         answered: Counter[str] = Counter()
         for (_, status), count in metrics.values.items():
             answered[status] += count
-        view = NowView(status=status_of(context), received=received.most_common(), values=sorted(answered.items()))
+        now_status = status_of(context, masked=is_viewer(request))
+        view = NowView(status=now_status, received=received.most_common(), values=sorted(answered.items()))
         return await renderer.page(request, "now.html", view.status.sentence, view, place="now")
 
     @get("/drift")
@@ -101,7 +103,7 @@ def look_routes(renderer: Renderer) -> list[Any]:
     async def values(request: AnyRequest) -> Response[bytes]:
         return await show_values(request, False)
 
-    @post("/values", opt={"form": True}, status_code=200)
+    @post("/values", opt={"form": True, "viewer": True}, status_code=200)
     async def values_form(request: AnyRequest) -> Response[bytes]:
         fields = await renderer.form(request)
         return await show_values(request, fields.get("do") == "reveal", fields.get("cursor") or None)

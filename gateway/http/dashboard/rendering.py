@@ -14,6 +14,7 @@ from litestar import Response, get
 
 from gateway.http.access import Access
 from gateway.http.api.context import AdminContext, AnyRequest
+from gateway.http.roles import is_viewer, require_operator
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -42,12 +43,13 @@ _FIELDS: Final = 50
 
 class PageFrame(msgspec.Struct, kw_only=True):
     """What is around the content of every page. `token` is for its forms; `signed_in` is whether there is a session to
-    end."""
+    end; a viewer's pages offer neither changes nor reveals."""
 
     title: str
     place: str
     token: str
     signed_in: bool
+    viewer: bool
     navigation: tuple[tuple[str, str, str], ...] = NAVIGATION
 
 
@@ -67,12 +69,14 @@ class Renderer:
             place=place,
             token=self.access.form_token(request),
             signed_in=bool(self.access.sessions.of(request)),
+            viewer=is_viewer(request),
         )
         html = await self.context.reading.run(lambda: _render(template, frame, view))
         return html_answer(html, status)
 
     async def form(self, request: AnyRequest) -> dict[str, str]:
-        """The fields of a form that a page of the gateway sent; `HTTPException` 403 for any other."""
+        """The fields of a form that a page of the gateway sent; `HTTPException` 403 for any other, and for a viewer who
+        asks for a reveal."""
         body = await self.context.body(request)
         try:
             pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_FIELDS)
@@ -80,7 +84,14 @@ class Renderer:
             pairs = []
         fields = dict(pairs)
         self.access.require_own_form(request, fields.get("token", ""))
+        if fields.get("do") == "reveal":
+            require_operator(request)
         return fields
+
+    def shows_messages(self, request: AnyRequest) -> bool:
+        """Whether a page shows what exceptions of plugins say before anything is revealed: they may have a customer's
+        data in them."""
+        return self.context.gateway.config.log.plugin_messages and not is_viewer(request)
 
 
 def html_answer(html: bytes, status: int = 200) -> Response[bytes]:

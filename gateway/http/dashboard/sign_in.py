@@ -1,4 +1,4 @@
-"""`/sign-in` and `/sign-out`: a browser gives the admin password once, and gets a session."""
+"""`/sign-in` and `/sign-out`: a browser gives a password once, and gets a session."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sign_in_routes(renderer: Renderer) -> list[Any]:
         audit(request, "sign-in", Filter(), "done")
         return see_other(following, set_cookie=cookie)
 
-    @post("/sign-out", opt={"form": True}, status_code=303)
+    @post("/sign-out", opt={"form": True, "viewer": True}, status_code=303)
     async def sign_out(request: AnyRequest) -> Response[bytes]:
         await renderer.form(request)
         return see_other("/sign-in", set_cookie=access.sessions.end(access.sessions.of(request)))

@@ -14,6 +14,7 @@ from gateway.http.api.operations import Operation, OperationLog
 from gateway.http.api.overview import groups_of
 from gateway.http.api.status import PluginStatus, status_of
 from gateway.http.dashboard.rendering import Renderer, see_other
+from gateway.http.roles import is_viewer
 from gateway.journal.interface import Filter
 from gateway.journal.search import DeadGroup
 from gateway.plugin_host.place import without_message
@@ -50,10 +51,11 @@ def trouble_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
     @get("/trouble")
     async def trouble(request: AnyRequest) -> Response[bytes]:
         operation = await operations.named(request.query_params.get("operation", ""), WAIT)
-        takes, messages = context.gateway.delivery.consumers, context.gateway.config.log.plugin_messages
+        takes, messages = context.gateway.delivery.consumers, renderer.shows_messages(request)
+        plugins = status_of(context, masked=is_viewer(request)).plugins
         view = TroubleView(
             groups=[_view(group, group.plugin in takes, messages) for group in await groups_of(context, Filter())],
-            waiting=[plugin for plugin in status_of(context).plugins if plugin.waiting or not plugin.healthy],
+            waiting=[plugin for plugin in plugins if plugin.waiting or not plugin.healthy],
             operation=operation,
         )
         return await renderer.page(request, "trouble.html", "Trouble", view, place="trouble")
