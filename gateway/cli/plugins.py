@@ -28,15 +28,17 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
     enabled: bool
     hooks: list[str]
     settings: dict[str, Any]
+    tier: str | None = None
     error: str | None = None
 
 
 @click.command("plugins")
 @config_option
 @click.argument("name", required=False)
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print the settings of NAME as a Markdown table.")
+@click.option("--catalogue", is_flag=True, help="Print the plugins that come with the gateway, and what each does.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the table as Markdown, for documents.")
 @json_option
-def command(config_path: Path, name: str | None, as_markdown: bool, as_json: bool) -> None:
+def command(config_path: Path, name: str | None, catalogue: bool, as_markdown: bool, as_json: bool) -> None:
     """List what is installed and what is enabled, or print the settings of one plugin.
 
     With NAME, a table of the config or an installed plugin: each key of its settings with its type, default and
@@ -44,16 +46,25 @@ def command(config_path: Path, name: str | None, as_markdown: bool, as_json: boo
 
     The plugins of the config come first, in the order of their calls, then the other installed ones. A table
     [plugins.NAME] in the config enables a plugin. Settings with a * are required. A plugin in the state `error` cannot
-    start; the reasons are below the table.
+    start; the reasons are below the table. The tier of a plugin says which checks of `gateway.testing` its tests pass:
+    starts, safe (nothing is lost, repeated or told to others), or complete (it forgets and explains itself, too).
 
     \b
     Examples:
       gateway plugins
       gateway plugins --json | jq 'select(.enabled).name'
       gateway plugins archive
+      gateway plugins --catalogue
     """
-    if as_markdown and (name is None or as_json):
-        raise click.UsageError("--markdown needs the NAME of a plugin, and excludes --json")
+    if as_markdown and ((name is None and not catalogue) or as_json):
+        raise click.UsageError("--markdown needs the NAME of a plugin or --catalogue, and excludes --json")
+    if catalogue:
+        if name is not None:
+            raise click.UsageError("--catalogue has every bundled plugin; leave out NAME")
+        from gateway.cli.plugin_catalogue import show_catalogue
+
+        show_catalogue(as_json, as_markdown)
+        return
     if name is not None:
         from gateway.cli.plugin_settings import show_settings
 
@@ -64,7 +75,7 @@ def command(config_path: Path, name: str | None, as_markdown: bool, as_json: boo
         for row in rows:
             print_json(row)
         return
-    print_table(("name", "state", "from", "hooks", "settings"), [_cells(row) for row in rows], wrapped=2)
+    print_table(("name", "state", "tier", "from", "hooks", "settings"), [_cells(row) for row in rows], wrapped=3)
     for row in rows:
         if row.error:
             click.echo(f"{row.name}: {row.error}", err=True)
@@ -125,6 +136,7 @@ def _configured(config_path: Path) -> tuple[tuple[PluginTable, ...], dict[str, s
 
 def _row(table: PluginTable, source: Source | None, enabled: bool, kind: Any, error: str | None) -> Row:
     from gateway.plugin_host.bind import HOOK_NAMES
+    from gateway.plugin_host.packages import facts_of
     from gateway.plugin_host.sources import distribution_of
 
     distribution, version = distribution_of(source) if source is not None else ("", "")
@@ -136,6 +148,7 @@ def _row(table: PluginTable, source: Source | None, enabled: bool, kind: Any, er
         enabled=enabled,
         hooks=[hook for hook in HOOK_NAMES if hasattr(kind, hook)],
         settings=_settings(getattr(kind, "Config", None)),
+        tier=None if source is None else facts_of(source).tier,
         error=error,
     )
 
@@ -153,6 +166,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.name if row.name == row.plugin else f"{row.name} ({row.plugin})",
         state,
+        row.tier or "",
         f"{row.distribution} {row.version}".strip(),
         ", ".join(row.hooks),
         ", ".join(settings),

@@ -14,6 +14,9 @@ there as soon as the gateway is installed.
 
 from gateway.simulate import HttpAnswer
 from gateway.testing.blocking import BlockingGateway, BlockingWebio, blocking_gateway
+from gateway.testing.checking import CHECKS, check_plugin
+from gateway.testing.checking.case import PluginCase
+from gateway.testing.checking.report import CheckReport, CheckResult, Outcome, Tier
 from gateway.testing.factories import event_of, make_body, make_context, make_event, make_request
 from gateway.testing.in_process import GatewayUnderTest, JournalKind, running_gateway
 from gateway.testing.looks import DeadLetter
@@ -22,20 +25,28 @@ from gateway.testing.webio import BROKEN_BODIES, Webio
 
 __all__ = [
     "BROKEN_BODIES",
+    "CHECKS",
     "PATIENCE",
     "BlockingGateway",
     "BlockingWebio",
+    "CheckReport",
+    "CheckResult",
     "DeadLetter",
     "GatewayUnderTest",
     "HttpAnswer",
     "JournalKind",
+    "Outcome",
+    "PluginCase",
+    "Tier",
     "Webio",
     "blocking_gateway",
+    "check_plugin",
     "event_of",
     "make_body",
     "make_context",
     "make_event",
     "make_request",
+    "payment",
     "running_gateway",
     "until",
     "until_true",

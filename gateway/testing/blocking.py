@@ -149,13 +149,17 @@ class BlockingGateway:
         """See `GatewayUnderTest.retry_dead`."""
         return self._loop.run(self._gateway.retry_dead(plugin))
 
-    def forget(self, selector: Selector) -> dict[str, int]:
+    def forget(self, selector: Selector) -> dict[str, int | str]:
         """See `GatewayUnderTest.forget`."""
         return self._loop.run(self._gateway.forget(selector))
 
     def hold_checkpoints(self, plugin: str) -> None:
         """See `GatewayUnderTest.hold_checkpoints`."""
         self._loop.call(self._gateway.hold_checkpoints, plugin)
+
+    def hold_settlements(self, plugin: str) -> None:
+        """See `GatewayUnderTest.hold_settlements`."""
+        self._loop.call(self._gateway.hold_settlements, plugin)
 
     def release_checkpoints(self, plugin: str) -> None:
         """See `GatewayUnderTest.release_checkpoints`."""

@@ -21,6 +21,7 @@ from gateway.journal.memory_store import Store
 from gateway.plugin_host.load import Plugin
 from gateway.selector import Selector
 from gateway.testing.holding import Hold
+from gateway.testing.http_client import reach
 from gateway.testing.looks import DeadLetter, dead_letters_of, states_of
 from gateway.testing.settings import testing_config, testing_plugins
 from gateway.testing.waiting import PATIENCE, until
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 JournalKind = Literal["memory", "disk"]
-CONNECTIONS = 256
 
 
 class GatewayUnderTest:
@@ -43,12 +43,20 @@ class GatewayUnderTest:
     url: str
     """The callback URL; only with `listen=True` it can be reached from outside."""
 
-    def __init__(self, config: Config, given: Mapping[str, Any], journal: JournalKind, listen: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        given: Mapping[str, Any],
+        journal: JournalKind,
+        listen: bool,
+        prepare: Callable[[Plugin], None] = lambda plugin: None,
+    ) -> None:
         self.directory = config.directory
         self._config = config
         self._given = given
         self._store = Store() if journal == "memory" else None
         self._listen = listen
+        self._prepare = prepare
         self._failures: list[JournalFailed] = []
         self._running: tuple[Gateway, list[Plugin], dict[str, Hold], httpx.AsyncClient, Listener | None] | None = None
 
@@ -72,6 +80,14 @@ class GatewayUnderTest:
         """What the health page tells of a plugin: `healthy`, `error`, `parked` and so on."""
         found = self._gateway.monitor.plugins_health()
         return next((one for one in found if one["name"] == plugin), {"name": plugin, "healthy": True, "error": None})
+
+    def failures(self, plugin: str) -> int:
+        """How many calls of a plugin with events, and of its checkpoint, failed since the last start."""
+        return int(self._consumer(plugin).health.failures)
+
+    def idle(self, plugin: str) -> bool:
+        """Whether a plugin has taken all there is, and that is settled; dead letters are."""
+        return bool(self._consumer(plugin).idle)
 
     def metrics(self) -> dict[str, float]:
         """The page of metrics: each value by its name with labels."""
@@ -121,9 +137,9 @@ class GatewayUnderTest:
         await self._gateway.delivery.refresh(plugin)
         return count
 
-    async def forget(self, selector: Selector) -> dict[str, int]:
-        """Erase a customer, an address or a conversation everywhere, as `gateway forget` does. Returns how many records
-        each plugin erased; `AssertionError` where one failed."""
+    async def forget(self, selector: Selector) -> dict[str, int | str]:
+        """Erase a customer, an address or a conversation everywhere, as `gateway forget` does. Returns what each plugin
+        with the hook returned: how many records it erased, or a sentence; `AssertionError` where one failed."""
         from gateway.forgetting import forget_running
 
         which = Filter(
@@ -135,7 +151,7 @@ class GatewayUnderTest:
         forgotten = await forget_running(self._gateway, which)
         if forgotten.failed:
             raise AssertionError(f"not forgotten: {forgotten.failed}")
-        return forgotten.plugins
+        return {**forgotten.plugins, **forgotten.passed_on}
 
     # Stopping and crashing
 
@@ -144,7 +160,12 @@ class GatewayUnderTest:
         `release_checkpoints` or `crash`."""
         self._hold(plugin).close()
 
+    def hold_settlements(self, plugin: str) -> None:
+        """From now on what the plugin took is checkpointed, but not settled."""
+        self._hold(plugin).close(settlements=True)
+
     def release_checkpoints(self, plugin: str) -> None:
+        """Hold nothing any more."""
         self._hold(plugin).open()
 
     async def until_held(self, plugin: str, events: int = 1, *, seconds: float = PATIENCE) -> None:
@@ -174,19 +195,15 @@ class GatewayUnderTest:
         from gateway.service import Gateway
 
         plugins = testing_plugins(self._config, self._given)
+        for plugin in plugins:
+            self._prepare(plugin)
         store, config = self._store, self._config
         journal: Journal = open_journal(config) if store is None else MemoryJournal(config, store=store)
         holds = {plugin.name: Hold(plugin, journal) for plugin in plugins}
         gateway = Gateway(config, plugins, journal=journal)
         await gateway.start(self._failures.append)
-        listener, path = None, config.server.path
-        app: Any = create_app(gateway)
-        if self._listen:
-            listener, base = await _listening(app, gateway)
-            http = httpx.AsyncClient(base_url=base, trust_env=False, timeout=PATIENCE)
-        else:
-            base, transport = "http://gateway.test", httpx.ASGITransport(app=app)
-            http = httpx.AsyncClient(base_url=base, transport=transport)
+        http, listener = await reach(create_app(gateway), gateway, self._listen)
+        base, path = str(http.base_url).rstrip("/"), config.server.path
         self.url = f"{base}{path}"
         tokens = {name: simulate.token(settings) for name, settings in config.organisations.items()}
         self.webio = Webio(http, path, tokens)
@@ -264,17 +281,6 @@ async def running_gateway(
             yield gateway
         finally:
             await gateway.stop()
-
-
-async def _listening(app: Any, gateway: Gateway) -> tuple[Listener, str]:
-    """Serve on a free port of loopback, as `gateway run` does."""
-    from gateway.serving.listener import Listener, listen
-
-    listening = listen("127.0.0.1", 0)
-    listener = Listener(app, CONNECTIONS, gateway.metrics, take=gateway.receiver.take)
-    await listener.start(listening)
-    host, port = listening.getsockname()[:2]
-    return listener, f"http://{host}:{port}"
 
 
 def _named(name: str, known: Mapping[str, T]) -> T:

@@ -2,4 +2,7 @@
 
 from gateway_archive.plugin import ArchivePlugin
 
-__all__ = ["ArchivePlugin"]
+__all__ = ["TIER", "ArchivePlugin"]
+
+TIER = "complete"
+"""The checks of `gateway.testing.check_plugin` that its tests pass."""

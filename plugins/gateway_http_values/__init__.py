@@ -2,4 +2,7 @@
 
 from gateway_http_values.plugin import HttpValuesPlugin
 
-__all__ = ["HttpValuesPlugin"]
+__all__ = ["TIER", "HttpValuesPlugin"]
+
+TIER = "complete"
+"""The checks of `gateway.testing.check_plugin` that its tests pass."""

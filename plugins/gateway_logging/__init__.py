@@ -2,4 +2,7 @@
 
 from gateway_logging.plugin import LoggingPlugin
 
-__all__ = ["LoggingPlugin"]
+__all__ = ["TIER", "LoggingPlugin"]
+
+TIER = "complete"
+"""The checks of `gateway.testing.check_plugin` that its tests pass."""

@@ -2,4 +2,7 @@
 
 from gateway_sql_values.plugin import SqlValuesPlugin
 
-__all__ = ["SqlValuesPlugin"]
+__all__ = ["TIER", "SqlValuesPlugin"]
+
+TIER = "complete"
+"""The checks of `gateway.testing.check_plugin` that its tests pass."""

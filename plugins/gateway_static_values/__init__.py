@@ -11,7 +11,10 @@ import msgspec
 
 from gateway import CustomValueRequest, OrganisationName, Value, Values, hookimpl
 
-__all__ = ["StaticValuesPlugin"]
+__all__ = ["TIER", "StaticValuesPlugin"]
+
+TIER = "complete"
+"""The checks of `gateway.testing.check_plugin` that its tests pass."""
 
 
 class Constant:

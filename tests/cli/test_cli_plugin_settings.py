@@ -145,8 +145,12 @@ def test_of_a_plugin_in_a_file(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["archiv"], 1, 'no plugin "archiv" is installed; did you mean "archive"?'),
-        (["--markdown"], 2, "--markdown needs the NAME of a plugin, and excludes --json"),
-        (["archive", "--markdown", "--json"], 2, "--markdown needs the NAME of a plugin, and excludes --json"),
+        (["--markdown"], 2, "--markdown needs the NAME of a plugin or --catalogue, and excludes --json"),
+        (
+            ["archive", "--markdown", "--json"],
+            2,
+            "--markdown needs the NAME of a plugin or --catalogue, and excludes --json",
+        ),
     ],
 )
 def test_what_cannot_be_shown(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:

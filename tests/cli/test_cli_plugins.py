@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 from running import write_config, write_plugin
 
 from gateway.cli import cli
+from gateway.plugin_host.packages import PackageFacts, facts_of
+from gateway.plugin_host.sources import installed
 
 COUNTING = """
 import msgspec
@@ -197,7 +199,63 @@ def test_in_a_pipe_the_table_is_plain_and_aligned(tmp_path: Path) -> None:
     output = plugins(write_config(tmp_path, '[plugins.archive]\ndirectory = "a"\n')).stdout
     header, first, *_ = output.splitlines()
 
-    assert header.split() == ["name", "state", "from", "hooks", "settings"]
+    assert header.split() == ["name", "state", "tier", "from", "hooks", "settings"]
     assert header.index("state") == first.index("enabled")
     assert output.isascii()
     assert "\x1b" not in output
+
+
+def test_the_catalogue_of_bundled_plugins(tmp_path: Path) -> None:
+    """Each with what it does, the extra that it needs, and the tier that its tests reach; no config is needed."""
+    found = CliRunner().invoke(cli, ["plugins", "--catalogue", "--json", "-c", str(tmp_path / "none.toml")])
+    catalogue = {row["name"]: row for row in map(json.loads, found.output.splitlines())}
+
+    assert catalogue["archive"] == {
+        "name": "archive",
+        "does": "Every event as received, in JSON Lines files, each exactly once.",
+        "extra": None,
+        "tier": "complete",
+    }
+    assert all(row["does"] for row in catalogue.values())
+    assert list(catalogue) == sorted(catalogue)
+
+
+def test_the_catalogue_leaves_out_what_others_publish(tmp_path: Path, site: Path) -> None:
+    """And imports nothing: a bundled plugin whose libraries are missing is listed."""
+    write_plugin(site, "foreign", COUNTING)
+    command = ["plugins", "--catalogue", "-c", str(tmp_path / "none.toml")]
+
+    shown = CliRunner().invoke(cli, command).output
+    markdown = CliRunner().invoke(cli, [*command, "--markdown"]).output
+
+    assert "foreign" not in shown
+    assert "complete" in shown
+    assert markdown.startswith("| plugin | what it does | extra | tier |\n|---|---|---|---|\n")
+    assert "| `archive` | Every event as received, in JSON Lines files, each exactly once. | | complete |" in markdown
+
+
+def test_an_extra_is_that_of_the_entry_point(site: Path) -> None:
+    """As `crm = "gateway_crm:Crm [crm]"` in pyproject.toml."""
+    write_plugin(site, "crm", '"""Rows in the CRM.\n\nMore."""\nTIER = "safe"\nimport a_library_that_is_missing\n')
+    points = site / "plugin_crm-1.0.dist-info" / "entry_points.txt"
+    points.write_text("[gateway.plugins]\ncrm = plugin_crm:Plugin [crm]\n")
+
+    [entry] = installed()["crm"]
+
+    assert facts_of(entry) == PackageFacts(does="Rows in the CRM.", extra="crm", tier="safe")
+
+
+def test_the_tier_stands_beside_the_plugin(tmp_path: Path, site: Path) -> None:
+    """In the list and as `tier`; a plugin that states none has none."""
+    write_plugin(site, "counting", COUNTING)
+    found = rows(write_config(tmp_path, "[plugins.counting]\nstep = 1\n"))
+
+    assert found["archive"]["tier"] == "complete"
+    assert "tier" not in found["counting"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--markdown"], ["--catalogue", "archive"], ["--catalogue", "--markdown", "--json"]]
+)
+def test_options_that_exclude_each_other(tmp_path: Path, arguments: list[str]) -> None:
+    assert plugins(write_config(tmp_path), *arguments).exit_code == 2
