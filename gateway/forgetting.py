@@ -1,6 +1,7 @@
 """Erases a customer, an address or a conversation everywhere: in the journal, and in every plugin.
 
-1. The journal erases the events, also those that plugins have not taken yet, with all that it keeps of them.
+1. The journal erases the events, also those that plugins have not taken yet, with all that it keeps of them. The cache
+   of custom values is emptied.
 2. Plugins return the events that they have, and get none of the erased ones any more.
 3. Each plugin with a `forget` hook erases what it keeps. One that fails is reported, and all others are asked.
 """
@@ -65,6 +66,7 @@ async def forget_running(gateway: Gateway, which: Filter) -> Forgotten:
     """Erase while the gateway runs. `JournalError`, after which the call can be repeated."""
     selector = selector_of(which)
     erased = await gateway.journal.forget(which)
+    gateway.values.forget()
     failed = await gateway.delivery.start_over(erased.seqs)
     done = _outcome_of(erased)
     done.failed = failed

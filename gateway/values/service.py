@@ -98,6 +98,10 @@ class CustomValues:
         self._rules = Rules(config.values, self._providers)
         self._cache = Cache(self._monotonic)
 
+    def forget(self) -> None:
+        """Empty the cache. A request by an address may be about any customer, so there is nothing to select by."""
+        self._cache = Cache(self._monotonic)
+
     def begin(self) -> None:
         """Ask each provider which fields it may know, in the background, once it has started. Until then, requests to
         it fail."""

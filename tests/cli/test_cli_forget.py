@@ -50,6 +50,19 @@ audit = true
 """
 
 
+COUNTING = """
+from gateway import hookimpl
+
+class Plugin:
+    asked = 0
+
+    @hookimpl
+    def custom_values(self, request):
+        self.asked += 1
+        return {"asked": f"{self.asked}"}
+"""
+
+
 @contextmanager
 def gateway_with_them(directory: Path) -> Iterator[RunningGateway]:
     """Six messages of the customer, one of which is a dead letter, and six of others."""
@@ -267,3 +280,13 @@ def test_a_plugin_that_has_passed_events_on_says_so(tmp_path: Path, stopped: boo
         document = json.loads(gateway.cli("forget", "--customer", UID, "--json").stdout)
         assert document["passed_on"] == {"sender": sentence}
         assert document["plugins"] == {}
+
+
+def test_values_in_the_cache_are_forgotten(tmp_path: Path) -> None:
+    """The next request is answered by the provider again."""
+    text = '[plugins.crm]\n[values]\ncache = "1h"\n'
+    with running(tmp_path, text, plugins={"crm": COUNTING}) as gateway, gateway.client() as client:
+        asked = [client.ask(["asked"], customer_uid=UID).document["asked"] for _ in range(2)]
+        assert gateway.cli("forget", "--customer", UID).returncode == 0
+        asked.append(client.ask(["asked"], customer_uid=UID).document["asked"])
+    assert asked == ["1", "1", "2"]

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from journal_kit import ACME, config_of, message, move_cursor, opened, put, reading, take, until
 
+from gateway.journal import examine_journal
 from gateway.journal.interface import DEAD, Filter, JournalError, Parked
 from gateway.journal.search import ValueRecord
 from gateway.journal.sqlite import connection, indexer
@@ -41,14 +42,14 @@ def record(uid: str) -> ValueRecord:
     )
 
 
-def live(connection: apsw.Connection) -> None:
+def live(connection: apsw.Connection, longest: int = 200) -> None:
     """Requests of many customers, every tenth by the one, and retries that come, change and go: rows move between
-    pages."""
+    pages. Some rows are of `longest` bytes."""
     chance = random.Random(1)
     parked = "INSERT OR REPLACE INTO parked VALUES (?, ?, 'retrying', 1, 0, ?, 0, ?, 0, 0, 0)"
     for number in range(1, 20_000):
         uid = f"c{chance.randrange(10**6):06d}{UID}" if number % 10 == 0 else f"cust{chance.randrange(10**9):09d}"
-        fields: dict[str, dict[str, object]] = {"f" * chance.randrange(20, 200): {}}
+        fields: dict[str, dict[str, object]] = {"f" * (longest if number % 8 == 0 else chance.randrange(20, 200)): {}}
         keep_record(connection, msgspec.structs.replace(record(uid), fields=fields))
         if number % 3 == 0:
             plugin, error = chance.choice("abc"), "e" * chance.randrange(10, 300)
@@ -95,20 +96,34 @@ def msgspec_with(which: Filter, **changes: str) -> Filter:
     return msgspec.structs.replace(which, **changes)
 
 
-async def test_rows_that_moved_between_pages_leave_nothing(tmp_path: Path) -> None:
-    """SQLite may leave copies in unused parts of pages, which overwriting a deleted row does not reach."""
+@pytest.mark.parametrize("longest", [200, 32_000], ids=["small", "more than 64 MiB"])
+async def test_rows_that_moved_between_pages_leave_nothing(tmp_path: Path, longest: int) -> None:
+    """SQLite leaves copies in unused parts of pages, which overwriting a deleted row does not reach. They are removed
+    whatever the size of the journal, while events are received; the journal is sound afterwards."""
     config = config_of(tmp_path)
     async with opened(config) as journal:
-        await journal.operate(live)
-        await journal.forget(Filter(customer=UID))
+        await journal.operate(live, longest)
+        assert left_in(tmp_path)
+        assert (config.journal.path.stat().st_size > 64 * 2**20) == (longest > 200)
+        forgetting = asyncio.create_task(journal.forget(Filter(customer=UID)))
+        received = 0
+        while not forgetting.done():
+            await put(journal, message())
+            received += 1
+        await forgetting
         assert left_in(tmp_path) == {}
+    assert left_in(tmp_path) == {}
+    assert received > 2
+    with reading(config) as reader:
+        assert reader.count(Filter()) == received
+    assert examine_journal(config).pages == []
 
 
 async def test_a_reader_keeps_the_command_waiting_and_then_it_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Copies may be left in the log while another process reads; once it has ended, a second attempt removes them."""
-    monkeypatch.setattr("gateway.journal.sqlite.writer.WIPE_SECONDS", 0.5)
+    monkeypatch.setattr("gateway.journal.sqlite.writer.SECONDS", 0.5)
     config = config_of(tmp_path)
     async with opened(config) as journal:
         for _ in range(10):

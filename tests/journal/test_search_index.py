@@ -10,8 +10,9 @@ from pathlib import Path
 import apsw
 import msgspec
 import pytest
-from journal_kit import Clock, config_of, fill, message, opened, put, take, until
+from journal_kit import Clock, config_of, fill, message, opened, payment, put, take, until
 
+from gateway.config.load import load_config
 from gateway.config.tables import Config
 from gateway.journal import open_reader
 from gateway.journal.interface import Filter
@@ -106,6 +107,33 @@ async def test_the_index_finds_what_reading_finds(config: Config) -> None:
         narrow = msgspec.structs.replace(which, hook="payment")
         assert listed(config, narrow) == ([], 0)
     assert found > 200
+
+
+async def test_hooks_and_organisations_are_indexed(config: Config, tmp_path: Path) -> None:
+    """Also of an event that came by a name that no hook had, and has one now."""
+    async with opened(config) as journal:
+        for number in range(20):
+            await put(journal, message(customerUID="1"), organisation="umbrella" if number % 5 == 0 else "acme")
+            await put(journal, payment(reference=f"{number}", type="webioPayment" if number == 7 else "payment"))
+        await until(lambda: parts_of(config) == {0: 16, 1: 32, 2: 40})
+
+    def counted(**which: str) -> int:
+        ids, unindexed = listed(config, Filter(**which))  # type: ignore[arg-type]
+        assert (ids, unindexed) == (by_reading(config, Filter(**which)), 0)  # type: ignore[arg-type]
+        return len(ids)
+
+    assert counted(hook="payment") == 19
+    assert counted(hook="unknown") == 1
+    assert counted(organisation="umbrella", hook="inbound-message") == 4
+    assert counted(organisation="umbrella", hook="payment") == 0
+    assert counted(organisation="acme", customer="1") == 16
+    assert counted(organisation="nobody") == 0
+    with config.source.open("a") as file:
+        file.write('[hooks.payment]\ntypes = ["webioPayment"]\n')
+    async with opened(load_config(config.source)) as journal:
+        await journal.new_replay(Filter(plugin="crm", names=("webioPayment",)))
+    assert counted(hook="payment") == 20
+    assert counted(hook="unknown") == 0
 
 
 async def test_what_is_not_indexed_yet_is_read(config: Config) -> None:

@@ -26,8 +26,6 @@ LONG: Final = 16_384
 WAIT_MS: Final = 100
 BUSY_MS: Final = 5000
 """How long a statement waits for another process that has the database locked."""
-SMALL: Final = 64 * 2**20
-"""Bytes of a database that is written anew as a whole where something was erased; new events wait meanwhile."""
 _ENTER: Final = os.R_OK | os.W_OK | os.X_OK
 _USE: Final = os.R_OK | os.W_OK
 
@@ -205,21 +203,16 @@ class WriteAheadLog:
         finally:
             self._connection.set_busy_timeout(BUSY_MS)
 
-    def wipe(self) -> None:
-        """Leave nothing of what was deleted in the files. `BusyError` while a reader is at the log: try again.
+    def move(self) -> None:
+        """Move all of the log into the database. `BusyError` while a reader needs what is there: try again."""
+        self._may_begin = True
+        length, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._moved = self._pages
+        if moved < length:
+            raise apsw.BusyError("a reader is at the log")
 
-        `secure_delete` overwrites what is deleted, but when rows move between pages, SQLite may leave copies of them in
-        unused parts of a page. A small database is therefore written anew as a whole."""
-        connection = self._connection
-        self._empty()
-        if connection.pragma("page_count") * connection.pragma("page_size") <= SMALL:
-            with connection:
-                connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', 0)")
-                self.number()
-            connection.execute("VACUUM")
-            self._empty()
-
-    def _empty(self) -> None:
+    def empty(self) -> None:
+        """Leave nothing in the log. `BusyError` while a reader is at it."""
         self._may_begin = True
         self._connection.set_busy_timeout(WAIT_MS)
         try:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import apsw
 import msgspec
 
 from gateway.journal.erasing import Erased, names_in
-from gateway.journal.interface import Filter, JournalError
+from gateway.journal.interface import Filter
 from gateway.journal.sqlite.checksum import SEAL, SOUND
-from gateway.journal.sqlite.connection import WriteAheadLog, rows
+from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.queries import where
 from gateway.journal.sqlite.search_file import part_of
 
@@ -30,12 +29,6 @@ WINDOW: Final = 20_000
 """Positions that one statement reads: a long read would keep the write-ahead log from being restarted."""
 STEP: Final = 500
 """Events or records that one commit erases, at most."""
-WIPE_SECONDS: Final = 60.0
-"""How long copies in the files are waited for, which a reader of the journal may keep."""
-STILL_READ: Final = (
-    "the events are erased, but copies may be left in the write-ahead log, because another process has been reading the"
-    f" journal for {WIPE_SECONDS:g} s: end it, and run the command again"
-)
 _PART: Final = "index part "
 _OF_EVENTS: Final = ("parked", "suspects", "attempts", "events")
 
@@ -131,41 +124,3 @@ def note(connection: apsw.Connection, which: Filter, events: int, records: int, 
     kind = "+".join(kind for kind, _ in sorted(names_in(which)))
     told = msgspec.json.encode({"at": now, "by": kind, "events": events, "value_records": records}).decode()
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('erasure ' || ?, ?)", (f"{now:.6f}", told))
-
-
-class Wiping:
-    """Brings from the loop to the journal's thread that copies of what was erased are to be removed from the files."""
-
-    def __init__(self, wal: WriteAheadLog, loop: asyncio.AbstractEventLoop) -> None:
-        self._wal = wal
-        self._loop = loop
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def ask(self) -> asyncio.Future[None]:
-        """Done once it is done. Call it on the loop, and wake the thread then."""
-        wiped: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append(wiped)
-        return wiped
-
-    def work(self) -> None:
-        """Wipe where that was asked for; the next time where a reader is at the log. Call it on the thread."""
-        if not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, []
-        error: JournalError | None = None
-        try:
-            self._wal.wipe()
-        except apsw.BusyError:
-            self._waiting = list(chain(waiting, self._waiting))
-            return
-        except apsw.FullError:
-            error = JournalError(
-                "the events are erased, but the disk has no room to remove copies of them in the files"
-            )
-        self._loop.call_soon_threadsafe(_answer, waiting, error)
-
-
-def _answer(waiting: Sequence[asyncio.Future[None]], error: JournalError | None) -> None:
-    for future in waiting:
-        if not future.done():
-            future.set_result(None) if error is None else future.set_exception(error)

@@ -237,7 +237,7 @@ class Indexer:
                     last, last_id = row[0], row[1].encode().hex().upper()
                     break
         part = Part(number, last, last_id)
-        self._index.add(part, [(row[0], terms(row[5], row[6], row[12])) for row in read])
+        self._index.add(part, [(row[0], terms(row)) for row in read])
         self._parts[number] = part
 
     def _close(self) -> None:

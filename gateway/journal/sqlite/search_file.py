@@ -1,8 +1,8 @@
 """The search index: a second file beside the journal, made of the journal alone and made again when it is missing.
 
-It holds for each event its terms: its customer, conversation and address as hashes, and the words of its message. It
-has a part for each 2^20 positions, which says how far it is, so that old parts go as a whole. What it finds are
-candidates: the journal decides whether an event matches.
+It holds for each event its terms: its hook, organisation, customer, conversation and address as hashes, and the words
+of its message. It has a part for each 2^20 positions, which says how far it is, so that old parts go as a whole. What
+it finds are candidates: the journal decides whether an event matches.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -24,13 +25,15 @@ from gateway.selector import address_key, body_address
 
 PART: Final = 2**20
 """Positions of a part."""
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the terms and the tables; a file of another version is made again."""
 _LAYOUT: Final = "CREATE TABLE parts (number INTEGER PRIMARY KEY, upto INTEGER NOT NULL, last_id TEXT NOT NULL) STRICT"
 _LONGEST: Final = 64
 """Characters of a word that are indexed."""
-_CUSTOMER, _CONVERSATION, _ADDRESS = "\ue000", "\ue001", "\ue002"
+_CUSTOMER, _CONVERSATION, _ADDRESS, _HOOK, _ORGANISATION = map(chr, range(0xE000, 0xE005))
 """What hashes begin with: characters that no word has."""
+_ANY: Final = ""
+"""In place of the hook of an event that came by a name that no hook had: it may get another hook later."""
 BUSY_MS: Final = 5000
 _APPLICATION: Final = 0x57534558
 """The application id in the header of the file: a file without it is not the gateway's, and stays."""
@@ -81,9 +84,15 @@ def _hashed(kind: str, value: str) -> str:
     return kind + blake2b(value.encode(errors="replace"), digest_size=8).hexdigest()
 
 
-def terms(conversation_id: str | None, customer_uid: str | None, raw: bytes) -> str:
-    """An event's terms, separated by spaces."""
-    found = []
+@lru_cache(256)
+def _kind_of(kind: str, value: str) -> str:
+    return _hashed(kind, value)
+
+
+def terms(row: Sequence[Any]) -> str:
+    """The terms of a row of `EVENT`, separated by spaces."""
+    _, _, _, organisation, hook, conversation_id, customer_uid, *_, raw, name = row
+    found = [_kind_of(_ORGANISATION, organisation), _kind_of(_HOOK, hook if name is None else _ANY)]
     if customer_uid is not None:
         found.append(_hashed(_CUSTOMER, customer_uid))
     if conversation_id is not None:
@@ -101,6 +110,10 @@ def terms(conversation_id: str | None, customer_uid: str | None, raw: bytes) -> 
 def query_of(which: Filter) -> str | None:
     """The query for the candidates of a filter; None where the index does not help."""
     wanted = []
+    if which.organisation is not None:
+        wanted.append(f'"{_kind_of(_ORGANISATION, which.organisation)}"')
+    if which.hook is not None:
+        wanted.append(f'("{_kind_of(_HOOK, which.hook)}" OR "{_kind_of(_HOOK, _ANY)}")')
     if which.customer is not None:
         wanted.append(f'"{_hashed(_CUSTOMER, which.customer)}"')
     if which.conversation is not None:

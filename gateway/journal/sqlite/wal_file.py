@@ -104,6 +104,34 @@ class Log:
         return first, second
 
 
+class PageNumbers:
+    """Which pages are written to a log, as it grows and begins anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._start = b""
+        self._frames = 0
+
+    def new(self) -> set[int]:
+        """The numbers of the pages that were written since the last call."""
+        found = set[int]()
+        with suppress(FileNotFoundError), self._path.open("rb") as file:
+            start = file.read(_LOG_HEADER.size)
+            if start != self._start:
+                self._start, self._frames = start, 0
+            if len(start) < _LOG_HEADER.size:
+                return found
+            length = _FRAME.size + _LOG_HEADER.unpack(start)[2]
+            while True:
+                file.seek(_LOG_HEADER.size + self._frames * length)
+                head = file.read(_FRAME.size)
+                if len(head) < _FRAME.size or head[8:16] != start[16:24]:  # the frame of an older log in this file
+                    return found
+                found.add(_FRAME.unpack(head)[0])
+                self._frames += 1
+        return found
+
+
 def header_of(raw: bytes) -> Header:
     """The header at the start of a database or of its first page in a log."""
     raw = raw[:HEADER].ljust(HEADER, b"\0")

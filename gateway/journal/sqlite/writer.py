@@ -22,11 +22,11 @@ from gateway.journal.erasing import Retention
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
 from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import WriteAheadLog
-from gateway.journal.sqlite.erasing import STILL_READ, WIPE_SECONDS, Wiping
 from gateway.journal.sqlite.insert import insert
 from gateway.journal.sqlite.progress import Marks, expire_marks
 from gateway.journal.sqlite.retention import expire_records, prune
 from gateway.journal.sqlite.space import identities, shortage
+from gateway.journal.sqlite.wiping import SECONDS, STILL_READ, Wiping
 from gateway.journal.sqlite.work import Operate, Work, WorkQueue
 
 log = logging.getLogger("gateway.journal")
@@ -84,9 +84,10 @@ class Writer:
         self._wal = WriteAheadLog(connection)
         self._next_look = 0.0
         self._pruned_to = 0
+        self._wipes = False
         self.marks = Marks()
         self._hindered: str | None = None
-        self._wiping = Wiping(self._wal, self._loop)
+        self._wiping = Wiping(connection, self._wal, path)
 
     @property
     def refusal(self) -> str | None:
@@ -114,14 +115,15 @@ class Writer:
         self._queue.put(work)
 
     async def wipe(self) -> None:
-        """See `WriteAheadLog.wipe`; `JournalError` where that is not possible within `WIPE_SECONDS`."""
-        wiped = self._wiping.ask()
+        """See `wiping`; `JournalError` where that is not possible, or a step of it not within `SECONDS`."""
+        wiped, steps = self._wiping.ask(), -1
         self.put(Operate(lambda connection: None, self._loop.create_future()))  # wakes the thread
-        try:
-            async with asyncio.timeout(WIPE_SECONDS):
-                await wiped
-        except TimeoutError:
-            raise JournalError(STILL_READ) from None
+        while not wiped.done():
+            if steps == self._wiping.steps:
+                raise JournalError(STILL_READ)
+            steps = self._wiping.steps
+            await asyncio.wait([wiped], timeout=SECONDS)
+        wiped.result()
 
     async def stop(self) -> None:
         """Commit what is queued, then end the thread."""
@@ -141,7 +143,7 @@ class Writer:
     def _run(self) -> None:
         going = True
         while going:
-            work, going = self._queue.gather(HOUSEKEEPING if self._next_look else 0)
+            work, going = self._queue.gather(HOUSEKEEPING if self._next_look and not self._wipes else 0)
             if work:
                 self._commit(work)
             if going and self.failed is None:
@@ -235,7 +237,7 @@ class Writer:
     def _housekeeping(self, idle: bool) -> None:
         try:
             self._shorten(idle=False)
-            self._wiping.work()
+            self._wipes = self._wiping.work()
             now = time.monotonic()
             if now < self._next_look:
                 return
