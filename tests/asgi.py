@@ -15,6 +15,7 @@ from running import write_config
 
 from gateway.config.load import load_config
 from gateway.config.tables import Config
+from gateway.http.access import Access
 from gateway.http.admin import create_admin
 from gateway.http.app import create_app
 from gateway.http.tokens import mint
@@ -105,7 +106,7 @@ class InProcess:
         self.config = config
         self.app = create_app(gateway)
         self.gateway = gateway
-        self.admin = create_admin(gateway, Reloader(gateway), clock)
+        self.admin = create_admin(gateway, Reloader(gateway), Access(config.admin, clock))
         self.tokens = {name: mint(settings).encode() for name, settings in config.organisations.items()}
 
     async def request(

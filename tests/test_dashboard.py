@@ -300,6 +300,29 @@ async def test_an_event_tells_of_its_deliveries(tmp_path: Path, picky: dict[str,
             await asyncio.sleep(0.01)
 
 
+async def test_config_tells_what_is_in_effect_and_what_is_wrong_with_the_file(tmp_path: Path) -> None:
+    """The plugins with versions and settings, and the file's faults, also those since the start; with a button those
+    of the environment."""
+    text = '[plugins.archive]\ndirectory = "a"\n[plugins.static_values.values]\nbalance = "1"\n'
+    async with in_process(tmp_path, text) as gateway:
+        document, html = await page(gateway, "/config")
+        assert "<h3>archive</h3>" in html
+        assert re.search(r"webio-gateway \d[\w.]+; hooks: \w+", html)
+        assert "<code>values.balance</code></dt><dd>1</dd>" in html
+        assert "Warning: <code>admin.password</code> is missing" in html
+        assert "were not checked" in html
+        config = gateway.config.source
+        config.write_text(config.read_text().replace('directory = "a"', "directory = 5"))
+        assert "Error: <code>plugins.archive.directory</code> expected a path" in (await page(gateway, "/config"))[1]
+        config.write_text(config.read_text().replace("directory = 5", 'directory = "config.toml"'))
+        assert "Error" not in (await page(gateway, "/config"))[1]
+        checked = (await submit(gateway, "/config", {"token": document.token})).body.decode()
+        assert "Error: <code>plugins.archive.directory</code>" in checked
+        assert "were checked, too" in checked
+        config.write_text("= nonsense")
+        assert "Error: <code>config</code>" in (await page(gateway, "/config"))[1]
+
+
 # Changes
 
 

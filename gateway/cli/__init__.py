@@ -16,6 +16,7 @@ SECTIONS: Final = {
         "init": "Write config.toml, its secrets and a sample database; never overwrite.",
         "check": "Find every fault of the configuration.",
         "run": "Serve until SIGTERM or Ctrl-C.",
+        "open": "Open the dashboard of the running gateway, signed in.",
         "reload": "Put a changed config in force without a restart.",
         "log-level": "Change how much the running gateway logs.",
         "plugins": "List what is installed and what is enabled.",

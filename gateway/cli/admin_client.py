@@ -15,10 +15,14 @@ from gateway.simulate import local_address
 TIMEOUT: Final = 60.0
 
 
+def base_url(config: Config) -> str:
+    """The address of the admin listener, as seen from this machine."""
+    return f"http://{local_address(config.admin.host)}:{config.admin.port}"
+
+
 def request(config: Config, method: str, path: str, body: Any = None, seconds: float = TIMEOUT) -> Any:
     """The answer of the admin listener, decoded from JSON, within `seconds`. `Failure` unless its status is 2xx."""
-    admin = config.admin
-    base = f"http://{local_address(admin.host)}:{admin.port}"
+    admin, base = config.admin, base_url(config)
     try:
         auth = (_user(), admin.password.value) if admin.password else None
     except ValueError as error:

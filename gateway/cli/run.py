@@ -21,9 +21,10 @@ def command(no_copy: bool, config_path: Path, as_json: bool) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Prints a line per listener once it accepts connections, with --json as {"listener", "url"}; the log goes to standard
-    error. On SIGTERM or Ctrl-C the gateway answers the requests that it has, brings the plugins to a checkpoint, and
-    exits 0; a second signal ends it at once. A journal of an older version is upgraded first, after a copy of it beside
-    the journal. Under systemd the gateway takes the sockets of a socket unit, and reports when it is ready.
+    error. On a terminal it also prints a link that signs in to the dashboard once (see `gateway open`). On SIGTERM or
+    Ctrl-C the gateway answers the requests that it has, brings the plugins to a checkpoint, and exits 0; a second
+    signal ends it at once. A journal of an older version is upgraded first, after a copy of it beside the journal.
+    Under systemd the gateway takes the sockets of a socket unit, and reports when it is ready.
 
     \b
     Examples:

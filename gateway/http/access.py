@@ -19,6 +19,7 @@ from gateway.config.tables import AdminSettings
 from gateway.http.attempts import Attempts
 from gateway.http.roles import Connection, Role, give_role, require_operator
 from gateway.http.sessions import Sessions
+from gateway.http.sign_in_links import SignInLinks
 
 _HOST: Final = re.compile(r"(?:\[([^]]*)\]|([^:]*))(?::\d*)?")
 _USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,39}", re.ASCII)
@@ -30,7 +31,7 @@ _FOREIGN: Final = "a page of another site made the browser send this request"
 
 
 class Access:
-    """Decides which requests to the admin listener are answered."""
+    """Decides which requests to the admin listener are answered. `clock` is in seconds."""
 
     def __init__(self, admin: AdminSettings, clock: Callable[[], float]) -> None:
         self._passwords = [
@@ -42,6 +43,7 @@ class Access:
         self._names = {"localhost", admin.host.lower(), *self._given}
         self._attempts = Attempts(clock)
         self.sessions = Sessions(clock)
+        self.links = SignInLinks(clock)
 
     def guard(self, connection: Connection, handler: BaseRouteHandler) -> None:
         """Raises `HTTPException` for a request that another site's page may have made a browser send, for one without a
@@ -83,6 +85,18 @@ class Access:
     def sign_in(self, connection: Connection, password: str) -> str:
         """The cookie of a new session. `HTTPException` 401 for a wrong password, 429 while none is compared."""
         return self.sessions.begin(self._compare(connection, password.encode()))
+
+    def sign_in_link(self) -> str:
+        """The path of a link that signs in an operator once; that of the first page where no password is set."""
+        return self.links.new() if self.needs_password else "/"
+
+    def follow_link(self, token: str) -> str:
+        """The cookie of a new session. `HTTPException` 401 for a link that was used or is too old."""
+        if not self.links.use(token):
+            raise HTTPException(
+                status_code=401, detail="this link was used already, or is too old; `gateway open` makes another"
+            )
+        return self.sessions.begin(Role.OPERATOR)
 
     def trusted(self, connection: Connection) -> bool:
         """Whether the request has a password, or none is set. A wrong one counts as a failed attempt."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -65,10 +63,10 @@ class BadFilter(HTTPException):
     status_code = 400
 
 
-def create_admin(gateway: Gateway, reloader: Reloader, clock: Callable[[], float] = time.monotonic) -> Litestar:
-    """The admin application of a started gateway. `clock` times failed passwords, in seconds."""
+def create_admin(gateway: Gateway, reloader: Reloader, access: Access) -> Litestar:
+    """The admin application of a started gateway."""
     journal, delivery = gateway.journal, gateway.delivery
-    access, readiness, context = Access(gateway.config.admin, clock), Readiness(journal), AdminContext(gateway)
+    readiness, context = Readiness(journal), AdminContext(gateway)
     operations = OperationLog(context)
     refusals: defaultdict[int, RateLimit] = defaultdict(lambda: RateLimit(log))
 

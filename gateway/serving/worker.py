@@ -22,6 +22,7 @@ from gateway import log as logs
 from gateway.config.convert import ConfigError
 from gateway.config.rules import tls_faults
 from gateway.config.tables import Config
+from gateway.http.access import Access
 from gateway.http.admin import create_admin
 from gateway.http.app import create_app
 from gateway.journal import journal_lock
@@ -107,7 +108,9 @@ async def serve(
             proxies=config.server.trusted_proxies,
             take=gateway.receiver.take,
         )
-        operators = Listener(create_admin(gateway, reloader), limits[1], gateway.metrics, prefix="admin listener: ")
+        access = Access(config.admin, time.monotonic)
+        application = create_admin(gateway, reloader, access)
+        operators = Listener(application, limits[1], gateway.metrics, prefix="admin listener: ")
     gc.collect()
     gc.freeze()  # these objects live as long as the process: collections can skip them
     gc.set_threshold(GARBAGE)
@@ -117,7 +120,10 @@ async def serve(
     await operators.start(admin)
     scheme, path = "https" if config.server.tls else "http", config.server.path
     _say("webhooks", f"{scheme}://{bracketed(config.server.host)}:{public.getsockname()[1]}{path}", options.json)
-    _say("admin", f"http://{bracketed(config.admin.host)}:{admin.getsockname()[1]}/", options.json)
+    dashboard = f"http://{bracketed(config.admin.host)}:{admin.getsockname()[1]}"
+    _say("admin", f"{dashboard}/", options.json)
+    if sys.stdout.isatty() and not options.json and access.needs_password:  # for the person who has just started it
+        _say("sign in once, within 5 minutes,", dashboard + access.sign_in_link(), False)
     os.write(control, READY)
     behind = ", ".join(plugin.name for plugin in examined.plugins if not plugin.startup.done.is_set())
     log.info("ready after %.1f s%s", time.monotonic() - began, f"; still starting: {behind}" if behind else "")

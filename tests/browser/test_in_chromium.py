@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from browsing import Tab, chromium
 from playwright.sync_api import Browser
@@ -16,6 +16,7 @@ from running import RunningGateway, eventually, running
 from gateway import simulate
 
 PASSWORD = "a password of the tests"
+VIEWER = "the viewer's password"
 PHONE = "447700900987"
 CUSTOMER = "CUSTOMER-778899"
 TEXT = "the customer's own words"
@@ -63,9 +64,19 @@ class Site(NamedTuple):
         assert answer.status == 200
         return str(answer.document["id"])
 
+    def ask(self, path: str) -> Any:
+        """An answer of the API."""
+        return httpx.get(f"{self.gateway.admin_url}{path}", auth=("", PASSWORD)).raise_for_status().json()
+
     def dead(self) -> list[str]:
         """The ids of the dead letters."""
-        return [json.loads(line)["id"] for line in self.gateway.cli("dead", "--json").stdout.splitlines()]
+        return [row["id"] for row in self.ask("/api/events?state=dead")["items"]]
+
+    def send_delivered(self) -> str:
+        """Send an event that every plugin takes; its id."""
+        event = self.send()
+        eventually(lambda: set(self.ask(f"/api/events/{event}")["deliveries"].values()) == {"delivered"}, within=30)
+        return event
 
     def send_dead(self) -> str:
         """Send an event that becomes a dead letter; its id."""
@@ -89,10 +100,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("browser")
-    password = directory / "password"
-    password.write_text(PASSWORD)
-    password.chmod(0o600)
-    admin = 'password = { file = "password" }'
+    for name, text in (("password", PASSWORD), ("viewer", VIEWER)):
+        (directory / name).write_text(text)
+        (directory / name).chmod(0o600)
+    admin = 'password = { file = "password" }\nviewer_password = { file = "viewer" }'
     with running(directory, CONFIG, plugins={"picky": PICKY}, admin=admin) as gateway:
         site = Site(gateway, directory / "shut", "")
         site.send("payment", amount="120.50")
@@ -101,7 +112,7 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         with gateway.client() as client:
             assert client.ask(["balance"], CUSTOMER, PHONE).status == 200
         site.send_dead()
-        yield site._replace(event=site.send())
+        yield site._replace(event=site.send_delivered())
 
 
 @pytest.fixture
@@ -173,7 +184,42 @@ def test_the_sign_in_page(site: Site, browser: Browser) -> None:
         tab.close()
 
 
+def test_a_link_signs_in(site: Site, browser: Browser) -> None:
+    """Without a password; it is in neither the address of the page nor its referrer."""
+    tab = Tab(browser, site.gateway.admin_url)
+    try:
+        tab.page.goto(site.gateway.cli("open", "--print").stdout.strip())
+        tab.page.get_by_role("button", name="Sign out").wait_for()
+        assert (tab.path, tab.page.evaluate("document.referrer")) == ("/", "")
+        assert (tab.unusable(), tab.faults) == ([], [])
+    finally:
+        tab.close()
+
+
 # What an operator does
+
+
+def test_the_environment_is_checked(new_tab: NewTab) -> None:
+    """With a button of Config."""
+    tab = new_tab()
+    tab.go("/config")
+    tab.page.get_by_role("button", name="Check everything now").click()
+    tab.wait_for("Databases, folders and ports were checked, too.")
+    assert (tab.unusable(), tab.faults) == ([], [])
+
+
+def test_a_viewer_may_look_only(site: Site, new_tab: NewTab) -> None:
+    """Every page is sound and masked, and has no button for a change."""
+    tab = new_tab(VIEWER)
+    for path in every_page(site):
+        tab.go(path)
+        shown = tab.page.content()
+        assert [one for one in (PHONE, CUSTOMER, TEXT) if one in shown] == [], path
+        buttons = set(tab.page.get_by_role("button").all_inner_texts())
+        changes = ("Reveal", "Deliver", "Retry", "Discard", "Check", "Ask")
+        assert (path, [one for one in buttons if one.startswith(changes)]) == (path, [])
+        assert (path, tab.unusable(), tab.faults) == (path, [], [])
+    assert "You are signed in as a viewer" in tab.page.content()
 
 
 def test_a_dead_letter_is_retried(site: Site, new_tab: NewTab) -> None:
@@ -191,7 +237,7 @@ def test_a_dead_letter_is_retried(site: Site, new_tab: NewTab) -> None:
 def test_an_event_is_delivered_again(site: Site, new_tab: NewTab) -> None:
     """To one plugin, with a button of its page; the audit log has a line."""
     tab = new_tab()
-    event = site.send()
+    event = site.send_delivered()
     before = site.audited(": replay (ids 1, plugin archive)")
     tab.go(f"/events/{event}")
     tab.page.get_by_role("button", name="Deliver to archive again").click()

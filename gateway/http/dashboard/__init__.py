@@ -7,6 +7,7 @@ from typing import Any
 from gateway.http.access import Access
 from gateway.http.api.context import AdminContext
 from gateway.http.api.operations import OperationLog
+from gateway.http.dashboard.config_pages import config_routes
 from gateway.http.dashboard.event_pages import event_routes
 from gateway.http.dashboard.find_pages import find_routes
 from gateway.http.dashboard.look_pages import look_routes
@@ -22,6 +23,7 @@ def dashboard_routes(context: AdminContext, operations: OperationLog, access: Ac
         *static_routes(),
         *sign_in_routes(renderer),
         *look_routes(renderer),
+        *config_routes(renderer),
         *find_routes(renderer),
         *event_routes(renderer, operations),
         *trouble_routes(renderer, operations),

@@ -1,9 +1,9 @@
-"""The pages that only show: Now, Drift, Values and Config."""
+"""The pages that only show: Now, Drift and Values."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,6 @@ import msgspec
 from litestar import Response, get, post
 
 from gateway.http.api.context import AnyRequest
-from gateway.http.api.effective import effective
 from gateway.http.api.overview import Drift, drift_of, records_of
 from gateway.http.api.status import Status, status_of
 from gateway.http.audit import audit, hint
@@ -54,13 +53,6 @@ class ValuesView(msgspec.Struct, kw_only=True):
     audit: bool
     revealed: bool
     providers: list[dict[str, Any]]
-
-
-class ConfigView(msgspec.Struct, kw_only=True):
-    """The plugins as name, plugin and version, and every key of the config with its value."""
-
-    plugins: list[tuple[str, str, str]]
-    keys: list[tuple[str, str]]
 
 
 def look_routes(renderer: Renderer) -> list[Any]:
@@ -108,14 +100,7 @@ def look_routes(renderer: Renderer) -> list[Any]:
         fields = await renderer.form(request)
         return await show_values(request, fields.get("do") == "reveal", fields.get("cursor") or None)
 
-    @get("/config")
-    async def config(request: AnyRequest) -> Response[bytes]:
-        gateway = context.gateway
-        plugins = [(one.name, one.plugin, f"{one.distribution} {one.version}") for one in gateway.plugins]
-        view = ConfigView(plugins=plugins, keys=list(_flat(effective(gateway))))
-        return await renderer.page(request, "config.html", "Config", view, place="config")
-
-    return [now, drift, values, values_form, config]
+    return [now, drift, values, values_form]
 
 
 def _line(record: ValueRecord, revealed: bool) -> ValueLine:
@@ -134,13 +119,3 @@ def _field(name: str, detail: Mapping[str, Any]) -> str:
     by = f" by {detail['provider']}" if detail.get("provider") else ""
     took = f" in {detail['ms']:.0f} ms" if detail.get("ms") else ""
     return f"{name}: {_PAST.get(outcome, outcome)}{by}{took}"
-
-
-def _flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every key with its dotted path."""
-    for name, value in tables.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None and value not in ([], {}):
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            yield f"{prefix}{name}", str(shown).lower() if isinstance(shown, bool) else str(shown)

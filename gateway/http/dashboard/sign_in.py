@@ -1,4 +1,4 @@
-"""`/sign-in` and `/sign-out`: a browser gives a password once, and gets a session."""
+"""`/sign-in` and `/sign-out`: a browser gives a password, or follows a link, once, and gets a session."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from litestar import Response, get, post
 from litestar.exceptions import HTTPException
 
 from gateway.http.api.context import AnyRequest
+from gateway.http.api.events import json_answer
 from gateway.http.audit import audit
 from gateway.http.dashboard.rendering import Renderer, see_other
+from gateway.http.sign_in_links import PATH
 from gateway.journal.interface import Filter
 
 _OWN_PATH: Final = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
@@ -22,6 +24,12 @@ class SignInView(msgspec.Struct, kw_only=True):
 
     next: str
     fault: str = ""
+
+
+class SignInLink(msgspec.Struct, kw_only=True):
+    """The path of a link that signs a browser in as an operator: once, within 5 minutes."""
+
+    path: str
 
 
 def sign_in_routes(renderer: Renderer) -> list[Any]:
@@ -53,12 +61,31 @@ def sign_in_routes(renderer: Renderer) -> list[Any]:
         audit(request, "sign-in", Filter(), "done")
         return see_other(following, set_cookie=cookie)
 
+    @get(f"{PATH}{{token:str}}", opt={"open": True})
+    async def follow(request: AnyRequest) -> Response[bytes]:
+        try:
+            cookie = access.follow_link(request.path_params["token"])
+        except HTTPException as error:
+            audit(request, "sign-in by a link", Filter(), "refused")
+            view = SignInView(next="/", fault=error.detail)
+            answer = await renderer.page(request, "sign_in.html", "Sign in", view, status=error.status_code)
+        else:
+            audit(request, "sign-in by a link", Filter(), "done")
+            answer = see_other("/", set_cookie=cookie)
+        answer.headers["referrer-policy"] = "no-referrer"  # the address must go nowhere
+        return answer
+
+    @post("/api/sign-in-link", status_code=200, sync_to_thread=False)
+    def link(request: AnyRequest) -> Response[Any]:
+        audit(request, "link to sign in", Filter(), "made")
+        return json_answer(SignInLink(path=access.sign_in_link()))
+
     @post("/sign-out", opt={"form": True, "viewer": True}, status_code=303)
     async def sign_out(request: AnyRequest) -> Response[bytes]:
         await renderer.form(request)
         return see_other("/sign-in", set_cookie=access.sessions.end(access.sessions.of(request)))
 
-    return [ask, sign_in, sign_out]
+    return [ask, sign_in, follow, link, sign_out]
 
 
 def own_path(path: str) -> str:
