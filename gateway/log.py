@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextvars import Context, ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -17,14 +18,17 @@ import msgspec
 from gateway.config.tables import LogSettings
 from gateway.text import counted, describe, printable
 
+REQUEST: Final[ContextVar[object]] = ContextVar("request", default=None)
+"""The request that is being answered, or None. Its text is the request's id, which is in every line about it."""
 LINES_PER_LOGGER: Final = 100
 """Lines in a second of one plugin or library: more would delay everything else that logs."""
 
 
-def configure(settings: LogSettings) -> None:
-    """Send everything to standard error. Of libraries only warnings and errors are logged."""
+def configure(settings: LogSettings, node: str = "") -> None:
+    """Send everything to standard error. Of libraries only warnings and errors are logged. `node` is this gateway's
+    name."""
     handler = _Handler(sys.stderr)
-    handler.setFormatter(_OneLine(settings.format == "json"))
+    handler.setFormatter(_OneLine(settings.format == "json", str(node)))
     handler.addFilter(_LimitLoggers())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -68,31 +72,38 @@ class RateLimit:
             self._count += 1
             if self._count == self._lines + 1:
                 with contextlib.suppress(RuntimeError):  # no event loop in this thread
-                    asyncio.get_running_loop().call_later(self._until - now, self._report)
+                    asyncio.get_running_loop().call_later(self._until - now, self._report, context=Context())
             return self._count <= self._lines
 
-    def warning(self, message: str, *args: Any) -> None:
+    def warning(self, message: str, *args: Any, **about: str) -> None:
+        """`about` is `event_id` or `request_id`, where the line is about an event or a request."""
         if self.allows():
-            self._log.warning(message, *args)
+            self._log.warning(message, *args, extra=about)
 
-    def error(self, message: str, *args: Any) -> None:
+    def error(self, message: str, *args: Any, **about: str) -> None:
         if self.allows():
-            self._log.error(message, *args)
+            self._log.error(message, *args, extra=about)
+
+    def debug(self, message: str, *args: Any, **about: str) -> None:
+        if self._log.isEnabledFor(logging.DEBUG) and self.allows():
+            self._log.debug(message, *args, extra=about)
 
     def _report(self) -> None:
         with self._lock:
             count, self._count = self._count - self._lines, 0
             if count > 0:
-                self._log.warning("%s", self._left_out(count))
+                Context().run(self._log.warning, "%s", self._left_out(count))  # it is about no single request
 
 
 class _OneLine(logging.Formatter):
-    """A record as one line. A traceback follows it only at level debug, and where the record has the attribute
-    `traceback` (a list of lines), which is also a field of the JSON format."""
+    """A record as one line. A line about a request or an event ends with the node's name and their ids; in the JSON
+    format these are fields, and every line has the node's. A traceback follows only at level debug, and where the
+    record has the attribute `traceback` (a list of lines), which is also a field of the JSON format."""
 
-    def __init__(self, json: bool) -> None:
+    def __init__(self, json: bool, node: str = "") -> None:
         super().__init__()
         self._json = json
+        self._node = {"node": node} if node else {}
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -103,12 +114,21 @@ class _OneLine(logging.Formatter):
             else:
                 message += f" ({describe(record.exc_info[1])})"
         calls: list[str] = getattr(record, "traceback", [])
+        about = _about(record)
         if self._json:
             text = (message + trace).encode(errors="replace").decode()
-            fields = {"time": when, "level": level, "logger": record.name, "message": text}
+            fields = {"time": when, "level": level, "logger": record.name, "message": text, **self._node, **about}
             return msgspec.json.encode(fields | {"traceback": calls} if calls else fields).decode()
+        if about:
+            message += f" [{', '.join(f'{name} {value}' for name, value in (self._node | about).items())}]"
         trace += "".join(f"\n  {call}" for call in calls)
         return "\n".join(map(printable, f"{when} {level:8} {record.name}: {printable(message)}{trace}".split("\n")))
+
+
+def _about(record: logging.LogRecord) -> dict[str, str]:
+    """The ids of the request and of the event that a line is about."""
+    ids = {"request": getattr(record, "request_id", None) or REQUEST.get(), "event": getattr(record, "event_id", None)}
+    return {name: str(value) for name, value in ids.items() if value is not None}
 
 
 class _Handler(logging.StreamHandler[TextIO]):

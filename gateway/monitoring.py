@@ -53,16 +53,25 @@ class Monitor:
         self._delivery = delivery
         self._values = values
         self._clock = clock
-        self._counting: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         self.space = Space(*journal_space(self.config))
-        self._counting = asyncio.create_task(self._count(), name="count of dead letters")
+        self._tasks = [
+            asyncio.create_task(self._count(), name="count of dead letters"),
+            asyncio.create_task(self._watch(), name="watch over the journal"),
+        ]
 
     async def stop(self) -> None:
-        if self._counting is not None:
-            self._counting.cancel()
-            await asyncio.gather(self._counting, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        """Have the log tell of a disk that hangs, although no request comes."""
+        while True:
+            self._journal.refusal()
+            await asyncio.sleep(PAUSE)
 
     async def _count(self) -> None:
         while True:

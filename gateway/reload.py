@@ -95,7 +95,7 @@ class Reloader:
         tables = {name: getattr(new, name) for name in APPLIED} | {"values": values}
         tables["hooks"] = _with_retention_of(old, new)
         gateway.apply(msgspec.structs.replace(old, **tables))
-        logs.configure(new.log)
+        logs.configure(new.log, old.node.name)
         return list(dict.fromkeys(restart))
 
 

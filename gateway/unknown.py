@@ -32,7 +32,7 @@ class UnknownNames:
         self._told: dict[str | None, float] = {}
         self._more: dict[str | None, int] = {}
 
-    def note(self, name: str | None) -> None:
+    def note(self, name: str | None, event_id: str) -> None:
         """An event by this name was kept; None for one that has no name."""
         now = self._clock()
         if name not in self._told and len(self._told) >= MOST:
@@ -45,7 +45,8 @@ class UnknownNames:
             return
         count = self._more.pop(name, 0)
         more = f", and {count} before it since the last such line" if count else ""
-        log.warning("%s is kept as unknown%s; %s", subject(name), more, advice(name, self._types))
+        about = {"event_id": event_id}
+        log.warning("%s is kept as unknown%s; %s", subject(name), more, advice(name, self._types), extra=about)
         self._told[name] = now
 
 

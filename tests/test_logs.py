@@ -126,7 +126,7 @@ def test_a_line_that_cannot_be_written(configure: Configure) -> None:
 async def test_a_limit_says_what_it_left_out(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """When its time is over, without another line; after that lines count anew. One line is "1 line"."""
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(loop, "call_later", lambda delay, report: loop.call_soon(report))
+    monkeypatch.setattr(loop, "call_later", lambda delay, report, context: loop.call_soon(report))
     reported = asyncio.Event()
 
     def left_out(count: int) -> str:

@@ -151,10 +151,10 @@ def test_an_unknown_name_is_logged_again_after_an_hour(tmp_path: Path, caplog: p
     names = UnknownNames(load_config(write_config(tmp_path)), lambda: now[0])
     for at in (0.0, 1.0, 3599.0, 3600.0):
         now[0] = at
-        names.note("new")
+        names.note("new", "an id")
     assert [", and 2 before it" in message for message in caplog.messages] == [False, True]
     for number in range(300):
-        names.note(f"name {number}")
+        names.note(f"name {number}", "an id")
     assert len(caplog.messages) == 2 + 99 + 1
     assert caplog.messages[-1].startswith("an event by a further name is kept as unknown")
 

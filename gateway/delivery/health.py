@@ -55,17 +55,19 @@ class Health:
         """The plugin took `count` events."""
         self.delivered += count
 
-    def failed(self, error: BaseException, now: float, seq: int | None = None) -> None:
+    def failed(self, error: BaseException, now: float, seq: int | None = None, event_id: str | None = None) -> None:
         """A call failed, with the event at position `seq` or None for a checkpoint. `now` is by the loop's clock."""
         self.failures += 1
         if isinstance(error, Reject):
             return  # the log names the dead letter
         what = "the checkpoint of " if seq is None else ""
-        self.faults.warning(log, f"{what}plugin {self.plugin}", error)
+        self.faults.warning(log, f"{what}plugin {self.plugin}", error, event_id=event_id)
         if not (isinstance(error, Retry) and error.counts):
             self.outage.failed(error, now, seq)
 
     def buried(self, event_id: str, attempts: int) -> None:
         """An event became a dead letter."""
         self.buried_count += 1
-        self._dead.error("plugin %s: event %s is a dead letter after attempt %d", self.plugin, event_id, attempts)
+        self._dead.error(
+            "plugin %s: event %s is a dead letter after attempt %d", self.plugin, event_id, attempts, event_id=event_id
+        )

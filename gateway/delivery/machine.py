@@ -182,7 +182,7 @@ class Machine:
     def _failed(self, item: Item, outcome: BaseException, seconds: float) -> None:
         error = outcome.cause if isinstance(outcome, PluginFault) else outcome
         reason, now = self._health.faults.located(error), self._loop.time()
-        self._health.failed(error, now, item.seq)
+        self._health.failed(error, now, item.seq, None if item.event is None else item.event.id)
         item.careful = False
         if item.replay and item.row is None:
             if item.seq in self.parked.items:  # an operator has had its dead letter retried: that one comes

@@ -24,10 +24,11 @@ from gateway.http.dashboard.faults import fault_page, wants_page
 from gateway.http.privacy import privacy
 from gateway.http.problems import FAILED, log_failure, problem_response
 from gateway.http.readiness import Readiness
+from gateway.http.request_id import RequestId
 from gateway.http.roles import is_viewer, require_operator
 from gateway.http.steering import steering
 from gateway.journal.interface import STATES, Filter, JournalError
-from gateway.log import RateLimit
+from gateway.log import REQUEST, RateLimit
 from gateway.reload import Reloader
 from gateway.service import Gateway
 from gateway.text import counted
@@ -55,6 +56,14 @@ class ReplayState(msgspec.Struct):
 
     done: int
     finished: bool
+
+
+class AdminApp(Litestar):
+    """Litestar, with an id for each request."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        REQUEST.set(RequestId())
+        await super().__call__(scope, receive, send)
 
 
 class BadFilter(HTTPException):
@@ -170,7 +179,7 @@ def create_admin(gateway: Gateway, reloader: Reloader, access: Access) -> Litest
         )
 
     commands = [dead_retry, dead_discard, replay, replay_state, values, *privacy(context)]
-    return Litestar(
+    return AdminApp(
         [
             *(live, ready, metrics, *commands),
             *steering(gateway, reloader),

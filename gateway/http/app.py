@@ -13,6 +13,8 @@ from litestar.types import Receive, Scope, Send
 
 from gateway.http.problems import FAILED, PROBLEM, answer, log_failure, problem, problem_response
 from gateway.http.receiver import Receiver
+from gateway.http.request_id import RequestId
+from gateway.log import REQUEST
 from gateway.service import Gateway
 
 log = logging.getLogger("gateway.app")
@@ -29,6 +31,7 @@ class WebhookApp(Litestar):
     receiver: Receiver
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        REQUEST.set(RequestId(scope, self.receiver.proxies))
         if scope["type"] != "http" or not self.receiver.takes(scope["method"], scope["path"]):
             await super().__call__(scope, receive, send)
             return

@@ -10,6 +10,9 @@ from typing import Any, Final
 import msgspec
 from litestar import Response
 
+from gateway.http.request_id import HEADER
+from gateway.log import REQUEST
+
 PROBLEM: Final = b"application/problem+json"
 JSON: Final = b"application/json"
 Headers = Sequence[tuple[bytes, bytes]]
@@ -31,15 +34,22 @@ CLOSE: Final = ((b"connection", b"close"),)
 
 
 async def answer(send: Any, status: int, media_type: bytes, body: bytes, headers: Headers = ()) -> None:
-    """Send a complete answer that caches must not store."""
+    """Send a complete answer that caches must not store. The answer to a request that failed has the request's id."""
     own = [
         (b"content-type", media_type),
         (b"cache-control", b"no-store"),
         (b"content-length", b"%d" % len(body)),
         *headers,
+        *(failed_id() if status >= 400 else ()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": own})
     await send({"type": "http.response.body", "body": body})
+
+
+def failed_id() -> Headers:
+    """The header with the id of the request that is being answered, where the context has one."""
+    request = REQUEST.get()
+    return () if request is None else ((HEADER, str(request).encode()),)
 
 
 def problem_response(
@@ -50,8 +60,12 @@ def problem_response(
         problem(status, detail, more),
         status_code=status,
         media_type=PROBLEM.decode(),
-        headers={"cache-control": "no-store", **(headers or {})},
+        headers={"cache-control": "no-store", **(headers or {}), **dict(_decoded(failed_id()))},
     )
+
+
+def _decoded(headers: Headers) -> list[tuple[str, str]]:
+    return [(name.decode(), value.decode()) for name, value in headers]
 
 
 def log_failure(log: logging.Logger, error: Exception) -> None:

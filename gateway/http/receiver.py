@@ -11,6 +11,7 @@ import logging
 import re
 import time
 from collections import defaultdict
+from contextvars import Context
 from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
@@ -28,13 +29,15 @@ from gateway.http.problems import (
     Answer,
     Headers,
     answer,
+    failed_id,
     log_failure,
     problem,
 )
+from gateway.http.request_id import RequestId
 from gateway.http.tokens import TokenChecker, TokenRefused
 from gateway.journal.interface import Intake, JournalError, Receipt
 from gateway.large_bodies import LARGE
-from gateway.log import RateLimit
+from gateway.log import REQUEST, RateLimit
 from gateway.metrics import Metrics
 from gateway.text import counted
 from gateway.unknown import UnknownNames
@@ -50,6 +53,8 @@ DRAIN_SECONDS: Final = 1.0
 """How long a body may still take when the gateway drains."""
 UNAUTHORIZED_SECONDS: Final = 0.001
 """When a refused token is answered after its request was read. The checks of a token take about a quarter of it."""
+TOLD: Final = 100
+"""Events that are told of in a second at level debug, at most."""
 _PORT: Final = re.compile(r"\[(.*)\](?::\d+)?|([\d.]+):\d+")
 
 
@@ -79,7 +84,7 @@ class Receiver:
         self._max_body = server.max_body
         self._bodies = BodyReader(server.max_body, server.body_timeout)
         self._allowed = server.allowed_networks
-        self._proxies = server.trusted_proxies
+        self.proxies = server.trusted_proxies
         self._tokens = TokenChecker(config.organisations)
         self._journal = journal
         self._values = values
@@ -87,7 +92,8 @@ class Receiver:
         self._metrics = metrics
         self._refusals: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(log))
         """A limit for each reason, so that many refusals for one reason do not hide those for another."""
-        self._failures = RateLimit(log)
+        self._told = RateLimit(log, TOLD)
+        """For the lines at level debug about each request."""
         self._unknown = UnknownNames(config)
         self._post_seconds = metrics.seconds["event"]
         self._get_seconds = metrics.seconds["custom_values"]
@@ -166,7 +172,8 @@ class Receiver:
         kind = "duplicate" if receipt.duplicate else "new" if receipt.readable else "unreadable"
         self._metrics.received[organisation, receipt.hook, kind] += 1
         if receipt.hook == UNKNOWN and not receipt.duplicate:
-            self._unknown.note(decoded.name)
+            self._unknown.note(decoded.name, receipt.id)
+        self._told.debug("200 POST: kept as %s (%s)", receipt.hook, kind, event_id=receipt.id)
         return b'{"id":"%b","hook":"%b","duplicate":%b,"readable":%b}' % (
             receipt.id.encode(),
             receipt.hook.encode(),
@@ -175,9 +182,9 @@ class Receiver:
         )
 
     def _cannot_keep(self, error: JournalError) -> tuple[int, bytes, bytes, Headers]:
-        """Count and log an event that the journal has refused; returns its answer."""
+        """Count an event that the journal has refused; returns its answer. The journal has told the log why, once."""
         self._metrics.refused["503", "journal"] += 1
-        self._failures.error("cannot keep an event, answered 503: %s", error)
+        self._told.debug("503 POST: cannot keep an event: %s", error)
         return 503, PROBLEM, problem(503, "The gateway cannot keep the event now; send it again later."), (RETRY_AFTER,)
 
     def take(self, target: bytes, headers: Headers, raw: bytes, answer: Answer) -> bool:
@@ -187,6 +194,8 @@ class Receiver:
         began = time.perf_counter()
         hook = self._targets.get(target, "")
         if hook == "" or self._allowed or len(raw) > TAKEN_BYTES or len(raw) > self._max_body:
+            return False
+        if log.isEnabledFor(logging.DEBUG):  # the line about it has the request's id
             return False
         organisation = self._tokens.cached(headers)
         if organisation is None:
@@ -203,16 +212,26 @@ class Receiver:
     def _taken(
         self, answer: Answer, organisation: str, decoded: Decoded, began: float, outcome: Receipt | JournalError
     ) -> None:
-        try:
-            if isinstance(outcome, JournalError):
-                reply = self._cannot_keep(outcome)
+        if isinstance(outcome, JournalError):
+            answer(*Context().run(self._failed, outcome))
+        else:
+            try:
+                body = self._kept(organisation, decoded, outcome)
+            except Exception as error:  # the others of its group are still to be answered
+                answer(*Context().run(self._failed, error))
             else:
-                reply = 200, JSON, self._kept(organisation, decoded, outcome), ()
-        except Exception as error:  # the others of its group are still to be answered
-            log_failure(log, error)
-            reply = 503, PROBLEM, problem(503, FAILED), ()
-        answer(*reply)
+                answer(200, JSON, body, ())
         self._post_seconds.observe(time.perf_counter() - began)
+
+    def _failed(self, error: Exception) -> tuple[int, bytes, bytes, Headers]:
+        """Log a request that has no task, and so no context; returns its answer."""
+        REQUEST.set(RequestId())
+        if isinstance(error, JournalError):
+            status, media_type, body, headers = self._cannot_keep(error)
+        else:
+            log_failure(log, error)
+            status, media_type, body, headers = 503, PROBLEM, problem(503, FAILED), ()
+        return status, media_type, body, (*headers, *failed_id())
 
     async def _get(self, scope: Any, send: Any, organisation: str) -> None:
         reply = await self._values.answer(organisation, scope["query_string"])
@@ -242,7 +261,7 @@ class Receiver:
         """The client's address, or None where a trusted proxy does not tell it. Behind trusted proxies, it is the last
         address of X-Forwarded-For that is not one of theirs: the client can write what stands before it."""
         address = str(scope["client"][0]) if scope.get("client") else ""
-        if not any(address in network for network in self._proxies):
+        if not any(address in network for network in self.proxies):
             return address
         forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
         for hop in reversed(b",".join(forwarded).decode("latin-1").split(",")):
@@ -250,7 +269,7 @@ class Receiver:
             if found is None:
                 return None
             address = found
-            if not any(address in network for network in self._proxies):
+            if not any(address in network for network in self.proxies):
                 break
         return address
 

@@ -42,8 +42,11 @@ class FaultLog:
         self._limits: dict[Kind, RateLimit] = {}
         self._all: RateLimit | None = None
 
-    def warning(self, log: logging.Logger, what: str, error: BaseException, then: str = "") -> str:
-        """Log that `what` failed with `error`; `then` is appended. Returns `told(error)`."""
+    def warning(
+        self, log: logging.Logger, what: str, error: BaseException, then: str = "", event_id: str | None = None
+    ) -> str:
+        """Log that `what` failed with `error`; `then` is appended. `event_id` is the event that it failed with, where
+        there is one. Returns `told(error)`."""
         kind = Kind(what, type(error).__name__, place_of(error, self._package))
         told = self.told(error)
         limit, first = self._limits.get(kind), False
@@ -60,7 +63,7 @@ class FaultLog:
             limit, first = RateLimit(log, 1, EVERY, repeats), True
             self._limits[kind] = limit
         if limit.allows():
-            extra = {"traceback": list(frames(error))} if first else {}
+            extra = {"event_id": event_id, "traceback": list(frames(error)) if first else []}
             log.warning("%s failed: %s%s", what, told, then, extra=extra)
         return told
 

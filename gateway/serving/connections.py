@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from uvicorn.server import ServerState
 
+from gateway.http.request_id import RequestId
 from gateway.log import RateLimit
 from gateway.metrics import Metrics
 
@@ -52,7 +53,9 @@ class Connections(ServerState):
     def note(self, status: int, client: str, sentence: str, reason: str = "head") -> None:
         """Count a refusal and log it, at a limited rate for each status. `reason` is a label of the metrics."""
         self._metrics.refused[str(status), reason] += 1
-        self._lines[status].warning("%d from %s: %s%s", status, client, self._prefix, sentence)
+        self._lines[status].warning(
+            "%d from %s: %s%s", status, client, self._prefix, sentence, request_id=str(RequestId())
+        )
 
     def sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close the connections that have waited for too long. Runs every second."""

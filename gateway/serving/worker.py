@@ -70,7 +70,7 @@ def main(options: Options, config: str, supervisor: int, control: int, *listenin
         print(error, file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
     try:
-        logs.configure(examined.config.log)
+        logs.configure(examined.config.log, examined.config.node.name)
         with journal_lock(examined.config, process=supervisor).take(COMMAND_SECONDS):
             sockets = _open(examined.config, control, listening)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:

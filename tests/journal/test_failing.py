@@ -25,7 +25,7 @@ from journal_kit import (
 )
 
 from gateway.journal.interface import Filter, JournalError, JournalFailed, JournalFull, Receipt
-from gateway.journal.sqlite import operations, writer
+from gateway.journal.sqlite import operations, refusing, writer
 from gateway.journal.sqlite.journal import SqliteJournal
 
 UNKNOWN = "a commit to the journal failed (IOError: disk I/O error); what became of it is unknown"
@@ -224,7 +224,7 @@ async def test_a_write_that_hangs_refuses_new_events_until_it_returns(
 ) -> None:
     """A disk that does not answer: events are refused with the reason, so that memory does not fill with them. The log
     has one line when it begins, and one when it ends."""
-    monkeypatch.setattr(writer, "HUNG", 0.05)
+    monkeypatch.setattr(refusing, "HUNG", 0.05)
     files = FaultyFiles()
 
     async with opened(config_of(tmp_path), vfs=files.name) as journal:
@@ -239,7 +239,8 @@ async def test_a_write_that_hangs_refuses_new_events_until_it_returns(
             assert tracemalloc.get_traced_memory()[0] < 2**20
             tracemalloc.stop()
             assert [record.getMessage() for record in caplog.records if "disk" in record.getMessage()] == [
-                "journal: the disk has not finished a write for 0 s; new events get 503 until it has"
+                "journal: refuses new events with 503: the disk has not finished a write for 0 s; look at the disk, at"
+                " what it is attached to, and at the kernel's log (dmesg); they are taken again once it has"
             ]
             held.release.set()
             await first

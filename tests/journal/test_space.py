@@ -164,8 +164,9 @@ async def test_a_full_disk_refuses_the_group_and_recovers(
     assert set(sentences) == {"the journal cannot be written (FullError)"} == {refusal}
     assert ids_in(config) == kept
     assert [record.message for record in caplog.records] == [
-        "journal: cannot keep new events: FullError; trying again every 0.02 s",
-        "journal: takes new events again",
+        "journal: refuses new events with 503: the journal cannot be written (FullError); "
+        f"the disk of {tmp_path}/var, or a quota on it, is full: make room there; it is tried again by itself",
+        "journal: takes new events again, after 0 s",
     ]
 
 

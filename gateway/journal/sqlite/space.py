@@ -8,18 +8,27 @@ from pathlib import Path
 
 import apsw
 
+from gateway.journal.sqlite.refusing import Refusal
 
-def shortage(connection: apsw.Connection, path: Path, min_free: int, max_size: int) -> str | None:
-    """Why there is no room, and how much is missing; None where there is room. Limits are in bytes."""
+
+def shortage(connection: apsw.Connection, path: Path, min_free: int, max_size: int) -> Refusal | None:
+    """Why there is no room, how much is missing, and what to do; None where there is room. Limits are in bytes."""
     disk = os.statvfs(path.parent)
     page = connection.pragma("page_size")
     unused = connection.pragma("freelist_count") * page
     free = disk.f_bavail * disk.f_frsize + unused  # pages that retention freed stay in the file and are used first
     if free < min_free:
-        return f"the journal has {free >> 20} MiB free, {_mib(min_free - free)} less than journal.min_free"
+        return Refusal(
+            f"the journal has {free >> 20} MiB free, {_mib(min_free - free)} less than journal.min_free",
+            f"make room on the disk of {path.parent}; deliveries go on",
+        )
     size = connection.pragma("page_count") * page - unused
     if size > max_size:
-        return f"the journal holds {size >> 20} MiB, {_mib(size - max_size)} more than journal.max_size"
+        return Refusal(
+            f"the journal holds {size >> 20} MiB, {_mib(size - max_size)} more than journal.max_size",
+            "find out which plugin holds events back (`gateway_plugin_behind`), or raise max_size or shorten retention,"
+            " then restart; deliveries go on",
+        )
     return None
 
 

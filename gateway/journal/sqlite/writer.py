@@ -24,6 +24,7 @@ from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import WriteAheadLog
 from gateway.journal.sqlite.insert import insert
 from gateway.journal.sqlite.progress import Marks, expire_marks
+from gateway.journal.sqlite.refusing import Refusing
 from gateway.journal.sqlite.retention import expire_records, prune
 from gateway.journal.sqlite.space import identities, shortage
 from gateway.journal.sqlite.wiping import SECONDS, STILL_READ, Wiping
@@ -31,8 +32,6 @@ from gateway.journal.sqlite.work import Operate, Work, WorkQueue
 
 log = logging.getLogger("gateway.journal")
 
-HUNG: Final = 10.0
-"""Seconds after which a commit that does not return refuses new events."""
 MARKS: Final = 100
 """Marks of one cursor that a look at retention deletes, at most."""
 HOUSEKEEPING: Final = 0.5
@@ -63,9 +62,8 @@ class Writer:
         damage: Damage,
         commits: Commits,
     ) -> None:
-        self._refusal: str | None = None
+        self._refusing = Refusing(path)
         self._writing_since: float | None = None
-        self._told_of: float | None = None
         self.failed: JournalFailed | None = None
         self._connection = connection
         self._path = path
@@ -93,14 +91,8 @@ class Writer:
     def refusal(self) -> str | None:
         """Why new events cannot be kept now, or None."""
         since = self._writing_since
-        if since is not None and (seconds := time.monotonic() - since) >= HUNG and self.failed is None:
-            if self._told_of != since:
-                self._told_of = since
-                log.error(
-                    "journal: the disk has not finished a write for %.0f s; new events get 503 until it has", seconds
-                )
-            return f"the disk has not finished a write to the journal for {seconds:.0f} s"
-        return self._refusal
+        hangs = None if since is None or self.failed is not None else self._refusing.hangs(since)
+        return hangs or self._refusing.reason
 
     @property
     def last_seq(self) -> int:
@@ -162,8 +154,7 @@ class Writer:
             self._writing_since = None
             if appends and error is None:
                 self._commits.observe(len(appends), time.monotonic() - since)
-            if self._told_of == since:
-                log.warning("journal: the disk finished the write after %.0f s", time.monotonic() - since)
+            self._refusing.finished(since)
         try:
             self._loop.call_soon_threadsafe(self._resolve, appends, operations, error)
         except RuntimeError:  # the loop is closed: no caller waits for the answer
@@ -197,18 +188,15 @@ class Writer:
                 self._connection.execute("ROLLBACK")
         except apsw.Error:
             harmless = False
-        kind = type(error).__name__
         if harmless or (not committing and isinstance(error, apsw.IOError)):
-            self._refusal = refusal = f"the journal cannot be written ({kind})"
-            if not self._full:
-                log.error("journal: cannot keep new events: %s; trying again every %g s", kind, HOUSEKEEPING)
             self._full = True
-            return JournalFull(refusal)
+            return JournalFull(self._refusing.cannot_write(error))
+        kind = type(error).__name__
         return self._fail(f"a commit to the journal failed ({kind}: {error}); what became of it is unknown")
 
     def _fail(self, sentence: str) -> JournalFailed:
         self.failed = JournalFailed(sentence)
-        self._refusal = sentence
+        self._refusing.reason = sentence
         log.critical("journal: %s", sentence)
         return self.failed
 
@@ -271,15 +259,7 @@ class Writer:
             except apsw.Error:
                 return
             self._full = False
-        self._refuse(shortage(self._connection, self._path, self._limits.min_free, self._limits.max_size))
-
-    def _refuse(self, refusal: str | None) -> None:
-        """New events are refused for this reason, or taken where it is None. A change is logged."""
-        was, self._refusal = self._refusal, refusal
-        if refusal is not None and was is None:
-            log.error("journal: refuses new events with 503: %s; deliveries go on", refusal)
-        elif refusal is None and was is not None:
-            log.warning("journal: takes new events again")
+        self._refusing.refuse(shortage(self._connection, self._path, self._limits.min_free, self._limits.max_size))
 
     def _prune(self) -> None:
         now = int(self._clock() * 1_000_000)
