@@ -35,9 +35,12 @@ def lines(gateway: RunningGateway, part: str) -> list[dict[str, Any]]:
     return [line for line in found if part in line["message"]]
 
 
+def token(gateway: RunningGateway) -> dict[str, str]:
+    return {"x-webio-token": mint(gateway.config.organisations["acme"])}
+
+
 def post(gateway: RunningGateway, body: bytes = EVENT, **headers: str) -> httpx.Response:
-    token = {"x-webio-token": mint(gateway.config.organisations["acme"])}
-    return httpx.post(gateway.url, content=body, headers={**token, **headers})
+    return httpx.post(gateway.url, content=body, headers={**token(gateway), **headers})
 
 
 def test_a_refused_request_is_found_in_the_log_by_its_id(tmp_path: Path) -> None:
@@ -45,8 +48,8 @@ def test_a_refused_request_is_found_in_the_log_by_its_id(tmp_path: Path) -> None
     with running(tmp_path, NODE) as gateway:
         answers = [
             post(gateway, b"[]"),
-            httpx.post(gateway.url, content=EVENT),
-            httpx.get(f"{gateway.url}?param1=balance", headers={"x-webio-token": "odd"}),
+            httpx.get(gateway.url, params={"param1": "balance"}, headers=token(gateway)),
+            httpx.put(gateway.url),
             httpx.get(f"{gateway.url}/nowhere"),
             httpx.post(f"{gateway.admin_url}/api/dead/retry", json={"odd": 1}),
         ]
@@ -58,6 +61,8 @@ def test_a_refused_request_is_found_in_the_log_by_its_id(tmp_path: Path) -> None
                 gateway.wait_for_line(line)
         assert len({answer.headers["x-request-id"] for answer in answers}) == len(answers)
         assert "x-request-id" not in post(gateway).headers
+        assert "x-request-id" not in httpx.post(gateway.url, content=EVENT).headers  # every 401 is the same
+        gateway.wait_for_line("(token -) [node gw-1, request ")
 
 
 def test_the_id_of_a_trusted_proxy_is_kept(tmp_path: Path) -> None:

@@ -34,13 +34,14 @@ CLOSE: Final = ((b"connection", b"close"),)
 
 
 async def answer(send: Any, status: int, media_type: bytes, body: bytes, headers: Headers = ()) -> None:
-    """Send a complete answer that caches must not store. The answer to a request that failed has the request's id."""
+    """Send a complete answer that caches must not store. The answer to a request that failed has the request's id,
+    except 401: those are all the same, byte for byte."""
     own = [
         (b"content-type", media_type),
         (b"cache-control", b"no-store"),
         (b"content-length", b"%d" % len(body)),
         *headers,
-        *(failed_id() if status >= 400 else ()),
+        *(failed_id() if status >= 400 and status != 401 else ()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": own})
     await send({"type": "http.response.body", "body": body})

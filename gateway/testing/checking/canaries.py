@@ -30,12 +30,14 @@ class _KeptErrors(FaultLog):
         super().__init__(package, False)
         self._said = said
 
-    def warning(self, log: logging.Logger, what: str, error: BaseException, then: str = "") -> str:
+    def warning(
+        self, log: logging.Logger, what: str, error: BaseException, then: str = "", event_id: str | None = None
+    ) -> str:
         chain: BaseException | None = error
         while chain is not None:
             self._said.append(f"an exception in {what}: {type(chain).__name__}: {chain}")
             chain = chain.__cause__
-        return super().warning(log, what, error, then)
+        return super().warning(log, what, error, then, event_id)
 
 
 class Listening(logging.Handler):
