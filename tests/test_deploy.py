@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import httpx
 import pytest
 import tomli
 import yaml
+from asgi import in_process
 from cli_process import GATEWAY
 from running import SECRET, eventually, running
 
@@ -91,7 +93,7 @@ def test_an_alert_has_its_section(rule: dict[str, Any]) -> None:
     """In docs/operate.md, under the anchor that the alert names, with its severity."""
     name = rule["alert"]
 
-    assert rule["annotations"]["runbook"] == f"docs/operate.md#{name.lower()}"
+    assert rule["annotations"]["runbook_url"] == f"{{{{ $externalLabels.gateway_docs }}}}#{name.lower()}"
     assert rule["annotations"]["summary"]
     assert f"\n### {name}\n\n**{rule['labels']['severity']}.** " in OPERATE
 
@@ -234,59 +236,110 @@ def test_a_file_that_logrotate_takes_is_written_anew(tmp_path: Path) -> None:
     assert ids[0] in rotated.read_text()
 
 
-WAITING = """
-rule_files: [alerts.yml]
-evaluation_interval: 1m
-tests:
-  - interval: 1m
-    input_series:
-      - series: 'gateway_oldest_undelivered_seconds{plugin="stuck"}'
-        values: "0+60x30"
-      - series: 'gateway_deliveries_total{plugin="stuck"}'
-        values: "7+0x30"
-      - series: 'gateway_oldest_undelivered_seconds{plugin="slow"}'
-        values: "700+0x30"
-      - series: 'gateway_deliveries_total{plugin="slow"}'
-        values: "7+5x30"
-      - series: 'gateway_dead_letters{plugin="slow"}'
-        values: "0x10 3x20"
-      - series: 'up{job="webio-gateway"}'
-        values: "1x20 0x10"
-    alert_rule_test:
-      - { eval_time: 10m, alertname: GatewayNothingDelivered }
-      - { eval_time: 10m, alertname: GatewayDeadLetters }
-      - { eval_time: 20m, alertname: GatewayDown }
-      - eval_time: 15m
-        alertname: GatewayNothingDelivered
-        exp_alerts:
-          - exp_labels: { severity: page, plugin: stuck }
-            exp_annotations:
-              summary: Events wait for plugin stuck, which has taken none for 10 minutes
-              runbook: docs/operate.md#gatewaynothingdelivered
-      - eval_time: 15m
-        alertname: GatewayDeadLetters
-        exp_alerts:
-          - exp_labels: { severity: ticket, plugin: slow }
-            exp_annotations:
-              summary: "Plugin slow: 3 dead letters wait for a decision"
-              runbook: docs/operate.md#gatewaydeadletters
-      - eval_time: 28m
-        alertname: GatewayDown
-        exp_alerts:
-          - exp_labels: { severity: page, job: webio-gateway }
-            exp_annotations:
-              summary: The gateway does not answer, so webhooks may be lost
-              runbook: docs/operate.md#gatewaydown
-"""
+SERIES = {
+    'gateway_oldest_undelivered_seconds{plugin="stuck"}': "0+60x30",
+    'gateway_deliveries_total{plugin="stuck"}': "7+0x30",
+    'gateway_oldest_undelivered_seconds{plugin="slow"}': "700+0x30",
+    'gateway_deliveries_total{plugin="slow"}': "7+5x30",
+    'gateway_dead_letters{plugin="slow"}': "0x10 3x20",
+    'up{job="webio-gateway"}': "1x20 0x10",
+    "gateway_journal_refusing": "0x10 1x20",
+    "gateway_disk_free_bytes": "1e12x10 4e8x20",
+    'gateway_provider_broken{provider="crm"}': "0x10 1x20",
+    "gateway_unknown_events_total": "3x10 4x20",
+    'gateway_events_received_total{hook="payment",kind="unreadable",organisation="acme"}': "0x10 1x20",
+}
+"""A minute apart; at first nothing is wrong."""
+RAISED = {
+    "GatewayNothingDelivered": ("page", {"plugin": "stuck"}, "/trouble?plugin=stuck", "for plugin stuck, which has"),
+    "GatewayDeadLetters": ("ticket", {"plugin": "slow"}, "/trouble?plugin=slow", "Plugin slow: 3 dead letters wait"),
+    "GatewayRefusesEvents": ("page", {}, "/", "refuses new events"),
+    "GatewayDiskLow": ("page", {}, "/", "has 381.5MiB free"),
+    "GatewayProviderBroken": ("page", {"provider": "crm"}, "/values", "Provider crm fails"),
+    "GatewayUnknownEvents": ("ticket", {}, "/drift", "of a type that no hook has"),
+    "GatewayUnreadableEvents": ("ticket", {"hook": "payment"}, "/drift", "the hook payment could not be read"),
+    "GatewayDown": ("page", {"job": "webio-gateway"}, "/", "does not answer"),
+}
+"""What is raised by `SERIES`: severity, labels, the page that the alert links to, and words of its summary."""
+SECRETS = {  # when each was last used, 4 minutes apart; 0 is in use, 1 was used once, 2 never, `alone` is the only one
+    'gateway_secret_last_used_timestamp_seconds{organisation="acme",secret="0"}': "0+240x4600",
+    'gateway_secret_last_used_timestamp_seconds{organisation="acme",secret="1"}': "0+240x1500 360000x3100",
+    'gateway_secret_last_used_timestamp_seconds{organisation="acme",secret="2"}': "0x4600",
+    'gateway_secret_last_used_timestamp_seconds{organisation="alone",secret="0"}': "0+240x150 36000x4450",
+}
+
+
+def summary_of(rule: dict[str, Any], labels: dict[str, str], value: str) -> str:
+    """A summary as Prometheus fills it in."""
+    text = re.sub(r"{{ \$labels\.(\w+) }}", lambda match: labels[match[1]], rule["annotations"]["summary"])
+    return re.sub(r"{{ \$value[^}]*}}", value, text)
+
+
+def expected(name: str, severity: str, labels: dict[str, str], page: str, value: str = "") -> dict[str, Any]:
+    """An alert in a unit test of promtool."""
+    [rule] = [rule for rule in ALERTS if rule["alert"] == name]
+    return {
+        "exp_labels": {"severity": severity, **labels},
+        "exp_annotations": {
+            "summary": summary_of(rule, labels, value),
+            "dashboard": f"https://gateway.example{page}",
+            "runbook_url": f"https://docs.example/operate.md#{name.lower()}",
+        },
+    }
+
+
+def unit_tests() -> dict[str, dict[str, Any]]:
+    """Files of unit tests for promtool."""
+    values = {"GatewayDeadLetters": "3", "GatewayDiskLow": "381.5Mi"}
+    checks: list[dict[str, Any]] = [{"eval_time": "9m", "alertname": name} for name in RAISED]
+    for name, (severity, labels, page, words) in RAISED.items():
+        alert = expected(name, severity, labels, page, values.get(name, ""))
+        assert words in alert["exp_annotations"]["summary"]
+        checks.append({"eval_time": "28m", "alertname": name, "exp_alerts": [alert]})
+    unused = [
+        expected("GatewaySecretUnused", "ticket", {"organisation": "acme", "secret": secret}, "/config")
+        for secret in ("1", "2")
+    ]
+    late: list[dict[str, Any]] = [
+        {"eval_time": "160h", "alertname": "GatewaySecretUnused"},
+        {"eval_time": "300h", "alertname": "GatewaySecretUnused", "exp_alerts": unused},
+    ]
+    labels = {"gateway_url": "https://gateway.example", "gateway_docs": "https://docs.example/operate.md"}
+
+    def file(interval: str, every: str, series: dict[str, str], checks: list[dict[str, Any]]) -> dict[str, Any]:
+        given = [{"series": name, "values": values} for name, values in series.items()]
+        test = {"interval": interval, "input_series": given, "alert_rule_test": checks, "external_labels": labels}
+        return {"rule_files": ["alerts.yml"], "evaluation_interval": every, "tests": [test]}
+
+    return {
+        "waiting.yml": file("1m", "1m", SERIES, checks),
+        "secrets.yml": file("4m", "40m", SECRETS, late),
+    }
 
 
 def test_prometheus_raises_the_alerts(tmp_path: Path) -> None:
-    """A plugin that takes nothing, dead letters, and a gateway that is down: each alert comes, and not before."""
+    """Each alert comes, and not before, with links to its page and to its section of the docs."""
     if shutil.which("promtool") is None:
+        assert not os.environ.get("CI"), "promtool is not installed"
         pytest.skip("promtool is not installed")
     shutil.copy(DEPLOY / "monitoring" / "alerts.yml", tmp_path)
-    (tmp_path / "waiting.yml").write_text(WAITING)
+    files = unit_tests()
+    for name, content in files.items():
+        (tmp_path / name).write_text(yaml.safe_dump(content))
 
-    for command in (["check", "rules", "alerts.yml"], ["test", "rules", "waiting.yml"]):
+    for command in (["check", "rules", "alerts.yml"], ["test", "rules", *files]):
         done = subprocess.run(["promtool", *command], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def test_the_pages_that_alerts_link_to_exist(tmp_path: Path) -> None:
+    """With the query that they have: a page of one plugin shows what that one has."""
+    links = {rule["annotations"]["dashboard"].removeprefix("{{ $externalLabels.gateway_url }}") for rule in ALERTS}
+    assert "/trouble?plugin={{ $labels.plugin | urlquery }}" in links
+    async with in_process(tmp_path, '[plugins.archive]\ndirectory = "archive"\n') as gateway:
+        for link in links:
+            path, _, query = link.replace("{{ $labels.plugin | urlquery }}", "archive").partition("?")
+            answer = await gateway.manage("GET", path, query=query.encode())
+            assert answer.status == 200, link
+            assert "<html" in answer.body.decode(), link
+            assert ("Only what plugin archive has is shown" in answer.body.decode()) == bool(query), link

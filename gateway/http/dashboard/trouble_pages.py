@@ -37,11 +37,13 @@ class GroupView(DeadGroup, kw_only=True):
 
 
 class TroubleView(msgspec.Struct, kw_only=True):
-    """`waiting` are the plugins that have events to take, or are not well."""
+    """`waiting` are the plugins that have events to take, or are not well; `plugin` is the only one that is shown, or
+    None: all are."""
 
     groups: list[GroupView]
     waiting: list[PluginStatus]
     operation: Operation | None
+    plugin: str | None
 
 
 def trouble_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
@@ -51,12 +53,18 @@ def trouble_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
     @get("/trouble")
     async def trouble(request: AnyRequest) -> Response[bytes]:
         operation = await operations.named(request.query_params.get("operation", ""), WAIT)
+        only = request.query_params.get("plugin") or None
         takes, messages = context.gateway.delivery.consumers, renderer.shows_messages(request)
         plugins = status_of(context, masked=is_viewer(request)).plugins
         view = TroubleView(
-            groups=[_view(group, group.plugin in takes, messages) for group in await groups_of(context, Filter())],
-            waiting=[plugin for plugin in plugins if plugin.waiting or not plugin.healthy],
+            groups=[
+                _view(group, group.plugin in takes, messages) for group in await groups_of(context, Filter(plugin=only))
+            ],
+            waiting=[
+                plugin for plugin in plugins if only in (None, plugin.name) and (plugin.waiting or not plugin.healthy)
+            ],
             operation=operation,
+            plugin=only,
         )
         return await renderer.page(request, "trouble.html", "Trouble", view, place="trouble")
 
