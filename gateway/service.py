@@ -19,6 +19,7 @@ from gateway.plugin_host.lifecycle import Lifecycle
 from gateway.plugin_host.load import Plugin
 from gateway.plugin_host.watch import Watch
 from gateway.process import process_samples
+from gateway.rates import Rates
 from gateway.samples import journal_samples, plugin_samples, secret_samples, value_samples
 from gateway.values.service import CustomValues
 
@@ -43,6 +44,9 @@ class Gateway:
         self.config = config
         self.plugins = plugins
         self.metrics = Metrics()
+        self.rates = Rates(self.metrics, clock)
+        self.draining = asyncio.Event()
+        """Set when the gateway begins to drain: what would stay open ends."""
         self.journal = journal or open_journal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
         self.values = CustomValues(config, plugins)
         self.delivery = Delivery(plugins, self.journal, clock)
@@ -68,6 +72,7 @@ class Gateway:
             raise
         self.values.begin()
         self.monitor.start()
+        self.rates.start()
         self._lifecycle.begin()
 
     def apply(self, config: Config) -> None:
@@ -81,6 +86,7 @@ class Gateway:
     def drain(self) -> None:
         """Prepare for `stop`: refuse bodies that stall, and hand no new events to plugins, while the requests that have
         begun are still answered."""
+        self.draining.set()
         self.receiver.drain()
         self._lifecycle.halt()
         if self._draining is None:
@@ -88,6 +94,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Wait for the running deliveries, checkpoint, shut the plugins down, and close the journal."""
+        await self.rates.stop()
         await self.monitor.stop()
         await self._watch.stop()
         await (self._draining or self.delivery.stop(DRAIN_SECONDS))

@@ -33,6 +33,7 @@ LAYERS = (
     "gateway",
     "gateway.log",
     "gateway.metrics",
+    "gateway.rates",
     "gateway.unknown",
     "gateway.plugin_host",
     "gateway.journal",
@@ -85,6 +86,7 @@ ROOT_PARTS = {
         "sentences",
         "process",
         "pytest_plugin",
+        "rates",
     ),
 }
 LIBRARIES = {

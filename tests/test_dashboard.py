@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import hashlib
 import importlib
+import json
 import logging
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,6 +30,8 @@ from gateway.http.dashboard import find_pages, rendering
 HOST = (b"host", b"127.0.0.1")
 PAGES = ("/", "/find", "/trouble", "/values", "/drift", "/config", "/sign-in")
 VOID = {"meta", "link", "input", "br"}
+STYLES = ["style.css", "uplot.min.css"]
+SCRIPTS = ["app.js", "live.js", "charts.js", "htmx.min.js", "uplot.min.js"]
 PASSWORD = "correct horse"
 
 
@@ -114,18 +119,38 @@ async def test_a_page_runs_nothing_but_its_own_script(tmp_path: Path) -> None:
             assert answer.headers["cache-control"] == ("max-age=600" if path.startswith("/static") else "no-store")
 
 
-async def test_style_and_script_are_small(tmp_path: Path) -> None:
-    """At most 70 KB, compressed; and no other file is served."""
+async def test_what_pages_load_is_small(tmp_path: Path) -> None:
+    """All styles, scripts and the icon together are at most 70 KB, compressed; and no other file is served."""
     async with in_process(tmp_path) as gateway:
-        answers = [await see(gateway, f"/static/{name}") for name in rendering.STATIC]
-        assert [answer.headers["content-type"].partition(";")[0] for answer in answers] == [
-            "text/css",
-            "text/javascript",
-            "image/svg+xml",
-        ]
-        assert 0 < sum(len(gzip.compress(answer.body)) for answer in answers) < 70_000
-        for name in ("nope.css", "..%2Frendering.py", "base.html"):
+        sizes = {}
+        for name in rendering.STATIC:
+            answer = await see(gateway, f"/static/{name}")
+            kind = "text/css" if name in STYLES else "text/javascript" if name in SCRIPTS else "image/svg+xml"
+            assert answer.headers["content-type"].partition(";")[0] == kind
+            sizes[name] = len(gzip.compress(answer.body))
+        assert min(sizes.values()) > 0
+        assert sum(sizes.values()) <= 70_000, sizes
+        loaded: set[str] = set()
+        for path in PAGES[:-1]:
+            document, _ = await page(gateway, path)
+            loaded |= {str(one["src"]) for one in document.all("script")}
+            loaded |= {str(one["href"]) for one in document.all("link")}
+        assert loaded == {f"/static/{name}" for name in rendering.STATIC}
+        for name in ("nope.css", "..%2Frendering.py", "base.html", "vendored.toml"):
             assert (await see(gateway, f"/static/{name}")).status == 404
+
+
+def test_vendored_files_are_those_of_their_packages() -> None:
+    """Each has the SHA-256 that is written beside its package, version and licence; and there is no other one."""
+    static = Path(rendering.__file__).parent / "static"
+    packages = tomllib.loads((static / "vendored.toml").read_text(encoding="utf-8"))["package"]
+    found: dict[str, str] = {}
+    for package in packages:
+        assert package["version"] in package["source"]
+        assert "WARRANT" in package["license"]
+        found |= {name: file["sha256"] for name, file in package["files"].items()}
+    minified = sorted(name for name in rendering.STATIC if ".min." in name)
+    assert found == {name: hashlib.sha256((static / name).read_bytes()).hexdigest() for name in minified}
 
 
 async def test_a_fault_is_a_page_for_a_browser(tmp_path: Path) -> None:
@@ -160,13 +185,14 @@ async def test_now_says_how_it_is(tmp_path: Path, picky: dict[str, bool]) -> Non
     """In one sentence, which is the title, too."""
     async with with_events(tmp_path / "1", 1) as (gateway, _):
         document, html = await page(gateway, "/")
-        assert '<h1 class="well">All is well</h1>' in html
-        assert document.all("main")[0]["data-refresh"] == "5"
+        assert "<h1>All is well</h1>" in html
+        assert "data-live" in document.all("main")[0]
         assert "<dt>inbound-message</dt><dd>1</dd>" in html
     async with with_events(tmp_path / "2", 2, "[plugins.picky]\n") as (gateway, _):
         sentence = "picky: 2 dead letters wait for a decision"
-        while f'<h1 class="unwell">{sentence}</h1>' not in (await page(gateway, "/"))[1]:
+        while f"<h1>{sentence}</h1>" not in (await page(gateway, "/"))[1]:
             await asyncio.sleep(0.01)
+        assert "retry them in Trouble" in (await page(gateway, "/"))[1]
         assert f"<title>{sentence}" in (await page(gateway, "/"))[1]
 
 
@@ -188,7 +214,7 @@ async def test_hostile_content_is_text(tmp_path: Path) -> None:
             answer = await submit(gateway, path, {"token": document.token, "do": "reveal"}, query=query)
             assert answer.status == 200
             elements = Page(answer.body.decode())
-            assert len(elements.all("script")) == 1
+            assert {one["src"] for one in elements.all("script")} <= {f"/static/{name}" for name in SCRIPTS}
             assert not elements.all("img")
             assert not elements.all("b")
         assert b"&lt;script&gt;" in answer.body
@@ -281,12 +307,28 @@ async def test_find_has_older_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert ids[1] not in older.body.decode()
 
 
+async def test_pages_of_events_have_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing of a customer is in the query, so that a page can be sent to a colleague."""
+    monkeypatch.setattr(find_pages, "LIMIT", 2)
+    async with with_events(tmp_path, 3) as (gateway, ids):
+        document, html = await page(gateway, "/find", q="hook:inbound-message")
+        assert "data-live" in html
+        [older] = [str(link["href"]) for link in document.all("a") if link.get("rel") == "next"]
+        assert older == f"/find?q=hook%3Ainbound-message&cursor={ids[1]}"
+        document, html = await page(gateway, "/find", q="hook:inbound-message", cursor=ids[1])
+        assert f"/events/{ids[0]}" in html
+        assert f"/events/{ids[1]}" not in html
+        assert "data-live" not in html
+        assert "/find?q=hook%3Ainbound-message" in [link["href"] for link in document.all("a")]
+        assert (await see(gateway, "/find", cursor="nope")).status == 400
+
+
 async def test_an_event_tells_of_its_deliveries(tmp_path: Path, picky: dict[str, bool]) -> None:
     """The verdict first; what the exception said is masked; it is delivered again by a button."""
     async with with_events(tmp_path, 1, "[plugins.picky]\n") as (gateway, [event]):
         await all_dead(gateway, 1)
         document, html = await page(gateway, f"/events/{event}")
-        assert "<h1>A plugin has given this event up: it waits for a decision.</h1>" in html
+        assert "<h1>picky gave it up, and it waits for a decision</h1>" in html
         assert re.search(r"failed.*: Reject at plugin_picky.py:\d+<", html)
         assert "no room" not in html
         picky["rejecting"] = False
@@ -296,7 +338,7 @@ async def test_an_event_tells_of_its_deliveries(tmp_path: Path, picky: dict[str,
         assert "retry: 1 of 1 done" in (await page(gateway, path, operation=number))[1]
         for unknown in ("0", "²", "x", "9" * 30):
             assert 'role="status"' not in (await page(gateway, path, operation=unknown))[1]
-        while "Every plugin that takes such events has taken this one." not in (await page(gateway, path))[1]:
+        while "<h1>Delivered to picky</h1>" not in (await page(gateway, path))[1]:
             await asyncio.sleep(0.01)
 
 
@@ -321,6 +363,68 @@ async def test_config_tells_what_is_in_effect_and_what_is_wrong_with_the_file(tm
         assert "were checked, too" in checked
         config.write_text("= nonsense")
         assert "Error: <code>config</code>" in (await page(gateway, "/config"))[1]
+
+
+async def test_a_timeline_without_personal_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As a file: who is who can be followed, but numbers, identifiers and texts are placeholders, also in fields that
+    nobody knows; it leaves a line in the audit log."""
+    text = "[values]\naudit = true\n[plugins.static_values.values]\nbalance = 1\n"
+    extra = {"note": "Ann owes 77", "account": 30012345, "list": [{"iban": "IE29"}], "dateCreated": f"+{PHONE}"}
+    async with in_process(tmp_path, text) as gateway:
+        await gateway.post(message(1, customerUID=CUSTOMER))
+        await gateway.post(message(4, customerUID=CUSTOMER, **extra))
+        await gateway.request("GET", query=f"customerUID={CUSTOMER}&param1=balance".encode())
+        while "the bot asked" not in (await page(gateway, "/timeline", customer=CUSTOMER))[1]:
+            await asyncio.sleep(0.01)
+        document, _ = await page(gateway, "/timeline", customer=CUSTOMER)
+        fields = {"token": document.token, "do": "export"}
+        with caplog.at_level(logging.INFO, "gateway.audit"):
+            answer = await submit(gateway, "/timeline", fields, query=f"customer={CUSTOMER}".encode())
+        assert answer.status == 200
+        assert answer.headers["content-disposition"] == 'attachment; filename="timeline.jsonl"'
+        sent = answer.body.decode()
+        assert not [one for one in (PHONE, CUSTOMER, "hello", "Ann", "30012345", "IE29", "50100") if one in sent]
+        first, second, asked = map(json.loads, sent.splitlines())
+        assert (first["conversation"], first["customer"]) == ("conversation 1", "customer 1")
+        assert first["body"]["type"] == "inboundMessage"
+        assert first["body"]["dateCreated"] == "2026-01-31 12:00:01.000"
+        assert first["body"]["outboundChannelAddress"] == second["body"]["outboundChannelAddress"] == "address 1"
+        assert (first["body"]["body"], second["body"]["body"]) == ("text 1", "text 3")
+        assert second["body"]["account"].startswith("number ")
+        assert second["body"]["list"] == [{"iban": "text 5"}]
+        assert second["body"]["dateCreated"].startswith("text ")
+        assert asked["fields"]["balance"]["provider"] == "static_values"
+        assert asked["customer"] == "customer 1"
+        [line] = [one.getMessage() for one in caplog.records if "export of a timeline" in one.getMessage()]
+        assert CUSTOMER not in line
+        assert "3 lines" in line
+
+
+async def test_a_value_is_tried(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The answer is masked until it is asked for once more with a reveal; both leave a line, and none is among the
+    requests of bots."""
+    text = '[values]\naudit = true\n[plugins.static_values.values]\nbalance = "120.50"\n'
+    async with in_process(tmp_path, text) as gateway:
+        document, _ = await page(gateway, "/values")
+        fields = {"token": document.token, "organisation": "acme", "customer": CUSTOMER, "fields": "balance"}
+        with caplog.at_level(logging.INFO, "gateway.audit"):
+            while b"would get 200" not in (answer := await submit(gateway, "/values/try", fields | {"do": "ask"})).body:
+                await asyncio.sleep(0.01)
+        html = answer.body.decode()
+        assert "120.50" not in html
+        assert "… (6 characters)" in html
+        assert "look-up of custom values (organisation acme, customer …23): 1 field, status 200" in caplog.text
+        assert CUSTOMER not in caplog.text
+        with caplog.at_level(logging.INFO, "gateway.audit"):
+            shown = (await submit(gateway, "/values/try", fields | {"do": "reveal"})).body.decode()
+        assert "120.50" in shown
+        assert "reveal of custom values" in caplog.text
+        failed = (await submit(gateway, "/values/try", fields | {"fields": "balance, shoe_size", "do": "ask"})).body
+        assert b"would get 404: no provider knows this customer or this field." in failed
+        assert b"known, but not given, because another field failed" in failed
+        assert "No request matches." in (await page(gateway, "/values"))[1]
+        assert (await submit(gateway, "/values/try", fields | {"organisation": "x"})).status == 400
+        assert (await submit(gateway, "/values/try", fields | {"token": "x"})).status == 403
 
 
 # Changes

@@ -16,7 +16,7 @@ from gateway.http.api import api_routes
 from gateway.http.api.context import BODY_BYTES, AdminContext, NotNow
 from gateway.http.api.events import json_answer
 from gateway.http.api.operations import MOST_IDS, OperationLog, Started
-from gateway.http.api.overview import records_of
+from gateway.http.api.overview import ask_values, records_of
 from gateway.http.api.status import plugins_health
 from gateway.http.audit import audit
 from gateway.http.dashboard import dashboard_routes
@@ -33,7 +33,6 @@ from gateway.reload import Reloader
 from gateway.service import Gateway
 from gateway.text import counted
 from gateway.values.answer import Explanation
-from gateway.values.question import Malformed, parse_query
 
 log = logging.getLogger("gateway.admin")
 
@@ -152,17 +151,7 @@ def create_admin(gateway: Gateway, reloader: Reloader, access: Access) -> Litest
             return json_answer(await records_of(context, request))
         require_operator(request)  # it asks the providers, and tells what they know of a customer
         organisation = request.query_params.get("organisation", "")
-        if organisation not in gateway.config.organisations:
-            known = ", ".join(gateway.config.organisations)
-            raise HTTPException(status_code=400, detail=f"unknown organisation; use one of: {known}")
-        query = request.scope["query_string"]
-        answer = await gateway.values.answer(organisation, query, record=False)
-        audit(
-            request,
-            "look-up of custom values",
-            asked_about(organisation, query),
-            f"{counted(len(answer.details), 'field')}, status {answer.status}",
-        )
+        answer = await ask_values(context, request, organisation, request.scope["query_string"])
         return Response(Explanation.of(answer), media_type="application/json", headers={"cache-control": "no-store"})
 
     def refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -208,15 +197,6 @@ def read_filter(body: bytes) -> Filter:
     if len(which.ids) > MOST_IDS:
         raise BadFilter(detail=f"a filter may have at most {MOST_IDS} ids, found {len(which.ids)}")
     return which
-
-
-def asked_about(organisation: str, query: bytes) -> Filter:
-    """The customer of a custom value request, as far as the query can be read."""
-    try:
-        question = parse_query(organisation, query)
-    except Malformed:
-        return Filter(organisation=organisation)
-    return Filter(organisation=organisation, customer=question.customer_uid, address=question.address)
 
 
 def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

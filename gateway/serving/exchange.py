@@ -35,6 +35,7 @@ class TakenExchange:
 
     __slots__ = ("_connection", "disconnected", "keep_alive", "response_complete")
     message_event: Final = asyncio.Event()  # nothing waits for it
+    streams: Final = False
 
     def __init__(self, connection: Connection, keep_alive: bool) -> None:
         self._connection = connection
@@ -62,6 +63,8 @@ class TakenExchange:
 class Exchange(RequestResponseCycle):
     """A request and its answer. Writes a complete answer, as all of the gateway's are, with one system call."""
 
+    streams = False
+    """Whether the answer comes in parts, over a time that the gateway decides."""
     _start: Any = None
 
     async def send(self, message: Any) -> None:
@@ -69,6 +72,7 @@ class Exchange(RequestResponseCycle):
             self._start = message
             return
         start, self._start = self._start, None
+        self.streams = self.streams or message.get("more_body", False)
         if start is None or not self._sent_whole(start["status"], start["headers"], message):
             if start is not None:
                 await super().send(start)

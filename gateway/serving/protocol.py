@@ -138,7 +138,7 @@ class Connection(HttpToolsProtocol):
     def input_ended(self) -> bool:
         """A client may stop sending before it has read the answer. Returns whether it waits for one."""
         cycle = self.cycle
-        if cycle is None or cycle.response_complete:
+        if cycle is None or cycle.response_complete or cycle.streams:  # one that reads a stream has left
             return False
         self._ended = True
         if isinstance(cycle, Exchange) and cycle.more_body:

@@ -11,11 +11,13 @@ from gateway.http.api import pages
 from gateway.http.api.context import AdminContext, AnyRequest
 from gateway.http.api.effective import effective
 from gateway.http.api.events import is_look_up, json_answer
-from gateway.http.api.query import LIMIT, MOST, filter_of, moment, number, parameters, require_known
+from gateway.http.api.query import LIMIT, MOST, Invalid, filter_of, moment, number, parameters, require_known
 from gateway.http.audit import audit
 from gateway.journal.interface import Filter
 from gateway.journal.search import DRIFT_WINDOW, DeadGroup, Search, UnreadableBodies, ValueRecord, ValueRecordFilter
 from gateway.text import counted
+from gateway.values.answer import Answer
+from gateway.values.question import Malformed, parse_query
 
 VALUE_FILTERS = ("customer", "field", "status", "organisation", "since", "until", "limit", "cursor")
 GROUP_FILTERS = ("hook", "organisation", "conversation", "customer", "address", "text", "since", "until")
@@ -59,6 +61,23 @@ async def records_of(context: AdminContext, request: AnyRequest, cursor: str | N
         look_up = Filter(organisation=which.organisation, customer=which.customer_uid)
         audit(request, "look-up of custom value requests", look_up, counted(len(page.items), "request"))
     return page
+
+
+async def ask_values(context: AdminContext, request: AnyRequest, organisation: str, query: bytes) -> Answer:
+    """The answer to an operator's own custom value request, which is noted in the audit log. `Invalid` for an
+    organisation that the config does not have."""
+    known = context.gateway.config.organisations
+    if organisation not in known:
+        raise Invalid("organisation", f"unknown organisation; use one of: {', '.join(known)}")
+    answer = await context.gateway.values.answer(organisation, query, record=False)
+    try:
+        question = parse_query(organisation, query)
+        which = Filter(organisation=organisation, customer=question.customer_uid, address=question.address)
+    except Malformed:
+        which = Filter(organisation=organisation)
+    outcome = f"{counted(len(answer.details), 'field')}, status {answer.status}"
+    audit(request, "look-up of custom values", which, outcome)
+    return answer
 
 
 async def groups_of(context: AdminContext, which: Filter) -> list[DeadGroup]:

@@ -25,6 +25,17 @@ _DOWN: Final = re.compile(r"\S+ has taken nothing since [\d -]*\d\d:\d\d: (.*)",
 """The error of a plugin that is down."""
 WELL: Final = "All is well"
 _HIDDEN: Final = "what it said is shown with the password of admin.password only"
+_REFUSING: Final = (
+    "Make room on the journal's disk, or raise max_size in [journal]; Webio gets 503 meanwhile, and sends these events"
+    " again. Receiving goes on by itself."
+)
+_DAMAGED: Final = "`gateway journal check --repair` takes out what is damaged, after a copy. Look at the disk's health."
+_UNWELL: Final = "Its events are safe on disk. Remove the cause; delivery then goes on by itself, in order."
+_LATE: Final = "The plugin takes events slower than they come. Look at what stands behind it, or raise its concurrency."
+_SILENT: Final = (
+    "Look at what stands behind it. Bots get a failure meanwhile; the gateway tries again by itself, with pauses."
+)
+_DEAD: Final = "Remove the cause first, then retry them in Trouble; or discard them there."
 
 
 class PluginStatus(msgspec.Struct, kw_only=True):
@@ -54,12 +65,13 @@ class JournalStatus(msgspec.Struct, kw_only=True):
 
 class Status(msgspec.Struct, kw_only=True):
     """What the page Now shows. `ok` is false where an operator should do something; `problems` has a sentence for each
-    such thing, and `sentence` the first of them. `node` is the name of this
-    gateway."""
+    such thing, `sentence` is the first of them, and `advice` says for each of them what to do. `node` is the name of
+    this gateway."""
 
     ok: bool
     sentence: str
     problems: list[str]
+    advice: list[str]
     plugins: list[PluginStatus]
     providers: list[dict[str, Any]]
     journal: JournalStatus
@@ -81,11 +93,13 @@ def status_of(context: AdminContext, *, masked: bool) -> Status:
     )
     plugins = [_plugin(one) for one in plugins_health(gateway, masked=masked)]
     providers: list[dict[str, Any]] = [msgspec.to_builtins(one) for one in gateway.values.health()]
-    problems = list(_problems(journal, plugins, providers))
+    found = list(_problems(journal, plugins, providers))
+    problems = [problem for problem, _ in found]
     return Status(
         ok=not problems,
         sentence=problems[0] if problems else WELL,
         problems=problems,
+        advice=[advice for _, advice in found],
         plugins=plugins,
         providers=providers,
         journal=journal,
@@ -110,24 +124,26 @@ def _plugin(health: dict[str, Any]) -> PluginStatus:
     return PluginStatus(**{name: health[name] for name in names}, waiting=waits, since=since)
 
 
-def _problems(journal: JournalStatus, plugins: list[PluginStatus], providers: list[dict[str, Any]]) -> Iterator[str]:
-    """A sentence for each thing that an operator should know, the worst first."""
+def _problems(
+    journal: JournalStatus, plugins: list[PluginStatus], providers: list[dict[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """A sentence for each thing that an operator should know, the worst first; and what to do about it."""
     if journal.refusing is not None:
-        yield f"New events are refused: {journal.refusing}"
+        yield f"New events are refused: {journal.refusing}", _REFUSING
     if journal.damaged:
-        yield f"The journal is damaged at {counted(journal.damaged, 'place')}; run `gateway journal check`"
+        yield f"The journal is damaged at {counted(journal.damaged, 'place')}; run `gateway journal check`", _DAMAGED
     for plugin in plugins:
         late = plugin.since is not None and (datetime.now(UTC) - plugin.since).total_seconds() > LATE
         if not plugin.healthy or late:
-            yield _waits(plugin)
+            yield _waits(plugin), _LATE if plugin.healthy else _UNWELL
     for provider in providers:
         if provider["breaker"] != "closed" or provider["blocked"] is not None:
             reason = provider["blocked"] or f"its circuit breaker is {provider['breaker']}"
-            yield f"{provider['name']} does not answer custom values: {reason}"
+            yield f"{provider['name']} does not answer custom values: {reason}", _SILENT
     for plugin in plugins:
         if plugin.dead:
             wait = "waits" if plugin.dead == 1 else "wait"
-            yield f"{plugin.name}: {counted(plugin.dead, 'dead letter')} {wait} for a decision"
+            yield f"{plugin.name}: {counted(plugin.dead, 'dead letter')} {wait} for a decision", _DEAD
 
 
 def _waits(plugin: PluginStatus) -> str:

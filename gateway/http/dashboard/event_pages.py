@@ -1,4 +1,4 @@
-"""The pages of one event, and of a timeline."""
+"""The page of one event."""
 
 from __future__ import annotations
 
@@ -7,33 +7,28 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Response, get, post
-from litestar.exceptions import HTTPException, NotFoundException
 
-from gateway.http.api import pages
 from gateway.http.api.context import AnyRequest
 from gateway.http.api.events import deliver_again, one_event
 from gateway.http.api.operations import Operation, OperationLog
-from gateway.http.api.query import filter_of, parameters, require_known
-from gateway.http.audit import audit, hint
-from gateway.http.dashboard.lines import TimelineLine, shown_id, shown_name, timeline_line, what_happened
+from gateway.http.audit import audit
+from gateway.http.dashboard.lines import shown_id, shown_name, what_happened
 from gateway.http.dashboard.rendering import Renderer, see_other
 from gateway.http.masking import masked_fields
-from gateway.journal.interface import DEAD, DELIVERED, RETRYING, WAITING, Filter
-from gateway.journal.search import EventRow, Search
+from gateway.journal.interface import DEAD, DELIVERED, DISCARDED, RETRYING, WAITING, Filter
+from gateway.journal.search import EventRow
 from gateway.plugin_host.place import without_message
-from gateway.text import counted
 
-LINES: Final = 200
 WAIT: Final = 1.5
 """Seconds that a page waits for an operation before it shows it as running."""
 _VERDICTS: Final = {
-    DEAD: "A plugin has given this event up: it waits for a decision.",
-    RETRYING: "A plugin has failed to take this event, and gets it again.",
-    WAITING: "This event is on disk, and a plugin has still to take it.",
-    DELIVERED: "Every plugin that takes such events has taken this one.",
-    "discarded": "An operator has discarded this event's delivery.",
-    "no taker": "This event is on disk. No enabled plugin has a hook for it.",
+    DEAD: ("{} gave it up, and it waits for a decision", "unwell"),
+    RETRYING: ("{} failed to take it, and gets it again", "busy"),
+    WAITING: ("{} has still to take it", "busy"),
+    DELIVERED: ("delivered to {}", "well"),
+    DISCARDED: ("an operator discarded its delivery to {}", ""),
 }
+"""What became of a delivery, and how the page looks then."""
 
 
 class AttemptLine(msgspec.Struct, kw_only=True):
@@ -57,7 +52,8 @@ class DeliveryView(msgspec.Struct, kw_only=True):
 
 
 class EventView(msgspec.Struct, kw_only=True):
-    """An event. `fields` are masked, and `body` is the text as received, only after a reveal."""
+    """An event. `tone` is how the verdict looks: well, busy, unwell or neither. `fields` are masked, and `body` is the
+    text as received, only after a reveal."""
 
     id: str
     at: datetime
@@ -69,6 +65,7 @@ class EventView(msgspec.Struct, kw_only=True):
     readable: bool
     conflict: bool
     verdict: str
+    tone: str
     what: str
     deliveries: list[DeliveryView]
     others: list[str]
@@ -76,16 +73,6 @@ class EventView(msgspec.Struct, kw_only=True):
     body: str
     revealed: bool
     operation: Operation | None
-
-
-class TimelineView(msgspec.Struct, kw_only=True):
-    """`of` says whose timeline it is; `next` is the cursor of the next page."""
-
-    of: str
-    lines: list[TimelineLine]
-    next: str | None
-    revealed: bool
-    audit: bool
 
 
 def event_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
@@ -115,50 +102,7 @@ def event_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
         started = await deliver_again(context, operations, request, event_id, fields.get("plugin", ""))
         return see_other(f"/events/{event_id}?operation={started.number}")
 
-    async def show_timeline(request: AnyRequest, revealed: bool, cursor: str | None) -> Response[bytes]:
-        given = parameters(request, ("customer", "conversation", "organisation", "event", "since", "until"))
-        if "event" in given:
-            row = await one_event(context, given.pop("event"))
-            given["organisation"] = row.organisation
-            if row.customer_uid is not None:
-                given["customer"] = row.customer_uid
-            elif row.conversation_id is not None:
-                given["conversation"] = row.conversation_id
-            else:
-                raise NotFoundException(detail="this event names neither a customer nor a conversation")
-        if ("customer" in given) == ("conversation" in given):
-            raise HTTPException(status_code=400, detail="expected either a customer or a conversation")
-        which = filter_of(given)
-
-        def work(search: Search) -> pages.Page[pages.Happened]:
-            require_known(context.gateway.config, search, which.organisation)
-            return pages.timeline(search, which, LINES, cursor)
-
-        page = await context.reading.ask(work)
-        what = "reveal of a timeline" if revealed else "look-up of a timeline"
-        audit(request, what, which, counted(len(page.items), "line"))
-        of = f"conversation {which.conversation}"
-        if which.customer is not None:
-            of = f"customer {which.customer if revealed else hint(which.customer)}"
-        view = TimelineView(
-            of=of,
-            lines=[timeline_line(line, revealed) for line in page.items],
-            next=page.next,
-            revealed=revealed,
-            audit=context.gateway.config.values.audit,
-        )
-        return await renderer.page(request, "timeline.html", "Timeline", view, place="find")
-
-    @get("/timeline")
-    async def timeline(request: AnyRequest) -> Response[bytes]:
-        return await show_timeline(request, False, None)
-
-    @post("/timeline", opt={"form": True, "viewer": True}, status_code=200)
-    async def timeline_form(request: AnyRequest) -> Response[bytes]:
-        fields = await renderer.form(request)
-        return await show_timeline(request, fields.get("do") == "reveal", fields.get("cursor") or None)
-
-    return [event, event_form, timeline, timeline_form]
+    return [event, event_form]
 
 
 def _event_view(
@@ -174,7 +118,8 @@ def _event_view(
         customer=shown_id(row.customer_uid, revealed),
         readable=row.readable,
         conflict=row.conflict,
-        verdict=_VERDICTS.get(row.state, row.state),
+        verdict=verdict(row),
+        tone=_VERDICTS.get(row.state, ("", ""))[1],
         what=what_happened(row, revealed),
         deliveries=[_delivery(row, plugin, state, takes, messages) for plugin, state in row.deliveries.items()],
         others=[plugin for plugin in takes if plugin not in row.deliveries],
@@ -183,6 +128,21 @@ def _event_view(
         revealed=revealed,
         operation=operation,
     )
+
+
+def verdict(row: EventRow) -> str:
+    """What became of an event, in a sentence; what most needs a look comes first."""
+    told = []
+    for state, (words, _) in _VERDICTS.items():
+        plugins = [plugin for plugin, found in row.deliveries.items() if found == state]
+        if plugins:
+            told.append(words.format(_listed(plugins)))
+    sentence = "; ".join(told) or "on disk; no enabled plugin has a hook for it"
+    return sentence if row.state in (DEAD, RETRYING, WAITING) else f"{sentence[0].upper()}{sentence[1:]}"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _delivery(row: EventRow, plugin: str, state: str, takes: list[str], messages: bool) -> DeliveryView:

@@ -25,6 +25,8 @@ def fault_page(request: Request[Any, Any, Any], status: int, detail: str) -> Res
     """The page for an answer with this status."""
     query = request.scope["query_string"].decode("latin-1")
     path = request.scope["path"] + (f"?{query}" if query else "")
+    if status == 401 and "hx-request" in request.headers:
+        return html_answer(b"", status, hx_refresh="true")  # the page that asks for news of itself is loaded again
     if status == 401 and request.method == "GET":
         return see_other("/sign-in" if path == "/" else f"/sign-in?next={quote(path, safe='/')}")
     title = escape(f"{status} {HTTPStatus(status).phrase}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import msgspec
 from litestar import Response, get, post
@@ -28,16 +29,24 @@ LONGEST: Final = 500
 
 
 class FindView(msgspec.Struct, kw_only=True):
-    """`query` is what was asked for where it tells nothing of a customer. `by` says as what a single word was found.
-    `next` is the cursor of the next page, and `fault` why the query cannot be read."""
+    """`query` is what was asked for where it tells nothing of a customer; then `newest` and `older` are addresses of
+    such pages. `by` says as what a single word was found. `cursor` is that of this page and `next` that of the next
+    one; `fault` is why the query cannot be read. `organisations` is how many the config has.
+    `live` is whether the page shows by itself what is new: not a look-up of a customer, since each leaves a line in the
+    audit log."""
 
     query: str = ""
     by: list[str] = []
     lines: list[EventLine] = []
+    cursor: str = ""
     next: str | None = None
+    newest: str = ""
+    older: str = ""
     fault: str = ""
     asked: bool = False
     revealed: bool = False
+    organisations: int = 1
+    live: bool = False
 
 
 class _Found(msgspec.Struct):
@@ -54,14 +63,17 @@ def find_routes(renderer: Renderer) -> list[Any]:
         query = request.query_params.get("q", "").strip()
         if is_id(query.lower()):
             return see_other(f"/events/{query.lower()}")
-        view = FindView(asked=bool(query), revealed=revealed)
+        many = len(context.gateway.config.organisations)
+        view = FindView(asked=bool(query), revealed=revealed, cursor=before, organisations=many)
         status = 200
         try:
             filters = filters_of(query)
             place = cursor({"cursor": before} if before else {})
             found = await context.reading.ask(lambda search: _find(search, filters, place))
             if not any(map(is_look_up, filters.values())):
-                view.query = query
+                view.query, view.newest = query, _address(query)
+                view.live = not (revealed or before)
+                view.older = "" if found.next is None else _address(query, found.next)
             elif query:
                 which = next(iter(filters.values()))
                 audit(request, "look-up of events", which, counted(len(found.rows), "event"))
@@ -91,7 +103,7 @@ def find_routes(renderer: Renderer) -> list[Any]:
 
     @get("/find")
     async def find(request: AnyRequest) -> Response[bytes]:
-        return await show(request)
+        return await show(request, before=request.query_params.get("cursor", ""))
 
     @post("/find", opt={"form": True, "viewer": True}, status_code=200)
     async def find_form(request: AnyRequest) -> Response[bytes]:
@@ -99,6 +111,12 @@ def find_routes(renderer: Renderer) -> list[Any]:
         return await show(request, fields.get("do") == "reveal", fields.get("cursor", ""))
 
     return [find, find_form]
+
+
+def _address(query: str, cursor: str = "") -> str:
+    """The address of a page of events."""
+    given = {name: value for name, value in (("q", query), ("cursor", cursor)) if value}
+    return f"/find?{urlencode(given)}" if given else "/find"
 
 
 def filters_of(query: str) -> dict[str, Filter]:

@@ -29,7 +29,16 @@ SAFE: Final = {
     "referrer-policy": "same-origin",  # the address of a page may have a customer's number
     "cross-origin-opener-policy": "same-origin",
 }
-STATIC: Final = {"style.css": "text/css", "app.js": "text/javascript", "icon.svg": "image/svg+xml"}
+STATIC: Final = {
+    "style.css": "text/css",
+    "app.js": "text/javascript",
+    "live.js": "text/javascript",
+    "charts.js": "text/javascript",
+    "htmx.min.js": "text/javascript",
+    "uplot.min.js": "text/javascript",
+    "uplot.min.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
 NAVIGATION: Final = (
     ("now", "/", "Now"),
     ("find", "/find", "Find"),
@@ -43,13 +52,15 @@ _FIELDS: Final = 50
 
 class PageFrame(msgspec.Struct, kw_only=True):
     """What is around the content of every page. `token` is for its forms; `signed_in` is whether there is a session to
-    end; a viewer's pages offer neither changes nor reveals."""
+    end; a viewer's pages offer neither changes nor reveals. `fragment` is whether the page is open already, and only
+    its content is asked for."""
 
     title: str
     place: str
     token: str
     signed_in: bool
     viewer: bool
+    fragment: bool
     navigation: tuple[tuple[str, str, str], ...] = NAVIGATION
 
 
@@ -70,6 +81,7 @@ class Renderer:
             token=self.access.form_token(request),
             signed_in=bool(self.access.sessions.of(request)),
             viewer=is_viewer(request),
+            fragment=request.headers.get("hx-request") == "true",
         )
         html = await self.context.reading.run(lambda: _render(template, frame, view))
         return html_answer(html, status)
@@ -94,16 +106,20 @@ class Renderer:
         return self.context.gateway.config.log.plugin_messages and not is_viewer(request)
 
 
-def html_answer(html: bytes, status: int = 200) -> Response[bytes]:
+def html_answer(html: bytes, status: int = 200, **headers: str) -> Response[bytes]:
     """HTML as an answer that caches must not store, and that runs no script but the gateway's own."""
-    headers = {"cache-control": "no-store", **SAFE}
-    return Response(html, status_code=status, media_type="text/html", headers=headers)
+    named = {"cache-control": "no-store", **SAFE, **_names(headers)}
+    return Response(html, status_code=status, media_type="text/html", headers=named)
 
 
 def see_other(path: str, **headers: str) -> Response[bytes]:
     """Sends the browser to another page."""
-    more = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(b"", status_code=303, headers={"location": path, "cache-control": "no-store", **SAFE, **more})
+    named = {"location": path, "cache-control": "no-store", **SAFE, **_names(headers)}
+    return Response(b"", status_code=303, headers=named)
+
+
+def _names(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 def static_routes() -> list[Any]:
@@ -132,7 +148,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"utc": _utc, "size": _size}
+    environment.filters |= {"utc": _utc, "clock": _clock, "size": _size, "number": _number, "took": _took}
     return environment
 
 
@@ -145,5 +161,20 @@ def _utc(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
+def _clock(moment: datetime | None) -> str:
+    """A time in UTC, without its date where that is today's."""
+    text = _utc(moment)
+    return text[11:] if text[:10] == f"{datetime.now(UTC):%Y-%m-%d}" else text
+
+
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _took(milliseconds: float) -> str:
+    return f"{milliseconds:,.0f} ms" if milliseconds >= 1 else "less than 1 ms"
+
+
+def _number(count: float) -> str:
+    """1,234 or 0.4."""
+    return f"{count:,.1f}".removesuffix(".0")
