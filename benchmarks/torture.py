@@ -1,4 +1,4 @@
-"""The long forms of the proofs that need a crash: `python benchmarks/torture.py [PROOF] [--seed S]`.
+"""The long forms of proofs that need a crash, restarts or reloads: `python benchmarks/torture.py [PROOF] [--seed S]`.
 
 Each prints what it did with its seed, and the command exits 1 when something acknowledged was lost, delivered twice or
 damaged. The short forms of the same proofs are in `tests/torture` and run with `make test`.
@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "torture"), str(ROOT / "tests" / "delivery")]
 
+from changes import reload_rounds, restart_rounds  # noqa: E402
 from power_loss import Verdict, lose_power  # noqa: E402
 from rounds import ALL, SUPERVISOR, WORKER, Outcome, deadly_rounds, kill_rounds, stop_rounds  # noqa: E402
 from simulation import Broken, simulate  # noqa: E402
@@ -85,6 +86,26 @@ def simulation(directory: Path, seed: str, seeds: int) -> bool:
     return not faults
 
 
+def reload(directory: Path, seed: str, requests: int) -> bool:
+    """Reloads of a config that changes each time, under load: each request is answered 200, no connection closes."""
+    print(f"reload: {requests} events, 16 senders", flush=True)
+    changed = reload_rounds(directory, requests, say=_say)
+    outcome = changed.outcome
+    print(f"  {changed.changes} reloads, connections broken {outcome.broken}, values {dict(changed.asked)}")
+    refused = set(outcome.answers) != {200} or set(changed.asked) != {"200"} or outcome.broken
+    return _report(outcome) and not refused and outcome.exits == [0]
+
+
+def restarts(directory: Path, seed: str, rounds: int) -> bool:
+    """Restarts on the sockets of a service manager, under load: no connection is refused, every request is answered."""
+    print(f"restarts: {rounds}, 4 senders that connect for each event", flush=True)
+    directory.mkdir(parents=True)
+    found = restart_rounds(directory, rounds, say=_say)
+    print(f"  answers {dict(found.statuses)}, {found.halves} under way for 0.3 s, refused or broken"
+          f" {len(found.failures)} {found.failures[:3]}, lost {found.lost}")  # fmt: skip
+    return not found.failures and not found.lost and set(found.statuses) == {200}
+
+
 def _report(outcome: Outcome) -> bool:
     print(f"  {outcome.findings}")
     print(f"  answers {outcome.answers}")
@@ -103,6 +124,8 @@ PROOFS: dict[str, tuple[Callable[[Path, str, int], bool], int]] = {
     "stop": (stop, 50),
     "deadly": (deadly, 6),
     "simulation": (simulation, 10_000),
+    "reload": (reload, 10_000),
+    "restarts": (restarts, 20),
 }
 
 
@@ -111,7 +134,10 @@ def main() -> int:
     parser.add_argument("proof", nargs="?", choices=[*PROOFS, "all"], default="all")
     parser.add_argument("--seed", default=f"{random.SystemRandom().getrandbits(32):08x}")
     parser.add_argument(
-        "--rounds", "--seeds", type=int, help="rounds, crash images or seeds, in place of the proof's own number"
+        "--rounds",
+        "--seeds",
+        type=int,
+        help="rounds, crash images, seeds or events, in place of the proof's own number",
     )
     parser.add_argument("--directory", type=Path, help="where to work, and to leave what was found")
     arguments = parser.parse_args()

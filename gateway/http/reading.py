@@ -18,6 +18,9 @@ THREADS: Final = 2
 SECONDS: Final = 5.0
 """How long one request may read. A gateway that stops waits for it."""
 
+PAGE_SECONDS: Final = 0.1
+"""After which a page of events ends, with a link to the rest, though not all events were looked at."""
+
 
 class JournalReading:
     """Runs searches for the requests of the admin listener."""
@@ -32,7 +35,7 @@ class JournalReading:
 
         def run() -> T:
             with closing(open_reader(self._config)) as search:
-                search.limit(SECONDS)
+                search.limit(SECONDS, PAGE_SECONDS)
                 return work(search)
 
         return await self.run(run)

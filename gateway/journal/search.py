@@ -223,8 +223,8 @@ class Search(Protocol):
         `until` count, too.
 
         A customer's timeline includes the events of its conversations that name no customer, where the conversation
-        has no other customer. A conversation's includes the custom value requests about its customers from an hour
-        before its first event to an hour after its last one."""
+        has no other customer, unless the customer has 2000 events or more. A conversation's includes the custom value
+        requests about its customers from an hour before its first event to an hour after its last one."""
 
     def unknown_names(self) -> list[UnknownName]:
         """See `Operator.unknown_names`."""
@@ -235,8 +235,13 @@ class Search(Protocol):
     def unreadable(self) -> list[UnreadableBodies]:
         """The bodies that could not be read as their hook, among the newest `DRIFT_WINDOW` events."""
 
-    def limit(self, seconds: float) -> None:
-        """From now on, reading for longer than this in all is `SearchTooSlow`."""
+    def limit(self, seconds: float, page_seconds: float | None = None) -> None:
+        """From now on, reading for longer than this in all is `SearchTooSlow`. With `page_seconds`, a search for the
+        newest events ends after this time with those that it has found; see `goes_on_before`."""
+
+    def goes_on_before(self) -> str | None:
+        """Where the last search for the newest events ended early: the id with which, as `before`, the next one looks
+        at what this one did not. Else None."""
 
     def names(self) -> list[str]:
         """The names that events came by which no hook had then."""

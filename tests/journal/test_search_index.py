@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import apsw
 import msgspec
 import pytest
-from journal_kit import Clock, config_of, fill, message, opened, payment, put, take, until
+from journal_kit import Clock, config_of, fill, message, move_cursor, opened, payment, put, take, until
 
 from gateway.config.load import load_config
 from gateway.config.tables import Config
 from gateway.journal import open_reader
-from gateway.journal.interface import Filter
-from gateway.journal.sqlite import indexer, search_file, writer
+from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter, Parked, Track
+from gateway.journal.search import EventHappened
+from gateway.journal.sqlite import indexer, search_file, timeline, writer
 from gateway.journal.sqlite.finding import Finder
 from gateway.journal.sqlite.search_file import SearchFile, search_path
 
@@ -134,6 +136,64 @@ async def test_hooks_and_organisations_are_indexed(config: Config, tmp_path: Pat
         await journal.new_replay(Filter(plugin="crm", names=("webioPayment",)))
     assert counted(hook="payment") == 20
     assert counted(hook="unknown") == 0
+
+
+@pytest.mark.parametrize("state", [None, "dead", "retrying", "waiting", "delivered", "no taker"])
+async def test_a_page_that_ends_early_says_where_the_next_one_begins(config: Config, state: str | None) -> None:
+    """Pages together have what one search without a limit of time has, each event once."""
+    async with opened(config) as journal:
+        await asyncio.gather(*(put(journal, raw) for raw in bodies(60)))
+        await take(journal, "crm")
+        await journal.take_cursor(Track("late"), True, ["payment"])
+        parked = [Parked(seq=seq, state=DEAD if seq % 2 else RETRYING, attempts=1) for seq in range(3, 30, 3)]
+        await move_cursor(journal, "crm", 40, parked)
+        await until(lambda: parts_of(config) == {0: 16, 1: 32, 2: 48, 3: 60})
+    for which in (Filter(state=state), Filter(state=state, customer="1"), Filter(state=state, hook="payment")):
+        expected, pages = by_reading(config, which), 0
+        found: list[str] = []
+        before: str | None = None
+        with closing(open_reader(config)) as search:
+            while True:
+                search.limit(60, page_seconds=0)
+                page = [row.id for row in search.events(which, 5, newest=True, before=before)]
+                found, pages = page + found, pages + 1
+                if (before := search.goes_on_before() or (page[0] if page else None)) is None:
+                    break
+        assert found == expected
+        assert pages > 1 or not expected
+
+
+@pytest.mark.parametrize("which", [Filter(customer="1"), Filter(conversation="7")])
+async def test_a_timeline_of_many_events_is_read_in_pages(
+    config: Config, which: Filter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the same events."""
+    async with opened(config) as journal:
+        await asyncio.gather(*(put(journal, raw) for raw in bodies(60)))
+
+    def told() -> list[str]:
+        with closing(open_reader(config)) as search:
+            return [line.id for line in search.timeline(which) if isinstance(line, EventHappened)]
+
+    expected = told()
+    monkeypatch.setattr(timeline, "MANY", 5)
+    monkeypatch.setattr(timeline, "PAGE", 3)
+    assert told() == expected
+    assert len(expected) > 10
+
+
+async def test_states_are_found_where_they_can_be(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dead letters and what waits are found by their rows and by the cursor: the other events are not looked at."""
+    async with opened(config) as journal:
+        await asyncio.gather(*(put(journal, raw) for raw in bodies(60)))
+        await take(journal, "crm")
+        await move_cursor(journal, "crm", 55, [Parked(seq=7, state=DEAD, attempts=1), Parked(seq=9, state=WAITING)])
+    monkeypatch.setattr(Finder, "_scanned", lambda finder, span, *_: seen.append(tuple(span[:2])) or iter(()))
+    seen: list[tuple[int, int]] = []
+    assert len(listed(config, Filter(state="dead"))[0]) == 1
+    assert [after for after, until in seen if after < until] == []
+    assert len(listed(config, Filter(state="waiting"))[0]) == 1
+    assert [after for after, until in seen if after < until] == [55]
 
 
 async def test_what_is_not_indexed_yet_is_read(config: Config) -> None:

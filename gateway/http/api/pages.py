@@ -59,7 +59,8 @@ class PagePlace(msgspec.Struct, frozen=True):
 
 
 def newest_events(search: Search, which: Filter, limit: int, before: str | None) -> Page[EventRow]:
-    """Matching events, the newest first, that came before the event with the id `before`."""
+    """Matching events, the newest first, that came before the event with the id `before`. Where few of many events
+    match, a page may have fewer than `limit`, or none, and a next one."""
     items: list[EventRow] = []
     size = 0
     while True:
@@ -71,6 +72,8 @@ def newest_events(search: Search, which: Filter, limit: int, before: str | None)
             items.append(row)
             size += len(bytes(row.body))
             before = row.id
+        if (rest := search.goes_on_before()) is not None:
+            return Page(items=items, next=rest)
         if not found or len(found) + len(search.damaged) - damaged < wanted:
             return Page(items=items, next=None)
 

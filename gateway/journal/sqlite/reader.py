@@ -42,7 +42,7 @@ from gateway.journal.sqlite.queries import (
     where_record,
 )
 from gateway.journal.sqlite.search_file import SearchFile, search_path
-from gateway.journal.sqlite.summaries import dead_groups, position_before, unreadable
+from gateway.journal.sqlite.summaries import dead_groups, id_after, position_before, unreadable
 from gateway.journal.sqlite.timeline import timeline
 
 PAGE: Final = 500
@@ -183,7 +183,7 @@ class SqliteSearch:
                     self.damaged_records += 1
 
     def timeline(self, which: Filter) -> Iterator[EventHappened | ValuesAsked]:
-        return timeline(self._connection, which, self._finder.find, self.value_records, self.damaged.append)
+        return timeline(self._connection, which, self._finder, self.value_records, self.damaged.append)
 
     def _first_of_newest(self, key: str, source: str, values: tuple[Any, ...], limit: int) -> int:
         newest = f"SELECT {key} FROM {source} ORDER BY {key} DESC LIMIT ?"
@@ -215,9 +215,14 @@ class SqliteSearch:
     def unreadable(self) -> list[UnreadableBodies]:
         return unreadable(self._connection)
 
-    def limit(self, seconds: float) -> None:
+    def limit(self, seconds: float, page_seconds: float | None = None) -> None:
         end = time.monotonic() + seconds
-        self._connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+        for connection in self._finder.connections():
+            connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+        self._finder.stop_at = None if page_seconds is None else time.monotonic() + page_seconds
+
+    def goes_on_before(self) -> str | None:
+        return None if self._finder.stopped is None else id_after(self._connection, self._finder.stopped)
 
     def names(self) -> list[str]:
         return [name for (name,) in rows(self._connection, "SELECT DISTINCT name FROM events WHERE name IS NOT NULL")]

@@ -129,7 +129,7 @@ class SearchFile:
     """The index, opened to read or to write."""
 
     def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     @classmethod
     @_finding_damage()
@@ -173,13 +173,13 @@ class SearchFile:
         return None
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
     @_finding_damage()
     def parts(self) -> list[Part]:
         """What is indexed, by position."""
         return [
-            Part(*row) for row in self._connection.execute("SELECT number, upto, last_id FROM parts ORDER BY number")
+            Part(*row) for row in self.connection.execute("SELECT number, upto, last_id FROM parts ORDER BY number")
         ]
 
     def candidates(
@@ -188,7 +188,7 @@ class SearchFile:
         """At most `limit` positions of a part between two others (`until` included) that the query finds, in order;
         with `newest` the last ones, backwards."""
         table = f"part_{part.number}"
-        found = self._connection.execute(
+        found = self.connection.execute(
             f"SELECT rowid FROM {table} WHERE {table} MATCH ? AND rowid > ? AND rowid <= ?"
             f" ORDER BY rowid {'DESC' if newest else 'ASC'} LIMIT ?",
             (query, after, min(until, part.upto), limit),
@@ -199,25 +199,25 @@ class SearchFile:
     def add(self, part: Part, entries: Iterable[tuple[int, str]]) -> None:
         """Index the events of a part up to a new position: their positions and terms."""
         number = part.number
-        with self._connection:
-            self._connection.execute(
+        with self.connection:
+            self.connection.execute(
                 f"CREATE VIRTUAL TABLE IF NOT EXISTS part_{number} USING"
                 " fts5(terms, content='', columnsize=0, detail=none, tokenize='ascii')"
             )
-            self._connection.executemany(f"INSERT INTO part_{number} (rowid, terms) VALUES (?, ?)", entries)
-            self._connection.execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", part)
+            self.connection.executemany(f"INSERT INTO part_{number} (rowid, terms) VALUES (?, ?)", entries)
+            self.connection.execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", part)
 
     @_finding_damage()
     def drop(self, number: int) -> None:
         """Forget a part; its pages are overwritten."""
-        with self._connection:
-            self._connection.execute(f"DROP TABLE IF EXISTS part_{number}")
-            self._connection.execute("DELETE FROM parts WHERE number = ?", (number,))
+        with self.connection:
+            self.connection.execute(f"DROP TABLE IF EXISTS part_{number}")
+            self.connection.execute("DELETE FROM parts WHERE number = ?", (number,))
 
     @_finding_damage()
     def empty_log(self) -> None:
         """Leave nothing in the write-ahead log; `BusyError` while a reader is at it."""
-        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 def remove(path: Path) -> None:

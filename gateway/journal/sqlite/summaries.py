@@ -36,6 +36,12 @@ def position_before(connection: apsw.Connection, event_id: str) -> int:
     return int(found[0][0]) if found else sys.maxsize
 
 
+def id_after(connection: apsw.Connection, position: int) -> str | None:
+    """The id of the first event after a position, or None; `position_before` finds the way back."""
+    found = rows(connection, "SELECT id FROM events WHERE seq > ? ORDER BY seq LIMIT 1", (position,))
+    return str(found[0][0]) if found else None
+
+
 def dead_groups(connection: apsw.Connection, which: Filter) -> list[DeadGroup]:
     """See `Search.dead_groups`. Reads in pages: a long read would keep the write-ahead log from being restarted."""
     condition, values = where(msgspec.structs.replace(which, state=None, plugin=None, error=None))

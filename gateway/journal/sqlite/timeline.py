@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from heapq import merge
+from itertools import chain, islice
 from operator import attrgetter
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from gateway.journal.interface import Filter
 from gateway.journal.search import EventHappened, ValueRecord, ValueRecordFilter, ValuesAsked
 from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import rows
+from gateway.journal.sqlite.finding import Finder
 from gateway.journal.sqlite.queries import where
 from gateway.json_text import one_line
 
@@ -24,29 +26,37 @@ AROUND: Final = timedelta(hours=1)
 """How long before the first event of a conversation and after its last one a request counts as made in it: a bot asks
 before it sends the first message."""
 PAGE: Final = 500
-Find = Callable[[Sequence[Filter]], list[int]]
+MANY: Final = 2000
+"""Events from which a timeline is read page by page, without events of its conversations that name no customer."""
 Records = Callable[[ValueRecordFilter], Iterator[ValueRecord]]
 
 
 def timeline(
-    connection: apsw.Connection, which: Filter, find: Find, records: Records, damaged: Callable[[int], None]
+    connection: apsw.Connection, which: Filter, finder: Finder, records: Records, damaged: Callable[[int], None]
 ) -> Iterator[EventHappened | ValuesAsked]:
-    """See `Search.timeline`. `find` gives the positions of the events that match any of several filters, in order."""
-    seqs = find([msgspec.structs.replace(which, since=None, until=None)])
+    """See `Search.timeline`."""
+    every = msgspec.structs.replace(which, since=None, until=None)
+    seqs = list(islice(chain.from_iterable(finder.pages([every], PAGE)), MANY))
+    if len(seqs) == MANY:
+        pages: Iterable[Sequence[int]] = finder.pages([which], PAGE)
+        seqs += islice(chain.from_iterable(finder.pages([every], PAGE, newest=True)), 1)
+    else:
+        if which.customer is not None:
+            seqs = sorted({*seqs, *_of_unnamed(connection, seqs, finder)})
+        pages = _pages(seqs)
     if which.customer is not None:
-        seqs = sorted({*seqs, *_of_unnamed(connection, seqs, find)})
         about = [ValueRecordFilter(organisation=which.organisation, customer_uid=which.customer)]
     else:
         about = _about_customers(connection, seqs)
     within = [_within(one, which) for one in about]
     asked = merge(*map(records, within), key=attrgetter("at"))
-    return merge(_events(connection, seqs, which, damaged), map(_asked, asked), key=attrgetter("at"))
+    return merge(_events(connection, pages, which, damaged), map(_asked, asked), key=attrgetter("at"))
 
 
-def _of_unnamed(connection: apsw.Connection, seqs: Sequence[int], find: Find) -> list[int]:
+def _of_unnamed(connection: apsw.Connection, seqs: Sequence[int], finder: Finder) -> list[int]:
     """The events without a customer, of those conversations of these events that have one customer only."""
     conversations = _distinct(connection, "organisation, conversation_id", seqs)
-    found = find([Filter(organisation=name, conversation=conversation) for name, conversation in conversations])
+    found = finder.find([Filter(organisation=name, conversation=conversation) for name, conversation in conversations])
     named = _distinct(connection, "organisation, conversation_id, customer_uid", found)
     customers = Counter((organisation, conversation) for organisation, conversation, uid in named if uid is not None)
     unnamed = []
@@ -88,10 +98,10 @@ def _distinct(connection: apsw.Connection, columns: str, seqs: Sequence[int]) ->
 
 
 def _events(
-    connection: apsw.Connection, seqs: Sequence[int], which: Filter, damaged: Callable[[int], None]
+    connection: apsw.Connection, pages: Iterable[Sequence[int]], which: Filter, damaged: Callable[[int], None]
 ) -> Iterator[EventHappened]:
     condition, values = where(Filter(since=which.since, until=which.until))
-    for page in _pages(seqs):
+    for page in pages:
         rest = f"events WHERE seq IN ({_marks(page)}) AND {condition} ORDER BY seq"
         for row in sound_events(connection, rest, (*page, *values), damaged):
             _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, *_, raw, name = row
