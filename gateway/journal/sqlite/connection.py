@@ -173,6 +173,7 @@ class WriteAheadLog:
         self._changes = connection.total_changes()
         self._pages = 0
         self._moved = 0
+        self._step = LONG // 4
         connection.set_wal_hook(self._committed)
 
     def number(self) -> None:
@@ -183,7 +184,7 @@ class WriteAheadLog:
 
     def keep_short(self, idle: bool) -> bool:
         """Checkpoint if due, when idle in any case; returns whether anything was moved."""
-        step = 0 if idle else PAGES if self._pages < LONG else LONG // 4
+        step = 0 if idle else PAGES if self._pages < LONG else self._step
         if self._pages - self._moved <= step:
             return False
         self._may_begin = True
@@ -198,8 +199,9 @@ class WriteAheadLog:
         self._connection.set_busy_timeout(WAIT_MS)
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            self._step = LONG // 4
         except apsw.BusyError:
-            return  # a reader takes long: try again later
+            self._step *= 2  # a reader takes long, such as a backup: new events must not wait for it again and again
         finally:
             self._connection.set_busy_timeout(BUSY_MS)
 
