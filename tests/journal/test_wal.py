@@ -122,3 +122,29 @@ async def test_one_reader_that_never_ends_costs_little_and_leaves_no_long_log(tm
     assert longest > 8 * 2**20
     assert syncs < 200 + 100
     assert afterwards <= 3 * 2**20
+
+
+async def test_a_reader_that_takes_long_is_waited_for_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a backup: commits wait for it a few times, not again and again while the log grows."""
+    waits, restart = list[wal.WriteAheadLog](), wal.WriteAheadLog._restart
+
+    def counted(log: wal.WriteAheadLog) -> None:
+        waits.append(log)
+        restart(log)
+
+    monkeypatch.setattr(wal, "PAGES", 16)
+    monkeypatch.setattr(wal, "LONG", 64)
+    monkeypatch.setattr(wal, "WAIT_MS", 1)
+    monkeypatch.setattr(wal.WriteAheadLog, "_restart", counted)
+    config = config_of(tmp_path)
+    async with opened(config) as journal:
+        await fill(journal, 1)
+        other = apsw.Connection(str(config.journal.path))
+        other.execute("BEGIN; SELECT count(*) FROM events")
+        for _ in range(200):  # of 10 pages each
+            await put(journal, message(body="x" * 40_000))
+        other.execute("COMMIT")
+        other.close()
+        assert 2 < len(waits) < 20
