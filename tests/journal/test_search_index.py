@@ -188,8 +188,13 @@ async def test_states_are_found_where_they_can_be(config: Config, monkeypatch: p
         await asyncio.gather(*(put(journal, raw) for raw in bodies(60)))
         await take(journal, "crm")
         await move_cursor(journal, "crm", 55, [Parked(seq=7, state=DEAD, attempts=1), Parked(seq=9, state=WAITING)])
-    monkeypatch.setattr(Finder, "_scanned", lambda finder, span, *_: seen.append(tuple(span[:2])) or iter(()))
     seen: list[tuple[int, int]] = []
+
+    def scanned(finder: Finder, one: tuple[int, int, object], *rest: object) -> Iterator[list[int]]:
+        seen.append(one[:2])
+        return iter(())
+
+    monkeypatch.setattr(Finder, "_scanned", scanned)
     assert len(listed(config, Filter(state="dead"))[0]) == 1
     assert [after for after, until in seen if after < until] == []
     assert len(listed(config, Filter(state="waiting"))[0]) == 1
