@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
-from gateway.config.tables import Config, OrganisationSettings, ServerSettings
+from gateway.config.tables import Config, OrganisationSettings, ServerSettings, TlsSettings
 from gateway.events import HOOKS
 from gateway.http.tokens import mint
 
@@ -133,7 +133,7 @@ class Client:
             headers={"x-webio-token": token(settings)},
             timeout=timeout,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            verify=_trust(config.server) if url is None else True,
+            verify=trust(config.server.tls) if url is None else True,
             trust_env=False,
         )
 
@@ -200,15 +200,15 @@ def local_address(host: str) -> str:
     return host if address.version == 4 else f"[{host}]"
 
 
-def _trust(server: ServerSettings) -> ssl.SSLContext | bool:
-    """Trust exactly the configured certificate, with any name in it."""
-    if server.tls is None:
+def trust(tls: TlsSettings | None) -> ssl.SSLContext | bool:
+    """Trust exactly the configured certificate of a listener, with any name in it."""
+    if tls is None:
         return False
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
-        context.load_verify_locations(server.tls.certificate)
+        context.load_verify_locations(tls.certificate)
     except OSError as error:
-        raise Unreachable(f"{server.tls.certificate} cannot be read as a certificate: {error}") from None
+        raise Unreachable(f"{tls.certificate} cannot be read as a certificate: {error}") from None
     return context

@@ -36,7 +36,7 @@ COMMENTED_KEY = re.compile(r"^#(\w+ = .*|\[.*)$", re.MULTILINE)
 # A value stands there as an example where leaving the key out is the default.
 EXAMPLES_ONLY = {
     "server": {"tls"},
-    "admin": {"password", "viewer_password"},
+    "admin": {"password", "viewer_password", "tls"},
     "values": {"fields"},
     "organisations.acme": {"secrets", "issued_after"},
     "hooks.payment": {"types", "retention"},
@@ -81,6 +81,7 @@ def test_the_example_loads_with_every_key_switched_on(complete: Config) -> None:
         ("server", ServerSettings),
         ("server.tls", TlsSettings),
         ("admin", AdminSettings),
+        ("admin.tls", TlsSettings),
         ("journal", JournalSettings),
         ("delivery", DeliverySettings),
         ("values", ValuesSettings),

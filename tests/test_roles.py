@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import pytest
 from asgi import Answer, InProcess, in_process
-from running import write_plugin
+from running import running, write_plugin
 from test_admin import basic
 from test_dashboard import HOST, Page, cookie_of, submit
+
+from gateway import simulate
 
 PASSWORD = b"the operator's password"
 VIEWER = b"the viewer's password"
@@ -242,6 +245,45 @@ async def test_wrong_passwords_count_for_both(tmp_path: Path) -> None:
         assert [(await ask(gateway, "/metrics", who)).status for who in (OPERATES, LOOKS)] == [429, 429]
         now[0] += 1
         assert [(await ask(gateway, "/metrics", who)).status for who in (OPERATES, LOOKS)] == [200, 200]
+
+
+async def test_a_browser_of_another_machine_signs_in_by_tls(tmp_path: Path) -> None:
+    """At a trusted proxy, whose word counts that it was TLS; or on this machine. Programs are not browsers."""
+    (tmp_path / "password").write_bytes(PASSWORD)
+    keys = 'host = "0.0.0.0"\npassword = { file = "password" }\ntrusted_proxies = ["10.1.0.0/16"]\n'
+    tls = (b"x-forwarded-proto", b"https")
+    async with in_process(tmp_path, admin=keys) as gateway:
+        token = Page((await see(gateway, "/sign-in")).body.decode()).token
+        form = urlencode({"token": token, "password": PASSWORD.decode()}).encode()
+        sent = [HOST, (b"accept", b"text/html"), (b"content-type", b"application/x-www-form-urlencoded")]
+        for client, headers, status, secure in (
+            ("127.0.0.1", [], 303, False),
+            ("10.2.0.1", [], 403, False),
+            ("10.2.0.1", [tls], 403, False),
+            ("10.1.0.1", [], 303, False),
+            ("10.1.0.1", [tls], 303, True),
+        ):
+            answer = await gateway.manage("POST", "/sign-in", form, [*sent, *headers], client=client)
+            assert (answer.status, "; Secure" in answer.headers.get("set-cookie", "")) == (status, secure)
+            path = (await gateway.manage("POST", "/api/sign-in-link", {}, [HOST, OPERATES])).document["path"]
+            followed = await gateway.manage("GET", path, None, [HOST, *headers], client=client)
+            assert (followed.status, "; Secure" in followed.headers.get("set-cookie", "")) == (status, secure)
+        assert (await gateway.manage("GET", "/metrics", None, [HOST, OPERATES], client="10.2.0.1")).status == 200
+
+
+def test_the_admin_listener_by_tls(tmp_path: Path, certificate: Path) -> None:
+    """Commands and browsers reach it so; the cookie is for TLS only."""
+    keys = f'tls = {{ certificate = "{certificate}/certificate.pem", key = "{certificate}/key.pem" }}'
+    (tmp_path / "password").write_bytes(PASSWORD)
+    (tmp_path / "password").chmod(0o600)
+    with running(tmp_path, admin=f'{keys}\npassword = {{ file = "password" }}') as gateway:
+        assert "gateway: admin at https://127.0.0.1:" in gateway.text
+        assert gateway.cli("log-level", "info").returncode == 0
+        url = gateway.cli("open", "--print").stdout.strip()
+        assert url.startswith("https://127.0.0.1:")
+        answer = httpx.get(url, verify=simulate.trust(gateway.config.admin.tls))
+        assert answer.status_code == 303
+        assert answer.headers["set-cookie"].endswith("; Secure")
 
 
 @pytest.mark.parametrize(

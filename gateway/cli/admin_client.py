@@ -10,14 +10,15 @@ import msgspec
 
 from gateway.cli.failures import Failure
 from gateway.config.tables import Config
-from gateway.simulate import local_address
+from gateway.simulate import Unreachable, local_address, trust
 
 TIMEOUT: Final = 60.0
 
 
 def base_url(config: Config) -> str:
     """The address of the admin listener, as seen from this machine."""
-    return f"http://{local_address(config.admin.host)}:{config.admin.port}"
+    scheme = "https" if config.admin.tls else "http"
+    return f"{scheme}://{local_address(config.admin.host)}:{config.admin.port}"
 
 
 def request(config: Config, method: str, path: str, body: Any = None, seconds: float = TIMEOUT) -> Any:
@@ -30,8 +31,10 @@ def request(config: Config, method: str, path: str, body: Any = None, seconds: f
     content = None if body is None else msgspec.json.encode(body)
     headers = {"content-type": "application/json"}
     try:
-        with httpx.Client(base_url=base, timeout=seconds, trust_env=False) as client:
+        with httpx.Client(base_url=base, timeout=seconds, verify=trust(admin.tls), trust_env=False) as client:
             response = client.request(method, path, content=content, headers=headers, auth=auth)
+    except Unreachable as error:
+        raise Failure(str(error)) from None
     except httpx.HTTPError as error:
         kind = type(error).__name__
         raise Failure(f"the gateway runs, but its admin listener at {base} does not answer ({kind})") from error

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gateway.cli.output import show_time
+from gateway.config.certificates import tls_faults
 from gateway.config.convert import Problem, dotted, each, placed
-from gateway.config.rules import is_loopback, tls_faults
+from gateway.config.rules import is_loopback
 from gateway.config.tables import Config
 from gateway.decoding import Decoder
 from gateway.journal import check_journal, journal_lock, kept_as_unknown
@@ -48,7 +49,7 @@ def examine(config: Config, plugins: list[Plugin], unsound: Collection[str] = ()
     yield from (Finding(problem, warning=True) for problem in exposed(config))
     if "journal" not in unsound:
         yield from _journal(config)
-    if "server" not in unsound:
+    if not {"server", "admin"} & set(unsound):
         yield from _tls(config)
     yield from _listeners(config, unsound)
     yield from asyncio.run(_plugins(plugins))
@@ -136,13 +137,14 @@ def _file_system(folder: Path) -> str | None:
 
 
 def _tls(config: Config) -> Iterator[Finding]:
-    tls = config.server.tls
-    if tls is None:
-        if not is_loopback(config.server.host) and not config.server.trusted_proxies:
-            message = "is not loopback, and there is no TLS: tokens and customers' data are sent unencrypted"
-            yield _warning("server.host", f"{message}; set [server.tls], or add your proxy to trusted_proxies")
-        return
-    yield from map(Finding, tls_faults(tls))
+    server, admin = config.server, config.admin
+    if not (is_loopback(server.host) or server.tls or server.trusted_proxies):
+        message = "is not loopback, and there is no TLS: tokens and customers' data are sent unencrypted"
+        yield _warning("server.host", f"{message}; set [server.tls], or add your proxy to trusted_proxies")
+    if not (is_loopback(admin.host) or admin.tls or admin.trusted_proxies):
+        message = "is not loopback, and there is no TLS: browsers of other machines cannot sign in, and programs send"
+        yield _warning("admin.host", f"{message} the password unencrypted; set [admin.tls], or admin.trusted_proxies")
+    yield from map(Finding, tls_faults(server, admin))
 
 
 def _listeners(config: Config, unsound: Collection[str]) -> Iterator[Finding]:

@@ -1,9 +1,7 @@
-"""Faults of a config that the types of its fields do not show: rules between fields and inside of them, and files that
-cannot be used for TLS."""
+"""Faults of a config that the types of its fields do not show: rules between fields and inside of them."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterator
 from ipaddress import ip_address
@@ -20,7 +18,6 @@ from gateway.config.tables import (
     PluginSettings,
     PluginTable,
     ServerSettings,
-    TlsSettings,
     ValuesSettings,
 )
 from gateway.decoding import hook_names, normalise
@@ -173,35 +170,6 @@ def _filter(path: str, own: PluginSettings, organisations: Collection[str] | Non
         for index, name in enumerate(names or ()):
             if known is not None and name not in known:
                 yield Problem(f"{path}.{key}[{index}]", f"unknown {what} {show(name)}; {meant(name, known)}")
-
-
-class _Encrypted(Exception):
-    """The key is encrypted. OpenSSL would ask for its pass phrase on a terminal, which a service does not have."""
-
-
-def tls_faults(tls: TlsSettings) -> Iterator[Problem]:
-    """The first fault of the certificate and the key in `[server.tls]`. Does not ask for a pass phrase."""
-    import ssl  # slow to import, and most commands do not need it
-
-    for name, file in (("certificate", tls.certificate), ("key", tls.key)):
-        if not os.access(file, os.R_OK):
-            reason = "cannot be read by this user" if file.exists() else "does not exist"
-            yield Problem(f"server.tls.{name}", f"{file} {reason}")
-            return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password=_refuse)
-    except _Encrypted:
-        what = f"expected an unencrypted key (with mode 0600); {tls.key} is encrypted with a pass phrase"
-        yield Problem("server.tls.key", what)
-    except (ssl.SSLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-        yield Problem(
-            "server.tls", f"cannot serve with the certificate {tls.certificate} and the key {tls.key}: {reason}"
-        )
-
-
-def _refuse() -> str:
-    raise _Encrypted
 
 
 def name_fault(path: str, name: str) -> Iterator[Problem]:

@@ -107,6 +107,8 @@ class AdminSettings(Table, frozen=True, kw_only=True):
     password: Secret | None = None
     viewer_password: Secret | None = None
     names: tuple[Host, ...] = ()
+    tls: TlsSettings | None = None
+    trusted_proxies: tuple[Network, ...] = ()
 
 
 class JournalSettings(Table, frozen=True, kw_only=True):

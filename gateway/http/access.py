@@ -15,6 +15,7 @@ from litestar.datastructures import Headers
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
 
+from gateway.config.rules import is_loopback
 from gateway.config.tables import AdminSettings
 from gateway.http.attempts import Attempts
 from gateway.http.roles import Connection, Role, give_role, require_operator
@@ -41,6 +42,7 @@ class Access:
         ]
         self._given = {name.lower() for name in admin.names}
         self._names = {"localhost", admin.host.lower(), *self._given}
+        self._proxies = admin.trusted_proxies
         self._attempts = Attempts(clock)
         self.sessions = Sessions(clock)
         self.links = SignInLinks(clock)
@@ -83,20 +85,23 @@ class Access:
             raise HTTPException(status_code=403, detail="this page is out of date or not the gateway's; load it again")
 
     def sign_in(self, connection: Connection, password: str) -> str:
-        """The cookie of a new session. `HTTPException` 401 for a wrong password, 429 while none is compared."""
-        return self.sessions.begin(self._compare(connection, password.encode()))
+        """The cookie of a new session. `HTTPException` 401 for a wrong password, 429 while none is compared, 403 where
+        the password was sent through a network unencrypted."""
+        secure = self._is_secure(connection)
+        return self.sessions.begin(self._compare(connection, password.encode()), secure)
 
     def sign_in_link(self) -> str:
         """The path of a link that signs in an operator once; that of the first page where no password is set."""
         return self.links.new() if self.needs_password else "/"
 
-    def follow_link(self, token: str) -> str:
-        """The cookie of a new session. `HTTPException` 401 for a link that was used or is too old."""
+    def follow_link(self, connection: Connection, token: str) -> str:
+        """The cookie of a new session. `HTTPException` 401 for a link that was used or is too old, 403 as `sign_in`."""
+        secure = self._is_secure(connection)
         if not self.links.use(token):
             raise HTTPException(
                 status_code=401, detail="this link was used already, or is too old; `gateway open` makes another"
             )
-        return self.sessions.begin(Role.OPERATOR)
+        return self.sessions.begin(Role.OPERATOR, secure)
 
     def trusted(self, connection: Connection) -> bool:
         """Whether the request has a password, or none is set. A wrong one counts as a failed attempt."""
@@ -132,6 +137,18 @@ class Access:
             raise HTTPException(status_code=401, detail="the password is wrong", headers=_CHALLENGE)
         self._attempts.succeeded(client)
         return roles[0]
+
+    def _is_secure(self, connection: Connection) -> bool:
+        """Whether the browser reached the gateway by TLS, at a trusted proxy or here. `HTTPException` 403 where nothing
+        protects what a browser of another machine sends."""
+        client = peer(connection)
+        proxied = any(client in network for network in self._proxies)
+        if connection.scope["scheme"] == "https":
+            return True
+        if not (proxied or is_loopback(client)):
+            detail = "signing in from another machine needs TLS: [admin.tls], or your proxy in admin.trusted_proxies"
+            raise HTTPException(status_code=403, detail=detail)
+        return proxied and connection.headers.get("x-forwarded-proto", "").strip().lower() == "https"
 
     def _require_own_page(self, connection: Connection) -> None:
         """`HTTPException` 403 for a change that a page of another site or port made a browser send. Programs send

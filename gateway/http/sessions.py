@@ -27,13 +27,13 @@ class Sessions:
         self._known: OrderedDict[str, tuple[float, Role]] = OrderedDict()
         """By session: when it ends, and its role."""
 
-    def begin(self, role: Role) -> str:
-        """The cookie of a new session, with its attributes."""
+    def begin(self, role: Role, secure: bool) -> str:
+        """The cookie of a new session, with its attributes; with `secure` the browser sends it by TLS only."""
         session = secrets.token_urlsafe(32)
         self._known[session] = self._clock() + SECONDS, role
         if len(self._known) > MOST:
             self._known.popitem(last=False)
-        return _cookie(session, SECONDS)
+        return _cookie(session, SECONDS) + ("; Secure" if secure else "")
 
     def end(self, session: str) -> str:
         """End a session; the cookie that removes its own."""

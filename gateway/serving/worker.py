@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway import log as logs
+from gateway.config.certificates import tls_faults
 from gateway.config.convert import ConfigError
-from gateway.config.rules import tls_faults
 from gateway.config.tables import Config
 from gateway.http.access import Access
 from gateway.http.admin import create_admin
@@ -64,7 +64,7 @@ def main(options: Options, config: str, supervisor: int, control: int, *listenin
             os.set_inheritable(descriptor, False)
     try:
         examined = sound_config(Path(config))
-        if examined.config.server.tls is not None and (problems := list(tls_faults(examined.config.server.tls))):
+        if problems := list(tls_faults(examined.config.server, examined.config.admin)):
             raise ConfigError(examined.config.source, problems)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201
@@ -117,10 +117,11 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, reloader.begin, lambda: os.write(control, READY))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
     await webhooks.start(public, config.server.tls)
-    await operators.start(admin)
+    await operators.start(admin, config.admin.tls)
     scheme, path = "https" if config.server.tls else "http", config.server.path
+    own = "https" if config.admin.tls else "http"
     _say("webhooks", f"{scheme}://{bracketed(config.server.host)}:{public.getsockname()[1]}{path}", options.json)
-    dashboard = f"http://{bracketed(config.admin.host)}:{admin.getsockname()[1]}"
+    dashboard = f"{own}://{bracketed(config.admin.host)}:{admin.getsockname()[1]}"
     _say("admin", f"{dashboard}/", options.json)
     if sys.stdout.isatty() and not options.json and access.needs_password:  # for the person who has just started it
         _say("sign in once, within 5 minutes,", dashboard + access.sign_in_link(), False)

@@ -622,6 +622,18 @@ def test_a_short_admin_password_off_loopback_is_an_error(tmp_path: Path, host: s
     assert found(config, "--offline") == ({}, {})
 
 
+def test_an_admin_listener_off_loopback_needs_tls_or_a_proxy(tmp_path: Path) -> None:
+    """Else there is a warning; and the files for TLS must be there."""
+    (tmp_path / "one").write_text("x" * 12)
+    (tmp_path / "one").chmod(0o600)
+    keys = 'host = "0.0.0.0"\npassword = { file = "one" }\n'
+    [(path, message)] = found(write_config(tmp_path, admin=keys))[1].items()
+    assert (path, message.partition(":")[0]) == ("admin.host", "is not loopback, and there is no TLS")
+    assert found(write_config(tmp_path, admin=f'{keys}trusted_proxies = ["10.0.0.1"]')) == ({}, {})
+    errors, warnings = found(write_config(tmp_path, admin=f'{keys}tls = {{ certificate = "no", key = "no" }}'))
+    assert (list(errors), warnings) == (["admin.tls.certificate"], {})
+
+
 def test_the_viewers_password_is_another_one(tmp_path: Path) -> None:
     """Not the operator's, not the only one, not missing, and not short."""
     config = write_config(tmp_path, admin='password = { file = "one" }\nviewer_password = { file = "two" }')

@@ -64,7 +64,7 @@ def sign_in_routes(renderer: Renderer) -> list[Any]:
     @get(f"{PATH}{{token:str}}", opt={"open": True})
     async def follow(request: AnyRequest) -> Response[bytes]:
         try:
-            cookie = access.follow_link(request.path_params["token"])
+            cookie = access.follow_link(request, request.path_params["token"])
         except HTTPException as error:
             audit(request, "sign-in by a link", Filter(), "refused")
             view = SignInView(next="/", fault=error.detail)
