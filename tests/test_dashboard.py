@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -82,7 +83,11 @@ async def page(gateway: InProcess, path: str, *headers: tuple[bytes, bytes], **q
 
 
 async def submit(
-    gateway: InProcess, path: str, fields: dict[str, str], *headers: tuple[bytes, bytes], query: bytes = b""
+    gateway: InProcess,
+    path: str,
+    fields: dict[str, str] | list[tuple[str, str]],
+    *headers: tuple[bytes, bytes],
+    query: bytes = b"",
 ) -> Answer:
     sent = [HOST, (b"accept", b"text/html"), (b"content-type", b"application/x-www-form-urlencoded"), *headers]
     return await gateway.manage("POST", path, urlencode(fields).encode(), sent, query=query)
@@ -449,6 +454,63 @@ async def test_trouble_is_dealt_with(tmp_path: Path, picky: dict[str, bool], do:
             await asyncio.sleep(0.01)
         gone = await submit(gateway, "/trouble", {"token": document.token, "group": group, "do": do})
         assert (gone.status, b"no dead letters of this group" in gone.body) == (409, True)
+
+
+@pytest.mark.parametrize(
+    ("do", "left"), [("retry", {"delivered": 2, "dead": 1}), ("discard", {"discarded": 2, "dead": 1})]
+)
+async def test_some_of_a_group_are_chosen(
+    tmp_path: Path, picky: dict[str, bool], do: str, left: dict[str, int]
+) -> None:
+    """With check boxes; the others are left alone. None, and what is not an id, is refused."""
+    async with with_events(tmp_path, 3, "[plugins.picky]\n") as (gateway, ids):
+        await all_dead(gateway, 3)
+        document, _ = await page(gateway, "/trouble")
+        [choose] = [str(link["href"]) for link in document.all("a") if str(link["href"]).startswith("/trouble/")]
+        document, html = await page(gateway, choose.partition("?")[0])
+        boxes = [str(one["value"]) for one in document.all("input") if one.get("name") == "choice"]
+        assert sorted(boxes) == ids
+        assert PHONE not in html
+        hidden = {str(one["name"]): str(one["value"]) for one in document.all("input") if one.get("type") == "hidden"}
+        picky["rejecting"] = False
+        for chosen, why in (([], b"expected at least one"), (["x"], b"ids of events")):
+            answer = await submit(
+                gateway, "/trouble", [*(hidden | {"do": do}).items(), *(("choice", one) for one in chosen)]
+            )
+            assert (answer.status, why in answer.body) == (400, True)
+        sent = await submit(
+            gateway, "/trouble", [*(hidden | {"do": do}).items(), *(("choice", one) for one in ids[:2])]
+        )
+        path, _, number = sent.headers["location"].partition("?operation=")
+        assert f"{do}: 2 of 2 done." in (await page(gateway, path, operation=number))[1]
+
+        def states() -> Counter[str]:
+            return Counter(row.deliveries.get("picky", "discarded") for row in gateway.events())
+
+        while states() != left:
+            await asyncio.sleep(0.01)
+        gone = await see(gateway, f"/operations/{number}", (b"hx-request", b"true"))
+        assert (gone.status, gone.headers["hx-refresh"]) == (200, "true")
+        assert (await see(gateway, "/operations/0")).status == 404
+
+
+async def test_trouble_has_a_window(tmp_path: Path, picky: dict[str, bool]) -> None:
+    """It is stated, and what is done from a page is about its window."""
+    async with with_events(tmp_path, 2, "[plugins.picky]\n") as (gateway, _):
+        await all_dead(gateway, 2)
+        document, html = await page(gateway, "/trouble", window="hour")
+        assert "2 dead letters wait for a decision" in html
+        since = next(str(one["value"]) for one in document.all("input") if one.get("name") == "since")
+        assert since.endswith("+00:00")
+        group = next(str(one["value"]) for one in document.all("input") if one.get("name") == "group")
+        fields = {"token": document.token, "group": group, "do": "discard", "since": "2100-01-01T00:00:00Z"}
+        assert (await submit(gateway, "/trouble", fields)).status == 409
+        assert (await submit(gateway, "/trouble", fields | {"since": "nonsense"})).status == 400
+        assert (await see(gateway, "/trouble", window="year")).status == 400
+        other = (await see(gateway, "/trouble", plugin="other", window="day")).body.decode()
+        assert "There is no trouble" in other
+        assert "/trouble?window=hour&amp;plugin=other" in other
+        assert [row.deliveries for row in gateway.events()] == [{"picky": "dead"}] * 2
 
 
 async def test_a_form_of_another_page_is_refused(tmp_path: Path, picky: dict[str, bool]) -> None:

@@ -234,6 +234,27 @@ def test_a_dead_letter_is_retried(site: Site, new_tab: NewTab) -> None:
     assert tab.faults == []
 
 
+def test_dead_letters_are_chosen(site: Site, new_tab: NewTab) -> None:
+    """With check boxes, all or some; without one there is nothing to press. The others wait on."""
+    kept, retried = site.send_dead(), site.send_dead()
+    tab = new_tab(width=320)
+    tab.go("/trouble")
+    tab.page.get_by_role("link", name="Choose some").first.click()
+    button = tab.page.get_by_role("button", name="Retry the chosen", exact=True)
+    assert button.is_disabled()
+    assert (tab.unusable(), tab.overflow()) == ([], 0)
+    every = tab.page.get_by_label("Choose all of these")
+    every.check()
+    assert tab.page.locator("input[name=choice]:checked").count() == len(site.dead())
+    every.uncheck()
+    tab.page.locator(f"input[value='{retried}']").check()
+    button.click()
+    tab.wait_for("retry: 1 of 1 done")
+    eventually(lambda: retried not in site.dead(), within=30)
+    assert kept in site.dead()
+    assert tab.faults == []
+
+
 def test_an_event_is_delivered_again(site: Site, new_tab: NewTab) -> None:
     """To one plugin, with a button of its page; the audit log has a line."""
     tab = new_tab()

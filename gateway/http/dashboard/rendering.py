@@ -47,7 +47,7 @@ NAVIGATION: Final = (
     ("drift", "/drift", "Drift"),
     ("config", "/config", "Config"),
 )
-_FIELDS: Final = 50
+_FIELDS: Final = 250
 
 
 class PageFrame(msgspec.Struct, kw_only=True):
@@ -89,6 +89,10 @@ class Renderer:
     async def form(self, request: AnyRequest) -> dict[str, str]:
         """The fields of a form that a page of the gateway sent; `HTTPException` 403 for any other, and for a viewer who
         asks for a reveal."""
+        return dict(await self.form_pairs(request))
+
+    async def form_pairs(self, request: AnyRequest) -> list[tuple[str, str]]:
+        """As `form`, for a form in which a field may be there several times."""
         body = await self.context.body(request)
         try:
             pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_FIELDS)
@@ -98,7 +102,7 @@ class Renderer:
         self.access.require_own_form(request, fields.get("token", ""))
         if fields.get("do") == "reveal":
             require_operator(request)
-        return fields
+        return pairs
 
     def shows_messages(self, request: AnyRequest) -> bool:
         """Whether a page shows what exceptions of plugins say before anything is revealed: they may have a customer's

@@ -35,7 +35,7 @@ help.addEventListener("click", () => keys.showModal());
 document.getElementById("close").addEventListener("click", () => keys.close());
 for (const button of document.querySelectorAll("[data-needs-script]")) button.hidden = false;
 
-// A button with data-copy copies the text of what it names; one with data-all checks or clears a form's boxes.
+// A button with data-copy copies the lines of what it names.
 document.addEventListener("click", async (event) => {
   const copy = event.target.closest("[data-copy]");
   if (copy) {
@@ -46,13 +46,20 @@ document.addEventListener("click", async (event) => {
   }
 });
 
-document.addEventListener("change", (event) => {
-  const form = event.target.form;
-  if (!form) return;
-  if (event.target.dataset.all !== undefined) for (const box of form.querySelectorAll("input[name=choice]")) box.checked = event.target.checked;
-  const chosen = form.querySelectorAll("input[name=choice]:checked").length;
-  for (const button of form.querySelectorAll("[data-chosen]")) button.disabled = chosen === 0;
-});
+const chosen = document.querySelector("[data-chosen]"); // a form whose buttons are about its boxes
+
+function count() {
+  const number = chosen.querySelectorAll("input[name=choice]:checked").length;
+  for (const button of chosen.querySelectorAll("button")) button.disabled = number === 0;
+}
+
+if (chosen) {
+  count();
+  chosen.addEventListener("change", (event) => {
+    if (event.target.dataset.all !== undefined) for (const box of chosen.querySelectorAll("input[name=choice]")) box.checked = event.target.checked;
+    count();
+  });
+}
 
 async function put(text) {
   try {

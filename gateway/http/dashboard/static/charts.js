@@ -23,9 +23,14 @@ function options(element, labels) {
     ],
     series: [
       {},
-      ...labels.map((label, index) => ({ label, stroke: colour(`--line-${(index % PALETTE) + 1}`), width: 2, dash: index < PALETTE ? [] : [6, 3] })),
+      ...labels.map((label, index) => ({ label, stroke: colour(`--line-${(index % PALETTE) + 1}`), width: 2, dash: index < PALETTE ? [] : [6, 3], points: { show: true, size: 5, filter: lonely } })),
     ],
   };
+}
+
+function lonely(plot, line) { // heights without one beside them, which have no line
+  const heights = plot.data[line];
+  return [...heights.keys()].filter((at) => heights[at] != null && heights[at - 1] == null && heights[at + 1] == null);
 }
 
 function clock(seconds) {
