@@ -15,6 +15,7 @@ from gateway.events import (
     SetStatus,
 )
 from gateway.hookspecs import CONTRACT, Context, Reject, Retry, SeveralCustomers, Value, Values, hookimpl
+from gateway.plugin_metrics import PluginCounter, PluginGauge, PluginHistogram, PluginMetrics
 from gateway.selector import Selector
 
 __all__ = [
@@ -34,6 +35,10 @@ __all__ = [
     "OrganisationName",
     "Payload",
     "Payment",
+    "PluginCounter",
+    "PluginGauge",
+    "PluginHistogram",
+    "PluginMetrics",
     "Reject",
     "Retry",
     "Secret",

@@ -28,12 +28,12 @@ A class attribute `contract = (1, 0)` may say which version of the contract (`CO
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pluggy
@@ -50,11 +50,12 @@ from gateway.events import (
     Payment,
     SetStatus,
 )
+from gateway.plugin_metrics import PluginMetrics
 from gateway.selector import Selector
 
 PROJECT: Final = "gateway"
 ENTRY_POINT_GROUP: Final = "gateway.plugins"
-CONTRACT: Final = (1, 0)
+CONTRACT: Final = (1, 1)
 """The version of this contract. What is added raises the second number; what is removed or changed raises the first. A
 plugin may say with a class attribute, `contract = (1, 0)`, what it needs; an older gateway then refuses it."""
 
@@ -97,13 +98,28 @@ class SeveralCustomers(Exception):
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """The argument of `startup`: the instance's name in the config, a logger for it, the config file's folder (to which
-    paths are relative), and the names of the organisations. `state` is where `state_dir` is, or is made."""
+    paths are relative), and the names of the organisations. `metrics` are the instance's own, on the gateway's page of
+    metrics (since version (1, 1) of the contract). `state` is where `state_dir` is, or is made."""
 
     name: str
     log: logging.Logger
     directory: Path
     organisations: tuple[str, ...]
     state: Path | None = None
+    metrics: PluginMetrics = msgspec.field(default_factory=PluginMetrics)
+    spawner: Callable[[Coroutine[Any, Any, object], str | None], None] | None = None
+    """What `spawn` calls."""
+
+    def spawn(self, work: Coroutine[Any, Any, object], name: str | None = None) -> None:
+        """Run a coroutine in the background, on the plugin's own event loop: `context.spawn(self.refresh())`. May be
+        called from any thread, from `startup` until `shutdown`. An exception that ends it is logged, counted and shown
+        in the plugin's health under `name` (default: the coroutine's), until a task of this name begins again. Before
+        `shutdown` is called, all are cancelled, and have 1 s to end. `RuntimeError` where 100 run already. Since
+        version (1, 1) of the contract."""
+        if self.spawner is None:
+            work.close()
+            raise ValueError("this context has no tasks: Context(..., spawner=...) gives it some")
+        self.spawner(work, name)
 
     @property
     def state_dir(self) -> Path:

@@ -91,12 +91,12 @@ class Monitor:
         return max(0.0, self._clock() - self._oldest[name]) if name in self._oldest else 0.0
 
     def plugins_health(self) -> list[dict[str, Any]]:
-        """The health of each plugin that takes events, and of each that is starting. `behind` is in positions, `parked`
-        and `dead` in events, `oldest` in seconds (see `age`)."""
+        """The health of each plugin that takes events, that is starting, or whose own task failed. `behind` is in
+        positions, `parked` and `dead` in events, `oldest` in seconds (see `age`)."""
         return [
             self._health_of(plugin)
             for plugin in self._plugins
-            if plugin.takes_events or not plugin.startup.done.is_set()
+            if plugin.takes_events or not plugin.startup.done.is_set() or plugin.tasks.trouble is not None
         ]
 
     def _health_of(self, plugin: Plugin) -> dict[str, Any]:
@@ -107,6 +107,8 @@ class Monitor:
             trouble = f"{trouble}; {plugin.loop.blocked}"
         elif consumer is not None and not healthy:
             trouble = trouble or consumer.trouble
+        trouble = trouble or plugin.tasks.trouble
+        healthy = healthy and plugin.tasks.trouble is None
         return {
             "name": name,
             "state": plugin.startup.state,

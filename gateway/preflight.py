@@ -11,6 +11,7 @@ from gateway.config.convert import ConfigError, Problem
 from gateway.config.load import read_config
 from gateway.config.rules import proxies_allowed, repeated_secrets, weak_password
 from gateway.config.tables import Config, ValuesSettings
+from gateway.plugin_host.deprecations import deprecated
 from gateway.plugin_host.load import Plugin, load_sound
 from gateway.values.service import CustomValues
 
@@ -42,6 +43,7 @@ def examine_config(config_path: Path) -> Examined:
     warnings = [*repeated_secrets(config.organisations), *proxies_allowed(config.server)]
     for plugin in plugins:
         warnings += plugin.filter.without_effect(plugin.name)
+        warnings += deprecated(plugin)
     if not any(problem.path.partition(".")[0] == "admin" for problem in fields):
         warnings += weak_password(config.admin)
     return Examined(config, plugins, values, fields, wiring, warnings)

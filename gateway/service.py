@@ -17,6 +17,7 @@ from gateway.metrics import Metrics, page
 from gateway.monitoring import Monitor
 from gateway.plugin_host.lifecycle import Lifecycle
 from gateway.plugin_host.load import Plugin
+from gateway.plugin_host.own_metrics import own_samples
 from gateway.plugin_host.watch import Watch
 from gateway.process import process_samples
 from gateway.rates import Rates
@@ -118,6 +119,7 @@ class Gateway:
             (
                 *self.metrics.samples(),
                 *plugin_samples(self.plugins, self.delivery, self.monitor),
+                *own_samples(self.plugins),
                 *value_samples(self.values),
                 *journal_samples(self.journal, self.monitor),
                 *secret_samples(self.receiver.secrets_last_used()),

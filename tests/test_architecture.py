@@ -29,6 +29,7 @@ LAYERS = (
     "gateway.address",
     "gateway.decoding",
     "gateway.config",
+    "gateway.plugin_metrics",
     "gateway.hookspecs",
     "gateway",
     "gateway.log",
@@ -87,6 +88,7 @@ ROOT_PARTS = {
         "process",
         "pytest_plugin",
         "rates",
+        "plugin_metrics",
     ),
 }
 LIBRARIES = {
@@ -178,8 +180,18 @@ def gateway_imports() -> Iterator[tuple[str, Import]]:
         ("gateway.events", {"gateway.json_text"}),
         ("gateway.config.field_types", set()),
         ("gateway.selector", {"gateway.events", "gateway.json_text"}),
-        ("gateway.hookspecs", {"gateway.events", "gateway.selector"}),
-        ("gateway", {"gateway.events", "gateway.selector", "gateway.hookspecs", "gateway.config.field_types"}),
+        ("gateway.plugin_metrics", set()),
+        ("gateway.hookspecs", {"gateway.events", "gateway.plugin_metrics", "gateway.selector"}),
+        (
+            "gateway",
+            {
+                "gateway.events",
+                "gateway.selector",
+                "gateway.hookspecs",
+                "gateway.config.field_types",
+                "gateway.plugin_metrics",
+            },
+        ),
     ],
 )
 def test_border_types_know_nothing_of_the_host(module: str, allowed: set[str]) -> None:

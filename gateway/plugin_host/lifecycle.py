@@ -25,6 +25,7 @@ from gateway.plugin_host.call import PluginFault, Stuck
 from gateway.plugin_host.fault_log import frames
 from gateway.plugin_host.load import Plugin
 from gateway.plugin_host.startup import Phase
+from gateway.plugin_host.tasks import CANCEL_SECONDS
 from gateway.text import counted
 
 log = logging.getLogger("gateway.lifecycle")
@@ -130,6 +131,7 @@ class Lifecycle:
         """Call the `startup` hook, if there is one. Returns what went wrong, or None."""
         impl = plugin.hooks.get("startup")
         self._open.add(plugin.name)
+        plugin.tasks.open()
         if impl is not None:
             context = Context(
                 name=plugin.name,
@@ -137,6 +139,8 @@ class Lifecycle:
                 directory=self._config.directory,
                 organisations=tuple(self._config.organisations),
                 state=self._config.journal.path.absolute().parent / "plugins" / plugin.name,
+                metrics=plugin.metrics,
+                spawner=plugin.tasks.spawn,
             )
             plugin.startup.begin()
             try:
@@ -157,9 +161,10 @@ class Lifecycle:
                 log.warning("still waiting for plugin %s: %s", plugin.name, startup.trouble)
 
     async def _shut_down(self, plugin: Plugin, timeout: float) -> None:
-        """Call the `shutdown` hook, where it is due."""
+        """Cancel the plugin's own tasks, and call the `shutdown` hook, where it is due."""
         impl, due = plugin.hooks.get("shutdown"), plugin.name in self._open
         self._open.discard(plugin.name)
+        await plugin.tasks.cancel(min(CANCEL_SECONDS, timeout / 2))
         if impl is None or not due:
             return
         try:

@@ -37,6 +37,8 @@ from gateway.plugin_host.sources import (
     source_of,
 )
 from gateway.plugin_host.startup import Startup
+from gateway.plugin_host.tasks import PluginTasks
+from gateway.plugin_metrics import PluginMetrics
 from gateway.text import describe
 
 
@@ -83,6 +85,8 @@ class Plugin:
         self.threads = Threads(table.name, delivery.concurrency + 1)
         self.loop = PluginLoop(table.name, self.package, loop)
         self.caller = Caller(self.threads, self.loop)
+        self.tasks = PluginTasks(table.name, self.loop, self.faults)
+        self.metrics = PluginMetrics()
 
         general = (hooks["on_event"],) if "on_event" in hooks else ()
         self._general = general

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ ORGANISATION: Final = "acme"
 CUSTOMER: Final = "123456"
 _FIRST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _numbers = itertools.count(1)
+_tasks: set[asyncio.Task[object]] = set()
 
 
 def make_body(hook: str = "payment", **fields: Any) -> dict[str, Any]:
@@ -89,14 +91,27 @@ def make_request(
 
 
 def make_context(directory: Path, *, name: str = "plugin", organisations: Iterable[str] = (ORGANISATION,)) -> Context:
-    """The argument of `startup`; `directory` is the folder of the config file, and `state_dir` is below it."""
+    """The argument of `startup`; `directory` is the folder of the config file, and `state_dir` is below it. `spawn`
+    runs tasks on the event loop of the test."""
     return Context(
         name=name,
         log=logging.getLogger(f"plugins.{name}"),
         directory=directory,
         organisations=tuple(organisations),
         state=directory / "plugins" / name,
+        spawner=_spawn,
     )
+
+
+def _spawn(work: Coroutine[Any, Any, object], name: str | None) -> None:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        work.close()
+        raise
+    task = loop.create_task(work, name=name)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:

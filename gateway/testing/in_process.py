@@ -91,8 +91,12 @@ class GatewayUnderTest:
 
     def metrics(self) -> dict[str, float]:
         """The page of metrics: each value by its name with labels."""
-        lines = self._gateway.metrics_page().decode().splitlines()
+        lines = self.metrics_page().splitlines()
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    def metrics_page(self) -> str:
+        """The page of metrics as it is, in Prometheus' text format."""
+        return self._gateway.metrics_page().decode()
 
     # Waiting
 
