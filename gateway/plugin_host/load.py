@@ -159,10 +159,10 @@ class _Loader:
         self._claimed: dict[str, str] = {}
 
     def load(self, table: PluginTable) -> Plugin | None:
-        path = dotted("plugins", table.name)
+        path, own = dotted("plugins", table.name), table.settings.startup_timeout
         try:
             source = source_of(table, self._available, self._config.directory)
-            kind = import_class(source)
+            kind = import_class(source, self._config.delivery.startup_timeout if own is None else own)
         except LookupError as error:
             self._fault(path if table.settings.file is None else f"{path}.file", str(error.args[0]))
             return None

@@ -35,10 +35,14 @@ def import_file(file: PluginFile) -> Any:
     changed since it was imported is not run again. `LookupError` with a sentence for the operator."""
     place = Path(os.path.realpath(file.path))
     source = _read(file, place)
-    stem = "".join(letter if letter.isalnum() else "_" for letter in place.stem)
-    name = f"plugin_file_{stem}_{hashlib.sha256(source + os.fsencode(place)).hexdigest()[:16]}"
+    name = f"{module_prefix(place)}_{hashlib.sha256(source + os.fsencode(place)).hexdigest()[:16]}"
     module = sys.modules.get(name) or _run(file, place, source, name)
     return _class_of(file, module)
+
+
+def module_prefix(path: Path) -> str:
+    """What the name of a file's module begins with."""
+    return "plugin_file_" + "".join(letter if letter.isalnum() else "_" for letter in path.stem)
 
 
 def _read(file: PluginFile, place: Path) -> bytes:

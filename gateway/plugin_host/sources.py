@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, get_origin
@@ -16,7 +17,8 @@ from gateway.config.field_types import show
 from gateway.config.tables import FILTERS, PluginSettings, PluginTable
 from gateway.hookspecs import CONTRACT, ENTRY_POINT_GROUP
 from gateway.plugin_host.bind import HookError, bind
-from gateway.plugin_host.plugin_file import PluginFile, file_of, import_file
+from gateway.plugin_host.importing import IMPORT_SECONDS, ImportTooSlow, import_within
+from gateway.plugin_host.plugin_file import PluginFile, file_of, import_file, module_prefix
 from gateway.text import describe
 
 Source = EntryPoint | PluginFile
@@ -74,9 +76,10 @@ def origin(source: Source) -> str:
     return f"{source.value} from {' '.join(distribution_of(source))}"
 
 
-def import_class(source: Source) -> type:
-    """The plugin's class, with a `Config` that can be one. `LookupError` with a sentence for the operator."""
-    kind = import_file(source) if isinstance(source, PluginFile) else _load(source)
+def import_class(source: Source, seconds: float = IMPORT_SECONDS) -> type:
+    """The plugin's class, with a `Config` that can be one. `LookupError` with a sentence for the operator, also where
+    the import is not over after `seconds`."""
+    kind = _load_file(source, seconds) if isinstance(source, PluginFile) else _load(source, seconds)
     if not inspect.isclass(kind):
         what = f"{source.shown}: Plugin" if isinstance(source, PluginFile) else origin(source)
         raise LookupError(f"{what} is not a class")
@@ -127,10 +130,16 @@ def config_of(kind: Any) -> type[msgspec.Struct]:
     return config
 
 
-def _load(entry: EntryPoint) -> Any:
+def _load(entry: EntryPoint, seconds: float) -> Any:
     try:
-        return entry.load()
+        return import_within(seconds, origin(entry), entry.module.partition(".")[0], entry.load)
+    except ImportTooSlow:
+        raise
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         raise LookupError(f"{origin(entry)} cannot be imported: {describe(error, None)}") from error
+
+
+def _load_file(file: PluginFile, seconds: float) -> Any:
+    return import_within(seconds, file.shown, module_prefix(file.path), partial(import_file, file))
