@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format man lines oldest newest wheel bench torture fuzz mutants clean
+.PHONY: help run test check format man docs-reference lines oldest newest wheel bench torture fuzz mutants clean
 
 help:  ## show this
-	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: $(VENV)/.installed  ## install what is missing, and run the gateway with ./config.toml
 	@made="$$($(BIN)/gateway init)" && echo "$$made" | sed -n '/^made/p'
@@ -39,6 +39,9 @@ format: $(VENV)/.installed-dev  ## bring the code into its format
 
 man: $(VENV)/.installed  ## write docs/gateway.1 anew, from the help of the commands
 	$(BIN)/python docs/make_man.py > docs/gateway.1.new && mv docs/gateway.1.new docs/gateway.1
+
+docs-reference: $(VENV)/.installed-dev  ## write docs/reference.md anew, from the docstrings of what plugin authors use
+	$(BIN)/python docs/make_reference.py > docs/reference.md.new && mv docs/reference.md.new docs/reference.md
 
 lines:  ## count the modules of gateway/ and plugins/ and their lines
 	@for folder in gateway plugins; do \

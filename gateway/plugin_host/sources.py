@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections import defaultdict
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -131,8 +132,9 @@ def config_of(kind: Any) -> type[msgspec.Struct]:
 
 
 def _load(entry: EntryPoint, seconds: float) -> Any:
+    package = re.split("[.:]", entry.value)[0]
     try:
-        return import_within(seconds, origin(entry), entry.module.partition(".")[0], entry.load)
+        return import_within(seconds, origin(entry), package, entry.load)
     except ImportTooSlow:
         raise
     except BaseException as error:

@@ -46,7 +46,6 @@ __all__ = [
     "make_context",
     "make_event",
     "make_request",
-    "payment",
     "running_gateway",
     "until",
     "until_true",
