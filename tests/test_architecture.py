@@ -19,6 +19,8 @@ from gateway import hookspecs
 from gateway.plugin_host.bind import HOOK_NAMES
 
 ROOT = Path(gateway.__file__).parent.parent
+SHARED = {"gateway_brokers"}
+"""Packages beside the plugins that several of them use, as a third party's may."""
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py"))
 LAYERS = (
     "gateway.large_bodies",
@@ -286,16 +288,19 @@ def test_the_core_knows_no_plugin() -> None:
 
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_bundled_plugins_use_what_is_exported(plugin: str) -> None:
-    """They import what `gateway` exports and nothing else of it, and no other plugin, as a third party's would."""
+    """They import what `gateway` exports and nothing else of it, and no other plugin, as a third party's would; a
+    package that plugins share is used by its public names."""
     for name, path in modules(ROOT / "plugins" / plugin, ROOT / "plugins").items():
         for found in imports(path):
             top = found.module.partition(".")[0]
             where = f"{name}:{found.line}"
-            assert top == plugin or top not in PLUGINS, f"{where} imports {found.module}"
+            assert top == plugin or top not in {*PLUGINS} - SHARED, f"{where} imports {found.module}"
             if top == "gateway":
                 assert found.module == "gateway", f"{where} imports {found.module}"
                 assert found.names, f"{where} imports the whole of gateway"
                 assert set(found.names) <= set(gateway.__all__), f"{where} imports {found.names}"
+            if top in SHARED - {plugin}:
+                assert found.module == top, f"{where} imports {found.module}"
 
 
 def test_what_gateway_exports() -> None:

@@ -102,7 +102,7 @@ def test_a_plugin_that_is_not_installed_is_said_to_be_missing(tmp_path: Path) ->
     """The config names it, and no distribution provides it."""
     config = write_config(tmp_path, "[plugins.crm]\n")
 
-    assert rows(config)["crm"]["error"].startswith('no plugin "crm" is installed; installed: archive, ')
+    assert rows(config)["crm"]["error"].startswith('no plugin "crm" is installed; installed: amqp, archive, ')
     assert 'crm: no plugin "crm" is installed; ' in plugins(config).stderr
 
 
