@@ -82,7 +82,7 @@ def _use_free_ports(config: Path) -> None:
 def _serve(gateway: Path, folder: Path) -> None:
     """Run; send one event of each kind, ask, list, stop."""
     with _running(gateway, folder) as admin:
-        for path, part in (("sign-in", b"The admin password"), ("static/style.css", b"color-scheme")):
+        for path, part in (("sign-in", b"<h1>Sign in</h1>"), ("static/style.css", b"color-scheme")):
             with urllib.request.urlopen(f"{admin}{path}") as answer:
                 assert part in answer.read(), f"{admin}{path} is not complete"
         for command in (["send", "--all"], ["ask", "balance", "ID", "--customer", "123456"], ["events"]):
