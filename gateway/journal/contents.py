@@ -13,7 +13,7 @@ from gateway.plugin_host.place import without_message
 from gateway.selector import address_key, body_address
 
 _WORD: Final = re.compile(r"[^\W_]+")
-_DIFFERS: Final = re.compile(r"""'[^']*'|"[^"]*"|[\w…-]*[\d…][\w….,:-]*""")
+_DIFFERS: Final = re.compile(r"""'[^']*'|"[^"]*"|(?<![\w…-])[\w…-]*[\d…][\w….,:-]*""")
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from gateway.journal.search import UNKNOWN_NAMES, UnknownName
 from gateway.journal.sqlite.checksum import SEAL, SOUND, checksum, sound_events
 from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.cursors import REPLAY, replay_of
-from gateway.journal.sqlite.queries import HAD_HOOK, restore, where
+from gateway.journal.sqlite.queries import ALL, HAD_HOOK, restore, where
 
 AHEAD: Final = 1000
 _DUE = "state = 'retrying', attempts = 0, next_at = 0"
@@ -27,9 +27,11 @@ def _dead(which: Filter, plugins: Collection[str] | None = None) -> tuple[str, t
     condition, values = where(msgspec.structs.replace(which, state=None, plugin=None))
     among = "1" if plugins is None else f"plugin IN ({','.join('?' * len(plugins))})"
     same = "1" if which.error is None else "error_key(error) = ?"
+    matches = (
+        "1" if condition == ALL else f"EXISTS (SELECT 1 FROM events WHERE events.seq = parked.seq AND {condition})"
+    )
     return (
-        f"state = ? AND plugin = coalesce(?, plugin) AND {among} AND {same} AND {SOUND['parked']}"
-        f" AND EXISTS (SELECT 1 FROM events WHERE events.seq = parked.seq AND {condition})",
+        f"state = ? AND plugin = coalesce(?, plugin) AND {among} AND {same} AND {SOUND['parked']} AND {matches}",
         (DEAD, which.plugin, *(plugins or ()), *(() if which.error is None else (which.error,)), *values),
     )
 

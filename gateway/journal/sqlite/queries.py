@@ -50,6 +50,8 @@ _STATES: Final = {
 }
 RECORD_COLUMNS: Final = "number, at, organisation, customer_uid, address, fields, status"
 EVERYTHING: Final = 2**63 - 1
+ALL: Final = "1"
+"""The condition of a filter that selects every event."""
 
 
 def micros(moment: datetime) -> int:
@@ -79,7 +81,7 @@ def span(connection: apsw.Connection, which: Filter) -> tuple[int, int]:
 
 def where(which: Filter) -> tuple[str, tuple[Any, ...]]:
     """A condition on `events`, and its values. `plugin` counts only together with `state` or `names`."""
-    parts: list[str] = ["1"]
+    parts: list[str] = [ALL]
     values: list[Any] = []
 
     def add(part: str, *more: Any) -> None:

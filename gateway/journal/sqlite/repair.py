@@ -85,7 +85,8 @@ def repair(path: Path, found: Findings) -> Path:
     with contextlib.closing(open_writer(path, repair=True)) as connection:
         try:
             with connection:
-                connection.executemany("DELETE FROM events WHERE seq = ?", [(seq,) for seq in found.events])
+                for table in ("events", "parked"):
+                    connection.executemany(f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq in found.events])
                 for statement in _REPAIRS:
                     connection.execute(statement)
                 connection.execute("REINDEX")

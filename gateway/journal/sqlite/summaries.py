@@ -15,7 +15,7 @@ from gateway.journal.interface import DEAD, Filter
 from gateway.journal.search import DEAD_GROUPS, DRIFT_WINDOW, DeadGroup, UnreadableBodies
 from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import rows
-from gateway.journal.sqlite.queries import where
+from gateway.journal.sqlite.queries import ALL, where
 
 PAGE: Final = 5000
 
@@ -45,7 +45,9 @@ def id_after(connection: apsw.Connection, position: int) -> str | None:
 def dead_groups(connection: apsw.Connection, which: Filter) -> list[DeadGroup]:
     """See `Search.dead_groups`. Reads in pages: a long read would keep the write-ahead log from being restarted."""
     condition, values = where(msgspec.structs.replace(which, state=None, plugin=None, error=None))
-    matches = f"EXISTS (SELECT 1 FROM events WHERE events.seq = parked.seq AND {condition})"
+    matches = (
+        "1" if condition == ALL else f"EXISTS (SELECT 1 FROM events WHERE events.seq = parked.seq AND {condition})"
+    )
     sql = (
         f"SELECT plugin, seq, error, since FROM parked WHERE state = '{DEAD}' AND (plugin, seq) > (?, ?)"
         f" AND plugin = coalesce(?, plugin) AND {SOUND['parked']} AND {matches} ORDER BY plugin, seq LIMIT {PAGE}"
