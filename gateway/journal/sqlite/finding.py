@@ -167,9 +167,13 @@ class Finder:
         self, one: _Span, sql: str, values: Sequence[Any], size: int, newest: bool, window: int
     ) -> Iterator[list[int]]:
         low, high = (rows(self._journal, f"SELECT {one}(seq) FROM events")[0][0] or 0 for one in ("min", "max"))
-        after, until = max(one.after, low - 1), min(one.until, high)
+        after, until = max(one.after, low - 1), one.until
         while after < until:
-            begin, end = (max(after, until - window), until) if newest else (after, min(until, after + window))
+            begin, end = after, until
+            if newest:
+                begin = max(after, min(until, high) - window)
+            elif after + window < high:
+                end = min(until, after + window)
             found = [seq for (seq,) in rows(self._journal, sql, (begin, end, *values, size))]
             if found:
                 yield found
