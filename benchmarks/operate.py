@@ -20,6 +20,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -180,7 +181,8 @@ def paired(
         found: dict[bool, dict[str, Any]] = {}
         for there in (True, False) if number % 2 else (False, True):
             with gateway(there):
-                flood(victim, 1, options.connections)
+                victim.wait(lambda: not any(one["behind"] for one in victim.ready()[1]["plugins"]), "delivered", 60)
+                flood(victim, 2, options.connections)
                 found[there] = flood(victim, options.seconds, options.connections)
         ratios.append(found[True]["rate"] / found[False]["rate"])
         late.append((found[True]["p99_ms"], found[False]["p99_ms"]))
@@ -231,25 +233,33 @@ def watched(victim: Victim, count: int) -> Iterator[None]:
     """So many pages that are open: each does what the page Now does, in a process on the core of the load."""
     with running(victim):
         url = f"http://127.0.0.1:{victim.config.admin.port}"
-        watching = [
-            subprocess.Popen(
-                ["taskset", "-c", LOAD_CORE, sys.executable, __file__, "watch", "--url", f"{url} {number}"]
-            )
-            for number in range(count)
-        ]
+        command = ["taskset", "-c", LOAD_CORE, sys.executable, __file__, "watch", "--url", url, "--pages", str(count)]
+        watching = subprocess.Popen(command, stdout=subprocess.PIPE)
         try:
+            assert watching.stdout is not None
+            assert watching.stdout.readline()  # each has its first page
             yield
         finally:
-            for one in watching:
-                one.terminate()
-                one.wait()
+            watching.kill()
+            watching.wait()
 
 
-def watch(url: str, number: int) -> None:
+def watch(url: str, count: int) -> None:
+    """Open so many pages, each from an address of its own."""
+    opened = threading.Barrier(count + 1)
+    for number in range(count):
+        threading.Thread(target=_page, args=(url, f"127.0.0.{number + 1}", opened), daemon=True).start()
+    opened.wait()
+    print("open", flush=True)
+    threading.Event().wait()
+
+
+def _page(url: str, address: str, opened: threading.Barrier) -> None:
     """What a page that is open does: it asks for itself when `/changes` says so, at most every 0.5 s, and every 5 s
-    where it gets no stream. Each comes from an address of its own."""
-    transport = httpx.HTTPTransport(local_address=f"127.0.0.{number + 1}")
-    with httpx.Client(base_url=url, timeout=None, transport=transport) as client:
+    where it gets no stream."""
+    with httpx.Client(base_url=url, timeout=None, transport=httpx.HTTPTransport(local_address=address)) as client:
+        client.get("/")
+        opened.wait()
         while True:
             with client.stream("GET", "/changes") as changes:
                 for line in changes.iter_lines() if changes.status_code == 200 else ():
@@ -329,10 +339,10 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=500, help="events a second while something else is measured")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp/operate"), help="where the journal is, and stays")
     parser.add_argument("--url", help=argparse.SUPPRESS)
+    parser.add_argument("--pages", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.subjects == ["watch"]:
-        url, number = options.url.split()
-        watch(url, int(number))
+        watch(options.url, options.pages)
     config = options.folder / "config.toml"
     victim = Victim(options.folder, SETTINGS)
     print(f"{config}: {options.events} events", flush=True)
