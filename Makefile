@@ -3,11 +3,12 @@
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python3.14 python,\
 	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 VENV := .venv
+EXTRAS ?= postgresql
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format man docs-reference lines oldest newest wheel bench torture fuzz mutants clean
+.PHONY: help run test check format man docs-reference lines oldest newest wheel release bench torture fuzz mutants clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +49,10 @@ lines:  ## count the modules of gateway/ and plugins/ and their lines
 		find $$folder -name '*.py' -exec wc -l {} + | sort -n | awk -v folder=$$folder '$$2 != "total" {sizes[++n] = $$1; sum += $$1} \
 			END {print folder "/: " n " modules, " sum " lines, median " sizes[int((n + 1) / 2)] ", largest " sizes[n]}'; \
 	done
+
+release: $(VENV)/.installed-dev  ## build sdist, wheel, constraints and SBOM into dist/ twice, compare, and try the wheel; EXTRAS=postgresql,mysql
+	$(BIN)/python deploy/make_release.py --extras "$(EXTRAS)"
+	$(BIN)/python tests/try_wheel.py dist/*.whl
 
 wheel: $(VENV)/.installed-dev  ## build the wheel, and see that it installs and runs in an empty folder
 	rm -rf dist

@@ -160,23 +160,19 @@ def test_the_manifests_fit_together() -> None:
     assert {service["spec"]["ports"][0]["targetPort"] for service in services} == ports
 
 
-def test_the_container_file_copies_what_a_build_needs() -> None:
-    """What the project file names is copied, the image has no root, and its ignore file lets all of that through."""
+def test_the_container_file_installs_the_release() -> None:
+    """The wheel that `make release` built, and the packages that it pinned by their hashes; its ignore file lets these
+    through, and nothing else. The image has no root."""
     text = (DEPLOY / "container" / "Containerfile").read_text()
     kept = (DEPLOY / "container" / "Containerfile.dockerignore").read_text().splitlines()
-    project = tomli.loads((ROOT / "pyproject.toml").read_text())
-    needed = {
-        *project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"],
-        *project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"],
-        *project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"],
-        *project["project"]["license-files"],
-        project["project"]["readme"],
-        "pyproject.toml",
-    }
+    needed = {"dist/constraints.txt", "dist/webio_gateway-*.whl"}
 
     copied = {word for line in re.findall(r"^COPY (?!--)(.*) \S+$", text, re.MULTILINE) for word in line.split()}
     assert copied == needed
     assert {line[1:] for line in kept if line.startswith("!")} == needed
+    assert kept[0] == "*"
+    assert "pip install --no-cache-dir --require-hashes -r /release/constraints.txt" in text
+    assert "--no-index --no-deps /release/webio_gateway-*.whl" in text
     assert "\nUSER 10001:10001\n" in text
     assert re.search(r"^HEALTHCHECK .*/health/ready", text, re.MULTILINE)
     health = json.loads(re.search(r"CMD (\[\"python\".*\])$", text, re.MULTILINE)[1])  # type: ignore[index]

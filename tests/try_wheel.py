@@ -1,6 +1,6 @@
 """Install a wheel into a fresh virtual environment and run the gateway from an empty folder.
 
-python tests/try_wheel.py dist/webio_gateway-0.1.0-py3-none-any.whl
+python tests/try_wheel.py dist/*.whl
 """
 
 from __future__ import annotations
