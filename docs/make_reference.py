@@ -66,6 +66,11 @@ FACTS: Final = {
     "custom_value_fields": Facts(
         MAIN, "Any field may then be asked of the plugin; logged.", "After `startup`, and again while it returns None."
     ),
+    "notice": Facts(
+        MAIN,
+        "Logged; this notice is not told again, and the next one comes.",
+        "One after the other, in the order of what happened, beside calls with events.",
+    ),
     "forget": Facts(
         MAIN,
         "`gateway forget` reports it, asks all other plugins, and exits with 1.",
@@ -106,6 +111,13 @@ FIELDS: Final = {
     "state": "Where `state_dir` is, or is made.",
     "spawner": "What `spawn` calls.",
     "address": "The customer's address, in any notation.",
+    "kind": "What the condition is of.",
+    "key": "The same for all notices about one condition.",
+    "sentence": "The condition, or its end, in words.",
+    "since": "When it began; aware, in UTC.",
+    "plugin": "The name of the instance that it is about, if it is about one.",
+    "count": "How many dead letters, or events of the unknown type, there are; 0 for other kinds and at the end.",
+    "recovered": "Whether the condition is over.",
 }
 OWN: Final = {("Context", "name"): "The name of the instance: of its table in the config."}
 DOCUMENTED: Final = (
@@ -140,6 +152,7 @@ def _lines() -> Iterator[str]:
     yield from ("", "## Context", "", *_struct(gateway.Context, heading=False))
     for kind in (gateway.PluginMetrics, gateway.PluginCounter, gateway.PluginGauge, gateway.PluginHistogram):
         yield from _class(kind)
+    yield from ("", "## Notices", *_struct(gateway.Notice))
     yield from ("", "## What a plugin raises")
     for kind in (gateway.Retry, gateway.Reject, gateway.SeveralCustomers):
         yield from _class(kind)

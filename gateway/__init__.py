@@ -14,7 +14,7 @@ from gateway.events import (
     Payment,
     SetStatus,
 )
-from gateway.hookspecs import CONTRACT, Context, Reject, Retry, SeveralCustomers, Value, Values, hookimpl
+from gateway.hookspecs import CONTRACT, Context, Notice, Reject, Retry, SeveralCustomers, Value, Values, hookimpl
 from gateway.plugin_metrics import PluginCounter, PluginGauge, PluginHistogram, PluginMetrics
 from gateway.selector import Selector
 
@@ -32,6 +32,7 @@ __all__ = [
     "MessageSend",
     "MoveToQueue",
     "Network",
+    "Notice",
     "OrganisationName",
     "Payload",
     "Payment",

@@ -29,11 +29,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import pluggy
@@ -94,6 +94,24 @@ class Reject(Exception):
 
 class SeveralCustomers(Exception):
     """More than one customer matches a custom value request. It is answered with a conflict, without any value."""
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """A condition that an operator should know of, or its end (`recovered`). It contains no personal data. Since
+    version (1, 1) of the contract.
+
+    `kind` is `"dead-letters"` (`plugin` has `count` of them that wait for a decision), `"unknown-type"` (`count` events
+    came by a name that no hook has), `"plugin"` (`plugin` is not healthy: it takes no events, has not started, or a
+    task of its own failed) or `"journal"` (new events get 503). `sentence` says it in words. `key` is the same for all
+    notices about one condition; `since` is when it began (aware, in UTC)."""
+
+    kind: Literal["dead-letters", "unknown-type", "plugin", "journal"]
+    key: str
+    sentence: str
+    since: datetime
+    plugin: str | None = None
+    count: int = 0
+    recovered: bool = False
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +235,14 @@ class Hooks:
         by the address alone where Webio sends a UID, not by another provider either. With None that holds for every
         field; a collection of names says that no field has that key. Called after `startup`, and again at most every
         10 s while it returns None; `gateway check` calls it after `check`, without `startup`."""
+
+    @hookspec
+    def notice(self, notice: Notice) -> Awaitable[None] | None:
+        """Something is wrong, has become worse, or is over. The gateway looks once a second: what ends before that is
+        not told, nor are the dead letters and unknown types from before the start. Called after `startup`, one notice
+        after the other, each for at most the plugin's `timeout`. If it raises, that is logged, and the notice is not
+        repeated. While 100 notices wait for this plugin, the oldest is dropped for each further one, which is logged.
+        Since version (1, 1) of the contract."""
 
     @hookspec
     def forget(self, selector: Selector) -> Awaitable[int | str] | int | str:

@@ -54,6 +54,8 @@ class Monitor:
         self._values = values
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
+        self.counted = False
+        """Whether `dead` and `unknown` were counted."""
 
     def start(self) -> None:
         self.space = Space(*journal_space(self.config))
@@ -77,12 +79,12 @@ class Monitor:
         while True:
             began = time.monotonic()
             self.space = Space(*await asyncio.to_thread(journal_space, self.config))
-            for name in self.dead:
-                with contextlib.suppress(JournalError):
-                    self.dead[name] = await self._journal.count_dead(Filter(plugin=name))
             with contextlib.suppress(JournalError):
+                for name in self.dead:
+                    self.dead[name] = await self._journal.count_dead(Filter(plugin=name))
                 self.unknown = await self._journal.unknown_names()
                 self._oldest = await self._journal.oldest_undelivered()
+                self.counted = True
             await asyncio.sleep(max(PAUSE, SHARE * (time.monotonic() - began)))
 
     def age(self, name: str) -> float:

@@ -15,6 +15,7 @@ from gateway.journal import open_journal
 from gateway.journal.interface import Journal, JournalFailed
 from gateway.metrics import Metrics, page
 from gateway.monitoring import Monitor
+from gateway.notices import Notices
 from gateway.plugin_host.lifecycle import Lifecycle
 from gateway.plugin_host.load import Plugin
 from gateway.plugin_host.own_metrics import own_samples
@@ -53,6 +54,7 @@ class Gateway:
         self.delivery = Delivery(plugins, self.journal, clock)
         self.monitor = Monitor(config, plugins, self.journal, self.delivery, self.values, clock)
         self.receiver = Receiver(config, self.journal, self.values, self.metrics)
+        self.notices = Notices(plugins, self.monitor, self.journal)
         self._lifecycle = Lifecycle(config, plugins)
         self._watch = Watch(plugins)
         self._draining: asyncio.Task[None] | None = None
@@ -75,6 +77,7 @@ class Gateway:
         self.monitor.start()
         self.rates.start()
         self._lifecycle.begin()
+        self.notices.start()
 
     def apply(self, config: Config) -> None:
         """Work by another config from now on: its organisations, hooks, values and delivery."""
@@ -96,6 +99,7 @@ class Gateway:
     async def stop(self) -> None:
         """Wait for the running deliveries, checkpoint, shut the plugins down, and close the journal."""
         await self.rates.stop()
+        await self.notices.stop()
         await self.monitor.stop()
         await self._watch.stop()
         await (self._draining or self.delivery.stop(DRAIN_SECONDS))
@@ -106,6 +110,7 @@ class Gateway:
     async def abandon(self) -> None:
         """Break off as the death of the process does: nothing more is delivered, checkpointed or settled. The plugins
         are shut down, so that they let go of what they hold."""
+        await self.notices.stop()
         await self.monitor.stop()
         await self._watch.stop()
         await self.delivery.abandon()

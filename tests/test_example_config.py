@@ -53,7 +53,14 @@ def complete(tmp_path: Path) -> Config:
     """The example with all of its keys, and the files that these name."""
     init(tmp_path / "config.toml")
     (tmp_path / "config.toml").write_text(uncommented())
-    for name in ("admin.password", "viewer.password", "database.password", "forward.secret", "broker.password"):
+    for name in (
+        "admin.password",
+        "viewer.password",
+        "database.password",
+        "forward.secret",
+        "broker.password",
+        "chat.url",
+    ):
         (tmp_path / "var" / name).write_text(f"a password: {name}")
     (tmp_path / "ledger.py").write_text("class Ledger:\n    def on_payment(self, event, payload): ...\n")
     (tmp_path / "ledger.py").chmod(0o600)
@@ -71,7 +78,7 @@ def test_the_example_loads_with_its_plugins(tmp_path: Path) -> None:
 
 def test_the_example_loads_with_every_key_switched_on(complete: Config) -> None:
     """Whoever takes a `#` away gets a config that is sound, also in the plugins' own tables."""
-    assert len(load_plugins(complete)) == 12
+    assert len(load_plugins(complete)) == 13
 
 
 @pytest.mark.parametrize(
