@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Final
@@ -16,14 +17,15 @@ from typing import Final
 import msgspec
 
 from gateway.config.tables import Config
-from gateway.journal.erasing import Erased
-from gateway.journal.interface import Filter, Journal
+from gateway.delivery.service import Delivery
+from gateway.journal.interface import Filter, Journal, JournalError
+from gateway.journal.operator import PluginAnswers, StoredOperation
 from gateway.plugin_host.call import PluginFault
 from gateway.plugin_host.lifecycle import Lifecycle, StartFailed
 from gateway.plugin_host.load import Plugin
 from gateway.selector import Selector
-from gateway.service import Gateway
 from gateway.text import counted
+from gateway.values.service import CustomValues
 
 log = logging.getLogger("gateway.audit")
 
@@ -42,6 +44,18 @@ class Forgotten(msgspec.Struct, kw_only=True):
     plugins: dict[str, int] = {}
     passed_on: dict[str, str] = {}
     failed: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, operation: StoredOperation) -> Forgotten:
+        """The outcome of an operation."""
+        return cls(
+            matched=operation.matched,
+            done=operation.done,
+            value_records=operation.value_records,
+            plugins=operation.answers.erased,
+            passed_on=operation.answers.passed_on,
+            failed=operation.answers.failed,
+        )
 
 
 def selector_of(which: Filter) -> Selector:
@@ -62,69 +76,89 @@ def selector_of(which: Filter) -> Selector:
     )
 
 
-async def forget_running(gateway: Gateway, which: Filter) -> Forgotten:
-    """Erase while the gateway runs. `JournalError`, after which the call can be repeated."""
-    selector = selector_of(which)
-    erased = await gateway.journal.forget(which)
-    gateway.values.forget()
-    failed = await gateway.delivery.start_over(erased.seqs)
-    done = _outcome_of(erased)
-    done.failed = failed
-    for plugin in _keeping(gateway.plugins):
+async def forget_running(
+    journal: Journal,
+    values: CustomValues,
+    delivery: Delivery,
+    plugins: Sequence[Plugin],
+    operation: StoredOperation,
+    patience: float,
+) -> None:
+    """Carry out the erasure that an operation asks for, while the gateway runs. Each plugin that has not started is
+    waited for, at most `patience` seconds. `JournalError`, after which the call can be repeated."""
+    number = operation.number
+    if operation.is_cleared:
+        await _end(journal, number)
+        return
+    selector = selector_of(operation.filter)
+    erased = await journal.forget(operation.filter, number)
+    values.forget()
+    answers = operation.answers
+    answers.failed = await delivery.start_over(erased.seqs)
+    for plugin in _keeping(plugins):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await plugin.startup.done.wait()
         if not plugin.startup.done.is_set():
-            failed[plugin.name] = "it has not started"
-        elif plugin.name not in failed:
-            await _ask(plugin, selector, done)
-    return _told(done)
+            answers.failed[plugin.name] = "it has not started"
+        elif plugin.name not in answers.failed:
+            await _ask(plugin, selector, answers)
+        await journal.tell_answers(number, answers)
+    await _end(journal, number)
 
 
 async def forget_stopped(config: Config, plugins: Sequence[Plugin], journal: Journal, which: Filter) -> Forgotten:
     """Erase without a running gateway: each plugin with a `forget` hook is started for it, and shut down again."""
-    selector = selector_of(which)
-    erased = await journal.forget(which)
-    done = _outcome_of(erased)
+    selector, number = selector_of(which), (await journal.begin("forget", which)).number
+    await journal.forget(which, number)
+    answers = PluginAnswers()
     for plugin in _keeping(plugins):
         lifecycle = Lifecycle(config, [plugin])
         try:
             await lifecycle.start()
         except StartFailed as error:
-            done.failed[plugin.name] = str(error)
+            answers.failed[plugin.name] = str(error)
             continue
-        await _ask(plugin, selector, done)
+        await _ask(plugin, selector, answers)
         await lifecycle.stop(SHUTDOWN_SECONDS)
-    return _told(done)
+    await journal.tell_answers(number, answers)
+    return await _end(journal, number)
+
+
+async def _end(journal: Journal, number: int) -> Forgotten:
+    """Forget whom the erasure was about, and tell the outcome; logged without anything of what was erased."""
+    await journal.clear(number)
+    await journal.wipe()
+    await journal.end(number)
+    operation = await journal.operation(number)
+    if operation is None:
+        raise JournalError(f"operation {number} is damaged")
+    told = Forgotten.of(operation)
+    parts = [counted(told.done, "event"), counted(told.value_records, "value record")]
+    parts += [f"plugin {name}: {count}" for name, count in told.plugins.items()]
+    parts += [f"plugin {name} has passed events on" for name in told.passed_on]
+    parts += [f"plugin {name} failed: {reason}" for name, reason in told.failed.items()]
+    log.info("erased: %s", ", ".join(parts))
+    return told
 
 
 def _keeping(plugins: Sequence[Plugin]) -> list[Plugin]:
     return [plugin for plugin in plugins if "forget" in plugin.hooks]
 
 
-def _outcome_of(erased: Erased) -> Forgotten:
-    return Forgotten(matched=erased.events, done=erased.events, value_records=erased.value_records)
-
-
-async def _ask(plugin: Plugin, selector: Selector, done: Forgotten) -> None:
+async def _ask(plugin: Plugin, selector: Selector, answers: PluginAnswers) -> None:
+    name = plugin.name
     try:
         answer = await plugin.caller.call(plugin.hooks["forget"], selector, timeout=SECONDS)
     except asyncio.CancelledError:
         raise
     except Exception as error:
-        done.failed[plugin.name] = plugin.faults.told(error.cause) if isinstance(error, PluginFault) else str(error)
+        answers.failed[name] = plugin.faults.told(error.cause) if isinstance(error, PluginFault) else str(error)
         return
     if type(answer) is int and answer >= 0:
-        done.plugins[plugin.name] = answer
+        answers.erased[name] = answers.erased.get(name, 0) + answer
     elif type(answer) is str and answer:
-        done.passed_on[plugin.name] = answer
+        answers.passed_on[name] = answer
     else:
         kind = type(answer).__name__
-        done.failed[plugin.name] = f"its forget hook returned {kind}, expected the number of records or a sentence"
-
-
-def _told(done: Forgotten) -> Forgotten:
-    """The outcome; logged without anything of what was erased."""
-    parts = [counted(done.done, "event"), counted(done.value_records, "value record")]
-    parts += [f"plugin {name}: {count}" for name, count in done.plugins.items()]
-    parts += [f"plugin {name} has passed events on" for name in done.passed_on]
-    parts += [f"plugin {name} failed: {reason}" for name, reason in done.failed.items()]
-    log.info("erased: %s", ", ".join(parts))
-    return done
+        answers.failed[name] = f"its forget hook returned {kind}, expected the number of records or a sentence"

@@ -16,6 +16,7 @@ from gateway.journal.interface import Journal, JournalFailed
 from gateway.metrics import Metrics, page
 from gateway.monitoring import Monitor
 from gateway.notices import Notices
+from gateway.operations import OperationRunner
 from gateway.plugin_host.lifecycle import Lifecycle
 from gateway.plugin_host.load import Plugin
 from gateway.plugin_host.own_metrics import own_samples
@@ -52,9 +53,13 @@ class Gateway:
         self.journal = journal or open_journal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
         self.values = CustomValues(config, plugins)
         self.delivery = Delivery(plugins, self.journal, clock)
+        self.operations = OperationRunner(self.journal, self.values, self.delivery, plugins)
         self.monitor = Monitor(config, plugins, self.journal, self.delivery, self.values, clock)
         self.receiver = Receiver(config, self.journal, self.values, self.metrics)
         self.notices = Notices(plugins, self.monitor, self.journal)
+        self.started_at = 0.0
+        """Seconds since 1970."""
+        self._clock = clock
         self._lifecycle = Lifecycle(config, plugins)
         self._watch = Watch(plugins)
         self._draining: asyncio.Task[None] | None = None
@@ -63,13 +68,17 @@ class Gateway:
     async def start(self, on_failure: Callable[[JournalFailed], None]) -> None:
         """Open the journal, and start the plugins in the background; `on_failure` is called when a commit fails later.
         Raises `JournalError`, after it has stopped what it started."""
+        self.started_at = self._clock()
         await self.journal.start()
         self.journal.on_failure = on_failure
         self._watch.start()
         try:
+            await self.operations.prepare()
             await self.delivery.start()
+            await self.operations.resume()
         except BaseException:
             await self._watch.stop()
+            await self.operations.stop()
             await self.delivery.abandon()
             await self.journal.close()
             raise
@@ -101,6 +110,7 @@ class Gateway:
         await self.rates.stop()
         await self.notices.stop()
         await self.monitor.stop()
+        await self.operations.stop()
         await self._watch.stop()
         await (self._draining or self.delivery.stop(DRAIN_SECONDS))
         await self.values.close()
@@ -110,8 +120,10 @@ class Gateway:
     async def abandon(self) -> None:
         """Break off as the death of the process does: nothing more is delivered, checkpointed or settled. The plugins
         are shut down, so that they let go of what they hold."""
+        await self.rates.stop()
         await self.notices.stop()
         await self.monitor.stop()
+        await self.operations.stop()
         await self._watch.stop()
         await self.delivery.abandon()
         await self.values.close()

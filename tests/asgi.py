@@ -145,6 +145,15 @@ class InProcess:
         sized = [*headers, (b"content-length", str(len(body)).encode())]
         return await call(self.admin, scope_of(method, path, query, sized, client), body)
 
+    async def operate(self, kind: str, which: dict[str, Any], **asked: Any) -> Any:
+        """Carry out an operation; returns its end."""
+        answer = await self.manage("POST", "/api/operations", {"kind": kind, "filter": which, **asked})
+        assert answer.status == 202, answer.body
+        path = f"/api/operations/{answer.document['number']}"
+        while not (state := (await self.manage("GET", path)).document)["finished"]:
+            await asyncio.sleep(0.005)
+        return state
+
     def events(self) -> list[EventRow]:
         """What is in the journal, oldest first."""
         reader = open_reader(self.config)

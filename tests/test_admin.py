@@ -208,7 +208,7 @@ async def test_a_plugin_with_nothing_left_to_do_is_healthy(tmp_path: Path, site:
             assert metrics['gateway_dead_letters_total{plugin="sick"}'] == 1
             assert metrics['gateway_plugin_healthy{plugin="sick"}'] == 1
             if waiting:
-                assert (await gateway.manage("POST", "/api/dead/discard", {})).document["done"] == 1
+                assert (await gateway.operate("discard", {}))["done"] == 1
 
 
 # Metrics
@@ -344,9 +344,9 @@ async def test_a_password(tmp_path: Path) -> None:
             detail = "a password is needed" if headers == [HOST] else "the password is wrong"
             assert (answer.status, answer.problem) == (401, detail)
             assert answer.headers["www-authenticate"] == 'Basic realm="gateway"'
-        for path in ("/api/dead/retry", "/api/dead/discard", "/api/replay"):
-            assert (await gateway.manage("POST", path, {})).status == 401
-        assert (await gateway.manage("GET", "/api/replay/1")).status == 401
+        assert (await gateway.manage("POST", "/api/operations", {})).status == 401
+        for method in ("GET", "DELETE"):
+            assert (await gateway.manage(method, "/api/operations/1")).status == 401
 
 
 async def test_without_the_password_readiness_has_no_details(tmp_path: Path) -> None:
@@ -453,7 +453,7 @@ async def test_a_name_is_no_way_in(tmp_path: Path, host: bytes | None, status: i
     async with in_process(tmp_path) as gateway:
         headers = [] if host is None else [(b"host", host)]
         answers = [await gateway.manage("GET", path, headers=headers) for path in ("/metrics", "/health/ready")]
-        answers.append(await gateway.manage("POST", "/api/dead/discard", {}, headers=headers))
+        answers.append(await gateway.manage("POST", "/api/reload", {}, headers=headers))
         assert [answer.status for answer in answers] == [status] * 3
         if status == 421:
             assert answers[0].problem == "use the IP address of this listener, localhost, or a name of admin.names"
@@ -482,7 +482,7 @@ async def test_a_page_of_another_site_is_refused(tmp_path: Path, site: bytes, st
     for number, keys in enumerate(("", 'password = { file = "../password" }\n')):
         async with in_process(tmp_path / str(number), admin=keys) as gateway:
             headers = [HOST, (b"sec-fetch-site", site), basic(b"x:correct horse")]
-            for method, path in (("GET", "/metrics"), ("GET", "/health/ready"), ("POST", "/api/dead/discard")):
+            for method, path in (("GET", "/metrics"), ("GET", "/health/ready"), ("POST", "/api/reload")):
                 document: dict[str, str] | None = {} if method == "POST" else None
                 answer = await gateway.manage(method, path, document, headers=headers)
                 assert answer.status == status
@@ -504,7 +504,7 @@ async def test_a_page_of_another_site_is_refused(tmp_path: Path, site: bytes, st
 async def test_commands_are_json(tmp_path: Path, content_type: bytes, status: int) -> None:
     """A request that a form of another site can send is refused."""
     async with in_process(tmp_path) as gateway:
-        answer = await gateway.manage("POST", "/api/dead/discard", b"{}", [HOST, (b"content-type", content_type)])
+        answer = await gateway.manage("POST", "/api/reload", b"{}", [HOST, (b"content-type", content_type)])
         assert answer.status == status
         if status == 415:
             assert answer.problem == "send application/json"
@@ -516,17 +516,20 @@ async def test_commands_are_json(tmp_path: Path, content_type: bytes, status: in
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        (b"", "the filter is not valid: "),
-        (b"[]", "the filter is not valid: Expected `object`, got `array`"),
-        (b"{", "the filter is not valid: "),
-        (b'{"hook":"\xff"}', "the filter is not valid: "),
-        (b"[" * 100_000, "the filter is not valid: "),
-        (b'{"hooks":"payment"}', "the filter is not valid: Object contains unknown field `hooks`"),
-        (b'{"hook":5}', "the filter is not valid: Expected `str | null`, got `int` - at `$.hook`"),
-        (b'{"since":"yesterday"}', "the filter is not valid: Invalid RFC3339 encoded datetime - at `$.since`"),
-        (b'{"since":"2026-01-31T12:00:00"}', "since and until need a time zone, for example "),
-        (b'{"state":"ded"}', "unknown state; use one of: dead, retrying, waiting, delivered"),
-        (b'{"ids":[' + b'"a",' * 10_000 + b'"a"]}', "a filter may have at most 10000 ids, found 10001"),
+        (b"", "the body is not valid: "),
+        (b"[]", "the body is not valid: Expected `object`, got `array`"),
+        (b"{", "the body is not valid: "),
+        (b'{"kind":"retry","filter":{"hook":"\xff"}}', "the body is not valid: "),
+        (b"[" * 100_000, "the body is not valid: "),
+        (
+            b'{"kind":"retry","filter":{"hooks":"payment"}}',
+            "the body is not valid: Object contains unknown field `hooks`",
+        ),
+        (
+            b'{"kind":"retry","filter":{"hook":5}}',
+            "the body is not valid: Expected `str | null`, got `int` - at `$.filter",
+        ),
+        (b'{"kind":"retry","filter":{"since":"yesterday"}}', "the body is not valid: Invalid RFC3339 encoded datetime"),
     ],
 )
 async def test_a_filter_that_is_none(tmp_path: Path, picky: list[bool], body: bytes, detail: str) -> None:
@@ -534,10 +537,9 @@ async def test_a_filter_that_is_none(tmp_path: Path, picky: list[bool], body: by
     async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         await gateway.post(EVENT)
         await until(lambda: dead(gateway) == 1)
-        for path in ("/api/dead/retry", "/api/dead/discard", "/api/replay"):
-            answer = await gateway.manage("POST", path, body)
-            assert answer.status == 400
-            assert answer.problem.startswith(detail)
+        answer = await gateway.manage("POST", "/api/operations", body)
+        assert answer.status == 400
+        assert answer.problem.startswith(detail)
         assert dead(gateway) == 1
 
 
@@ -549,17 +551,18 @@ async def test_dead_letters_are_retried(tmp_path: Path, picky: list[bool]) -> No
         ids = [row.id for row in gateway.events()]
         await until(lambda: dead(gateway) == 3)
         picky[0] = False
-        answer = await gateway.manage("POST", "/api/dead/retry", {"ids": ids[:2], "plugin": "picky"})
-        assert (answer.status, answer.document) == (200, {"matched": 2, "done": 2})
+        told = await gateway.operate("retry", {"ids": ids[:2], "plugin": "picky"})
+        assert (told["matched"], told["done"], told["state"]) == (2, 2, "finished")
         await until(lambda: [row.deliveries["picky"] for row in gateway.events()] == ["delivered", "delivered", "dead"])
-        answer = await gateway.manage("POST", "/api/dead/retry", {})
-        assert answer.document == {"matched": 1, "done": 1}
+        told = await gateway.operate("retry", {})
+        assert (told["matched"], told["done"]) == (1, 1)
         await until(lambda: {row.deliveries["picky"] for row in gateway.events()} == {"delivered"})
-        assert (await gateway.manage("POST", "/api/dead/retry", {})).document == {"matched": 0, "done": 0}
+        told = await gateway.operate("retry", {})
+        assert (told["matched"], told["done"], told["left"]) == (0, 0, 0)
 
 
 async def test_dead_letters_of_plugins_that_are_off_stay(tmp_path: Path, picky: list[bool]) -> None:
-    """They are not delivered; the answer says how many stay."""
+    """They are not delivered; the answer says how many matched and were retried."""
     async with in_process(tmp_path, "[plugins.picky]\n") as gateway:
         await gateway.post(EVENT)
         await until(lambda: dead(gateway) == 1)
@@ -567,13 +570,15 @@ async def test_dead_letters_of_plugins_that_are_off_stay(tmp_path: Path, picky: 
     async with in_process(tmp_path, "[plugins.other]\nuse = 'picky'\n") as gateway:
         await gateway.post(EVENT.replace(b"1", b"2"))
         await until(lambda: gateway.events()[-1].deliveries == {"other": "dead"})
-        answer = await gateway.manage("POST", "/api/dead/retry", {"plugin": "picky"})
+        asked = {"kind": "retry", "filter": {"plugin": "picky"}}
+        answer = await gateway.manage("POST", "/api/operations", asked)
         assert (answer.status, answer.problem) == (409, "plugin picky takes no events; plugins that take events: other")
         picky[0] = False
-        answer = await gateway.manage("POST", "/api/dead/retry", {})
-        assert answer.document == {"matched": 2, "done": 1, "left": 1}
+        told = await gateway.operate("retry", {})
+        assert (told["matched"], told["done"]) == (2, 1)
         await until(lambda: gateway.events()[-1].deliveries == {"other": "delivered"})
-        assert (await gateway.manage("POST", "/api/dead/retry", {})).document == {"matched": 1, "done": 0, "left": 1}
+        told = await gateway.operate("retry", {})
+        assert (told["matched"], told["done"]) == (1, 0)
 
 
 async def test_dead_letters_are_discarded(tmp_path: Path, picky: list[bool]) -> None:
@@ -582,8 +587,8 @@ async def test_dead_letters_are_discarded(tmp_path: Path, picky: list[bool]) -> 
         await gateway.post(EVENT)
         await gateway.post(b'{"type":"setStatus"}')
         await until(lambda: dead(gateway) == 2)
-        answer = await gateway.manage("POST", "/api/dead/discard", {"hook": "payment"})
-        assert (answer.status, answer.document) == (200, {"matched": 1, "done": 1})
+        told = await gateway.operate("discard", {"hook": "payment"})
+        assert (told["matched"], told["done"]) == (1, 1)
         assert [(row.hook, row.deliveries.get("picky") == "dead") for row in gateway.events()] == [
             ("payment", False),
             ("set-status", True),
@@ -598,12 +603,8 @@ async def test_a_replay(tmp_path: Path, picky: list[bool]) -> None:
             await gateway.post(EVENT)
         await gateway.post(b'{"type":"setStatus"}')
         await until(lambda: gateway.metrics()['gateway_deliveries_total{plugin="picky"}'] == 4)
-        answer = await gateway.manage("POST", "/api/replay", {"plugin": "picky", "hook": "payment"})
-        assert answer.status == 202
-        assert answer.document == {"number": 1, "matched": 3}
-        while not (state := (await gateway.manage("GET", "/api/replay/1")).document)["finished"]:
-            await asyncio.sleep(0.005)
-        assert state == {"done": 3, "finished": True}
+        told = await gateway.operate("replay", {"plugin": "picky", "hook": "payment"})
+        assert (told["number"], told["matched"], told["done"], told["left"]) == (1, 3, 3, 0)
         assert gateway.metrics()['gateway_deliveries_total{plugin="picky"}'] == 7
 
 
@@ -614,18 +615,9 @@ async def test_a_replay_to_an_unknown_plugin(tmp_path: Path, picky: list[bool]) 
             ({"plugin": "picki"}, "plugin picki takes no events"),
             ({}, "the filter needs a plugin"),
         ):
-            answer = await gateway.manage("POST", "/api/replay", document)
+            answer = await gateway.manage("POST", "/api/operations", {"kind": "replay", "filter": document})
             assert answer.status == 409
             assert answer.problem == f"{sentence}; plugins that take events: picky"
-
-
-@pytest.mark.parametrize("number", ["0", "7", "9999999999999999999999", "-1", "x"])
-async def test_a_replay_that_there_is_not(tmp_path: Path, number: str) -> None:
-    """A replay that does not exist gets 404."""
-    async with in_process(tmp_path) as gateway:
-        answer = await gateway.manage("GET", f"/api/replay/{number}")
-        assert answer.status == 404
-        assert answer.problem
 
 
 async def test_what_there_is_not(tmp_path: Path) -> None:
@@ -665,13 +657,15 @@ async def test_changes_and_look_ups_leave_a_line(
         await until(lambda: dead(gateway) == 1)
         headers = [HOST, basic(b"alice:correct horse")]
         picky[0] = False
-        for path, document in (
-            ("/api/dead/retry", {"customer": "ID-4711-99", "plugin": "picky"}),
-            ("/api/replay", {"plugin": "picky", "address": "447700900123", "text": "a secret word"}),
-            ("/api/dead/discard", {"ids": ["a", "b"], "since": "2026-01-31T12:00:00Z", "hook": "447700900123"}),
-            ("/api/dead/discard", {}),
+        for kind, document in (
+            ("retry", {"customer": "ID-4711-99", "plugin": "picky"}),
+            ("replay", {"plugin": "picky", "address": "447700900123", "text": "a secret word"}),
+            ("discard", {"ids": ["a", "b"], "since": "2026-01-31T12:00:00Z", "hook": "447700900123"}),
+            ("discard", {}),
         ):
-            assert (await gateway.manage("POST", path, document, headers=headers)).status in (200, 202)
+            asked = {"kind": kind, "filter": document}
+            assert (await gateway.manage("POST", "/api/operations", asked, headers=headers)).status == 202
+        assert (await gateway.manage("DELETE", "/api/operations/2", headers=headers)).status == 200
         stranger = [HOST, basic(b"447700900123:correct horse")]
         for query in (b"param1=balance&customerUID=447700900123", b"param1=%ff", b"param1=balance&customerUID=123"):
             answer = await gateway.manage(
@@ -680,10 +674,12 @@ async def test_changes_and_look_ups_leave_a_line(
             assert answer.status == 200
     lines = [record.getMessage() for record in caplog.records if record.name == "gateway.audit"]
     assert lines == [
-        "alice from 127.0.0.1: retry of dead letters (customer …99, plugin picky): 1 event matched, 1 retried",
-        "alice from 127.0.0.1: replay (address …23, text …, plugin picky): number 1, no events matched",
-        "alice from 127.0.0.1: discard of dead letters (ids 2, hook …, since 2026-01-31T12:00:00+0000): 0 discarded",
-        "alice from 127.0.0.1: discard of dead letters (everything): 0 discarded",
+        "alice from 127.0.0.1: retry of dead letters (customer …99, plugin picky): number 1, 1 event matched",
+        "alice from 127.0.0.1: replay (address …23, text …, plugin picky): number 2, no events matched",
+        "alice from 127.0.0.1: discard of dead letters (ids 2, hook …, since 2026-01-31T12:00:00+0000): number 3,"
+        " no events matched",
+        "alice from 127.0.0.1: discard of dead letters (everything): number 4, no events matched",
+        "alice from 127.0.0.1: cancel of a replay (everything): number 2, 0 done",
         "- from 10.0.0.7: look-up of custom values (organisation acme, customer …23): 1 field, status 200",
         "- from 10.0.0.7: look-up of custom values (organisation acme): no fields, status 400",
         "- from 10.0.0.7: look-up of custom values (organisation acme, customer …): 1 field, status 200",
@@ -702,7 +698,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]
 def test_the_listeners_are_two(served: RunningGateway) -> None:
     """Neither listener serves a path of the other one."""
     with httpx.Client() as client:
-        for path in ("/metrics", "/health/live", "/health/ready", "/api/dead/retry"):
+        for path in ("/metrics", "/health/live", "/health/ready", "/api/operations"):
             public = served.url.removesuffix("/webio") + path
             assert client.get(public).status_code == 404
         assert client.get(f"{served.admin_url}/webio").status_code == 404

@@ -153,7 +153,15 @@ def look_everywhere(gateway: RunningGateway) -> dict[str, str]:
     """What an operator, a monitor or another user of the machine may see."""
     found = {}
     with httpx.Client(base_url=gateway.admin_url) as client:
-        for path in ("/metrics", "/health/ready", "/nope", "/api/replay/1", "/api/status", "/api/config", "/api/drift"):
+        for path in (
+            "/metrics",
+            "/health/ready",
+            "/nope",
+            "/api/operations",
+            "/api/status",
+            "/api/config",
+            "/api/drift",
+        ):
             found[path] = client.get(path).text
         for path in ("/", "/find", "/find?q=hook:payment", "/trouble", "/values", "/drift", "/config", "/sign-in"):
             found[path] = client.get(path).text

@@ -120,7 +120,7 @@ def test_the_admin_listener_waits_five_seconds_for_a_head_and_ten_for_a_body(sta
     """Then 408, the end of the connection, and a line in the log."""
     gateway = start_gateway()
     port, ends = gateway.config.admin.port, dict[str, Raw]()
-    head = b"POST /api/dead/discard HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head = b"POST /api/operations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
     def slow(name: str, data: bytes) -> None:
         ends[name] = talk(port, data, wait=30)

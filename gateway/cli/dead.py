@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli.changes import Operations, change_options, confirm, open_operations, report
 from gateway.cli.filters import filter_options, narrows, require_known
-from gateway.cli.operations import Operations, change_options, confirm, open_operations, report
 from gateway.cli.options import config_option, json_option
-from gateway.cli.output import print_rows, show_time
+from gateway.cli.output import print_rows, progress, show_time
 from gateway.plugin_host.place import without_message
 from gateway.text import printable
 
@@ -109,7 +109,8 @@ def retry(
     journal = _operations(config_path, which, every)
     if not dry_run:
         confirm("Deliver {n} again?", lambda: journal.retry_dead(which, dry_run=True), yes, "dead letter")
-    change = journal.retry_dead(which, in_order=in_order, dry_run=dry_run)
+    with progress("Making due again") as show_progress:
+        change = journal.retry_dead(which, in_order=in_order, dry_run=dry_run, progress=show_progress)
     when = "after the next start" if journal.offline else "now"
     report(change, as_json, dry_run, "dead letter", "delivered again", when=when)
 
@@ -131,7 +132,8 @@ def discard(which: Filter, every: bool, dry_run: bool, yes: bool, config_path: P
     journal = _operations(config_path, which, every)
     if not dry_run:
         confirm("Give {n} up?", lambda: journal.discard_dead(which, dry_run=True), yes, "dead letter", ask_from=1)
-    change = journal.discard_dead(which, dry_run=dry_run)
+    with progress("Discarding") as show_progress:
+        change = journal.discard_dead(which, dry_run=dry_run, progress=show_progress)
     report(change, as_json, dry_run, "dead letter", "discarded")
 
 

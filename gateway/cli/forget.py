@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.filters import address_of, require_known
 from gateway.cli.options import config_option, json_option
-from gateway.cli.output import print_json
+from gateway.cli.output import print_json, progress
 from gateway.text import counted
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def command(
       gateway forget --customer 123456
       gateway forget --address +353861234567 --yes
     """
-    from gateway.cli.operations import Operations, on_terminal
+    from gateway.cli.changes import Operations, on_terminal
     from gateway.config.load import load_config
     from gateway.journal import open_reader
     from gateway.journal.interface import Filter
@@ -77,7 +77,8 @@ def command(
 
             raise Failure("nothing was changed")
     journal = config.journal.path
-    done = Operations(config, f"`{click.get_current_context().command_path}`").forget(which)
+    with progress("Erasing") as show_progress:
+        done = Operations(config, f"`{click.get_current_context().command_path}`").forget(which, show_progress)
     copies = sorted(str(found) for end in COPIES for found in journal.parent.glob(f"{journal.name}{end}"))
     _report(done, copies, as_json)
     if done.failed:

@@ -1,224 +1,114 @@
-"""Changes to deliveries: retry or discard dead letters, replay events. A running gateway makes them, asked over its
-admin listener; without one they are made in the journal. The commands count first, ask on a terminal, and report."""
+"""`gateway operations`."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import sys
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from gateway.cli.failures import Failure
-from gateway.cli.filters import require_known
-from gateway.cli.output import print_json
-from gateway.decoding import Decoder
-from gateway.journal import journal_lock, open_journal, open_reader
-from gateway.journal.lock import GATEWAY, JournalBusy
+from gateway.cli.options import config_option, json_option, limit_option
+from gateway.cli.output import print_json, print_rows, show_time
 from gateway.text import counted
 
 if TYPE_CHECKING:
-    from gateway.config.tables import Config
-    from gateway.forgetting import Forgotten
-    from gateway.journal.interface import Filter, Journal
-
-F = TypeVar("F", bound=Callable[..., object])
-T = TypeVar("T")
-POLL: Final = 0.1
-"""Seconds between two looks at the progress of a replay."""
+    from gateway.cli.changes import Operations
+    from gateway.journal.operator import StoredOperation
 
 
-class Change(NamedTuple):
-    """How many the filter matches, how many were changed, and how many stay because their plugin is off."""
+class OperationLine(msgspec.Struct, kw_only=True):
+    """A line of `gateway operations`."""
 
+    number: int
+    kind: str
+    state: str
+    filter: dict[str, Any]
     matched: int
     done: int
-    left: int = 0
+    left: int
+    begun_at: datetime
+    ended_at: datetime | None
+    error: str | None
+
+    @classmethod
+    def of(cls, kept: StoredOperation) -> OperationLine:
+        """What is shown of an operation; the filter with the conditions that it has."""
+        given = msgspec.to_builtins(kept.filter)
+        return cls(
+            number=kept.number,
+            kind=kept.kind,
+            state=kept.state,
+            filter={name: value for name, value in given.items() if value not in (None, [], ())},
+            matched=kept.matched,
+            done=kept.done,
+            left=kept.left,
+            begun_at=datetime.fromtimestamp(kept.begun_at, UTC),
+            ended_at=None if kept.ended_at is None else datetime.fromtimestamp(kept.ended_at, UTC),
+            error=kept.error,
+        )
 
 
-class Operations:
-    """The same calls with and without a running gateway. What cannot be done raises `Failure` or `JournalError`.
-    `command` is the name of this process in the journal's lock."""
+@click.group("operations", invoke_without_command=True)
+@limit_option
+@config_option
+@json_option
+@click.pass_context
+def command(context: click.Context, limit: int | None, config_path: Path, as_json: bool) -> None:
+    """List retries and discards of dead letters, replays and erasures, the newest first: how many matched, how many are
+    done, and how many events their plugin has still to get.
 
-    def __init__(self, config: Config, command: str) -> None:
-        self._config = config
-        self._lock = journal_lock(config, command)
-        self.offline = False
-        """Whether the last change was made without a running gateway: deliveries begin with its next start."""
+    The journal keeps an operation from its begin on: one that is interrupted goes on with the next start.
 
-    def retry_dead(self, which: Filter, *, in_order: bool = False, dry_run: bool = False) -> Change:
-        """Deliver dead letters again, with their attempts counted anew. Those of plugins that are off stay."""
-        enabled = self.plugins(which)
-        if dry_run:
-            with contextlib.closing(open_reader(self._config)) as reader:
-                matched = reader.count_dead(which)
-                return Change(matched, 0, matched - reader.count_dead(which, enabled))
-
-        async def retry(journal: Journal) -> Change:
-            matched = await journal.count_dead(which)
-            done = await journal.retry_dead(which, enabled, in_order)
-            return Change(matched, done, matched - done)
-
-        if self._take_journal():
-            return self._change_journal(retry)
-        return Change(**self._ask("POST", f"/api/dead/retry?in_order={str(in_order).lower()}", which))
-
-    def discard_dead(self, which: Filter, *, dry_run: bool = False) -> Change:
-        """Give dead letters up. Their events stay in the journal for its retention."""
-        if dry_run:
-            with contextlib.closing(open_reader(self._config)) as reader:
-                return Change(reader.count_dead(which), 0)
-
-        async def discard(journal: Journal) -> Change:
-            done = await journal.discard_dead(which)
-            return Change(done, done)
-
-        if self._take_journal():
-            return self._change_journal(discard)
-        return Change(**self._ask("POST", "/api/dead/discard", which))
-
-    def replay(
-        self, which: Filter, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None
-    ) -> Change:
-        """Deliver events to `which.plugin` again. A running gateway has delivered them when this returns; it calls
-        `progress(done, matched)` meanwhile. Without one, the replay is only recorded: `done` is 0."""
-        self.plugins(which)
-        if dry_run:
-            with contextlib.closing(open_reader(self._config)) as reader:
-                return Change(reader.count(which), 0)
-
-        async def record(journal: Journal) -> Change:
-            return Change((await journal.new_replay(which)).matched, 0)
-
-        if self._take_journal():
-            return self._change_journal(record)
-        started = self._ask("POST", "/api/replay", which)
-        while True:
-            state = self._ask("GET", f"/api/replay/{started['number']}")
-            if progress is not None:
-                progress(state["done"], started["matched"])
-            if state["finished"]:
-                return Change(started["matched"], state["done"])
-            time.sleep(POLL)
-
-    def forget(self, which: Filter) -> Forgotten:
-        """Erase a customer, an address or a conversation, in the journal and in every plugin."""
-        from gateway.forgetting import SECONDS, Forgotten, forget_stopped
-        from gateway.plugin_host.load import load_plugins
-
-        async def forget(journal: Journal) -> Forgotten:
-            return await forget_stopped(self._config, load_plugins(self._config), journal, which)
-
-        if self._take_journal():
-            return self._change_journal(forget)
-        return msgspec.convert(self._ask("POST", "/api/forget", which, SECONDS), type=Forgotten)
-
-    def recognised(self) -> tuple[dict[str, str], int]:
-        """The names that events were kept as unknown by, and the hook that the config has for them now; and how many
-        events there are without one."""
-        decoder = Decoder(self._config)
-        with contextlib.closing(open_reader(self._config)) as reader:
-            hooks = {name: hook for name in reader.names() if (hook := decoder.hook_of(name)) is not None}
-            return hooks, sum(one.number for one in reader.unknown_names() if one.name not in hooks)
-
-    def takers(self, which: Filter, hooks: Mapping[str, str]) -> list[Filter]:
-        """The filter for each plugin of `which` that has hooks for some of these names (by the hook of each)."""
-        from gateway.plugin_host.load import taken_hooks
-
-        taken = taken_hooks(self._config)
-        found = []
-        for plugin in self.plugins(which) if which.plugin is None else [which.plugin]:
-            own = taken[plugin]
-            names = tuple(name for name, hook in hooks.items() if own is None or hook in own)
-            if names:
-                found.append(msgspec.structs.replace(which, plugin=plugin, hook=None, names=names))
-        return found
-
-    def plugins(self, which: Filter) -> list[str]:
-        """The enabled plugins that take events. `Failure` where the filter's plugin is not among them."""
-        from gateway.plugin_host.load import taking_events
-
-        enabled = taking_events(self._config)
-        if which.plugin is not None and which.plugin not in enabled:
-            reason = f"the plugin {which.plugin} is not enabled, or takes no events"
-            raise Failure(f"{reason}; plugins that take events: {', '.join(enabled) or 'none'}")
-        return enabled
-
-    def _take_journal(self) -> bool:
-        """Take the journal's lock, unless a gateway has it."""
-        while (holder := self._lock.holder()) is None:
-            open_reader(self._config).close()  # fails where there is no journal: a change must not create one
-            with contextlib.suppress(JournalBusy):
-                self._lock.take()
-                return True
-        if holder.name != GATEWAY:
-            raise Failure(f"{holder.name} with process id {holder.process} changes the journal; try again after it")
-        return False
-
-    def _change_journal(self, change: Callable[[Journal], Awaitable[T]]) -> T:
-        async def run() -> T:
-            journal = open_journal(self._config)
-            await journal.start()
-            try:
-                return await change(journal)
-            finally:
-                await journal.close()
-
-        self.offline = True
-        with self._lock:
-            return asyncio.run(run())
-
-    def _ask(self, method: str, path: str, body: Filter | None = None, seconds: float = 60.0) -> Any:
-        from gateway.cli.admin_client import request
-
-        return request(self._config, method, path, body, seconds)
+    \b
+    Examples:
+      gateway operations
+      gateway operations cancel 12
+    """
+    if context.invoked_subcommand is not None:
+        return
+    found = _operations(config_path).listed(limit or sys.maxsize)
+    columns = ("number", "kind", "state", "done", "of", "left", "begun (UTC)", "filter")
+    print_rows(map(OperationLine.of, found), as_json, columns, _cells, wrapped=1, nothing="there are no operations")
 
 
-def open_operations(config_path: Path, which: Filter) -> Operations:
-    """The operations on the journal of a config, for a filter whose names the config or the journal knows."""
+@command.command("cancel", short_help="Cancel an operation.")
+@click.argument("number", type=click.IntRange(1, 2**63 - 1))
+@config_option
+@json_option
+def cancel(number: int, config_path: Path, as_json: bool) -> None:
+    """Cancel an operation: no further dead letter is retried or discarded, no further event replayed.
+
+    A retry has the events back that its plugin has not got yet: they are dead letters again. What was done stays done.
+    An erasure that has begun goes on to its end.
+
+    \b
+    Examples:
+      gateway operations cancel 12
+    """
+    found = _operations(config_path).cancel(number)
+    if as_json:
+        print_json(OperationLine.of(found))
+    else:
+        click.echo(f"operation {number} ({found.kind}) is {found.state}: {found.done} of {found.matched} done")
+
+
+def _operations(config_path: Path) -> Operations:
+    from gateway.cli.changes import Operations
     from gateway.config.load import load_config
 
-    config = load_config(config_path, secrets=False)
-    require_known(config, which.organisation, which.plugin)
-    return Operations(config, f"`{click.get_current_context().command_path}`")
+    return Operations(load_config(config_path), f"`{click.get_current_context().command_path}`")
 
 
-def on_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def change_options(function: F) -> F:
-    """Adds --dry-run and --yes."""
-    function = click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")(function)
-    return click.option("--dry-run", is_flag=True, help="Only count what would be changed.")(function)
-
-
-def confirm(question: str, count: Callable[[], Change], yes: bool, noun: str, *, ask_from: int = 2) -> None:
-    """On a terminal, ask before `ask_from` or more are changed. `{n}` in the question is the number with its noun."""
-    if yes or not on_terminal():
-        return
-    change = count()
-    number = change.matched - change.left
-    if number >= ask_from and not click.confirm(question.format(n=counted(number, noun)), err=True):
-        raise Failure("nothing was changed")
-
-
-def report(change: Change, as_json: bool, dry_run: bool, noun: str, done: str, *, when: str = "") -> None:
-    """Print how many matched and what happens to them. `noun` is what was counted, `done` what was done to them, and
-    `when` says when that happens, if not before this."""
-    left = f"; {change.left} not: their plugins are off" if change.left else ""
-    if as_json:
-        print_json({"matched": change.matched, "done": change.done})
-    elif not change.matched:
-        click.echo(f"no {noun} matches", err=True)
-    elif dry_run:
-        click.echo(f"{change.matched - change.left} would be {done}{left}")
-    elif when:
-        click.echo(f"{change.matched - change.left} of {change.matched} will be {done} {when}{left}")
-    else:
-        click.echo(f"{change.done} of {change.matched} {done}{left}")
+def _cells(line: OperationLine) -> tuple[str, ...]:
+    which = ", ".join(
+        f"{name} {counted(len(value), name.removesuffix('s')) if isinstance(value, list) else value}"
+        for name, value in line.filter.items()
+    )
+    told = f"{which or 'everything'}; {line.error}" if line.error else which or "everything"
+    return (
+        *(str(line.number), line.kind, line.state, str(line.done), str(line.matched), str(line.left)),
+        *(show_time(line.begun_at), told),
+    )

@@ -14,8 +14,8 @@ from gateway.delivery.pipeline import Pipeline
 from gateway.delivery.reading import until_read
 from gateway.journal.interface import (
     EVERY_HOOK,
-    Cursors,
     HeldBy,
+    Journal,
     JournalDamaged,
     JournalError,
     LeaseLost,
@@ -36,7 +36,7 @@ TAKE_AGAIN: Final = 5.0
 class Consumer:
     """Delivers the journal's events to one plugin."""
 
-    def __init__(self, plugin: Plugin, journal: Cursors, guard: CrashGuard, clock: Callable[[], float]) -> None:
+    def __init__(self, plugin: Plugin, journal: Journal, guard: CrashGuard, clock: Callable[[], float]) -> None:
         self.plugin = plugin
         self.health = Health(plugin.name, plugin.faults, clock)
         self._journal = journal
@@ -47,6 +47,11 @@ class Consumer:
         self._epoch = 0
         self._draining = False
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def owns(self) -> bool:
+        """Whether this gateway owns the plugin's cursor."""
+        return self._pipeline is not None
 
     @property
     def cursor(self) -> int:
@@ -173,3 +178,15 @@ class Consumer:
         """Take up what operators wrote into the journal: dead letters to retry, and replays."""
         if self._pipeline is not None:
             await self._pipeline.look_again()
+
+    async def take_back(self, number: int, seqs: Collection[int]) -> None:
+        """See `Delivery.take_back`; `seqs` are of this plugin."""
+        if self._pipeline is None:
+            await self._journal.take_back(self._track, number, seqs)
+        else:
+            await self._pipeline.take_back(number, seqs)
+
+    async def end_replay(self, number: int) -> None:
+        """See `Delivery.end_replay`."""
+        if self._pipeline is not None:
+            await self._pipeline.end_replay(number)

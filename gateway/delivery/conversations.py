@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import count, islice
 from typing import Final
 
@@ -265,3 +265,16 @@ class Conversations:
             conversation.parked -= 1
         if conversation is not None and conversation.queue and conversation.queue[0] is item:
             conversation.queue.popleft()
+
+    def withdraw(self, items: Collection[Item], state: State) -> None:
+        """Take events out that are not with the plugin: they go to this state, and others take their turn."""
+        gone, touched = set(items), dict[Conversation, None]()
+        for item in items:
+            item.move_to(state)
+            self.unload(item)
+            if item.conversation is not None:
+                item.conversation.parked -= item.row is not None
+                touched[item.conversation] = None
+        for conversation in touched:
+            conversation.queue = deque(item for item in conversation.queue if item not in gone)
+            self.go_on(conversation)

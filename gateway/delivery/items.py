@@ -32,6 +32,11 @@ class Window:
         if size >= 0:
             self._sizes[seq] = ~size
 
+    def drop(self, seq: int) -> None:
+        """This event was not handed out, and is not going to be."""
+        size = self._sizes.pop(seq, 0)
+        self.size -= max(0, size)
+
     def advance(self) -> int:
         """Move the position over all that is settled without a gap; returns over how many events."""
         count = 0

@@ -66,6 +66,16 @@ class ParkedEvents:
             self._to_park.pop(item.seq, None)
             self._to_release.add(item.seq)
 
+    def take_back(self, seqs: Iterable[int]) -> None:
+        """These events are dead letters again: an operator has cancelled their retry."""
+        for seq in seqs:
+            del self.items[seq]
+            self.dead_ahead.add(seq)
+
+    def is_leaving(self, seq: int) -> bool:
+        """Whether a change of an event's row is still to be written."""
+        return seq in self._to_park or seq in self._to_release or seq in self._writing
+
     def forget(self, seqs: Iterable[int]) -> None:
         """The events at these positions were erased."""
         gone = set(seqs)

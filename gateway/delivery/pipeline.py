@@ -15,7 +15,8 @@ from gateway.delivery.reading import LogReader, until_read
 from gateway.delivery.replaying import ReplayReader
 from gateway.delivery.retry import RetryPolicy
 from gateway.delivery.settling import Settler
-from gateway.journal.interface import Cursors, Standing, Track
+from gateway.delivery.withdrawing import withdraw_retried
+from gateway.journal.interface import Journal, Standing, Track
 from gateway.plugin_host.load import Plugin
 
 AT_ONCE: Final = 64
@@ -28,7 +29,7 @@ class Pipeline:
     def __init__(
         self,
         plugin: Plugin,
-        journal: Cursors,
+        journal: Journal,
         guard: CrashGuard,
         health: Health,
         clock: Callable[[], float],
@@ -110,6 +111,20 @@ class Pipeline:
             finally:
                 parked.end_look()
             self._replays.take_up(changes.replays)
+
+    async def take_back(self, number: int, seqs: Collection[int]) -> None:
+        """See `Delivery.take_back`; `seqs` are of this plugin."""
+        track = Track(self._plugin.name)
+        async with self._looking:  # or they would be taken up again
+            kept = withdraw_retried(self.machine, seqs)
+            await self._journal.take_back(track, number, [seq for seq in seqs if seq not in kept])
+        await self.look_again()
+
+    async def end_replay(self, number: int) -> None:
+        """Hand out nothing more of a replay, and wait until what the plugin has of it is settled."""
+        settled = self._replays.end(number)
+        if self.running:
+            await settled.wait()
 
     async def start_over(self, gone: Collection[int]) -> None:
         """The events at these positions were erased from the journal: have the plugin return what it has, settle that,

@@ -13,6 +13,7 @@ import msgspec
 from gateway.delivery.items import Item, Window
 from gateway.delivery.machine import Machine
 from gateway.delivery.reading import WINDOW, LogReader, until_read
+from gateway.delivery.withdrawing import withdraw_replayed
 from gateway.events import Event
 from gateway.journal.interface import Cursors, Replay, ReplayProgress, Standing
 from gateway.plugin_host.load import Plugin
@@ -36,6 +37,8 @@ class ReplayReader:
         self._known: set[int] = set()
         self._window = Window(0)
         self._read_to = 0
+        self._ended: dict[int, asyncio.Event] = {}
+        """Replays that were ended and are not settled yet."""
         self._careful_left = 0 if standing.clean else WINDOW
         self.take_up(standing.replays)
 
@@ -63,9 +66,32 @@ class ReplayReader:
                     self.rewind()
         self.wake.set()
 
+    def end(self, number: int) -> asyncio.Event:
+        """Hand out nothing more of a replay. What the plugin has of it is settled as usual; the event is set then."""
+        settled = asyncio.Event()
+        self._known.add(number)
+        if self._replays and self._replays[0].number == number:
+            self._ended[number] = settled
+            self._replays[0].until = self._read_to
+            for seq in withdraw_replayed(self._machine):
+                self._window.drop(seq)
+            self._machine.unsettled.set()
+        else:
+            self._replays = deque(replay for replay in self._replays if replay.number != number)
+            settled.set()
+        return settled
+
+    def settled(self) -> None:
+        """The progress that was told last is durable: there may be room to read more."""
+        self.wake.set()
+        for number in [number for number in self._ended if all(one.number != number for one in self._replays)]:
+            self._ended.pop(number).set()
+
     def rewind(self) -> None:
         """Go back to what is settled."""
         if self._replays:
+            if self._replays[0].number in self._ended:
+                self._replays[0].until = self._replays[0].position
             self._read_to = self._replays[0].position
             self._window = Window(self._read_to)
             self.wake.set()
@@ -96,7 +122,7 @@ class ReplayReader:
                 until = min(replay.until, self._live.cursor)
                 if len(window) < AHEAD and window.size <= AHEAD_BYTES and self._read_to < until:
                     entries = await until_read(partial(self._journal.scan, replay.filter, self._read_to, until, PAGE))
-                    if window is self._window:
+                    if window is self._window and self._read_to < replay.until:
                         for seq, event in entries:
                             self._read(seq, event)
                         self._read_to = entries[-1].seq if entries else until

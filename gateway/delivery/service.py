@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.delivery.consumer import Consumer
 from gateway.delivery.crash_guard import CrashGuard
-from gateway.journal.interface import Journal, JournalError
+from gateway.journal.interface import Journal, JournalError, Track
 from gateway.plugin_host.load import Plugin
 
 TOP_UP: Final = 1.0
@@ -51,6 +51,20 @@ class Delivery:
         for name, consumer in self.consumers.items():
             if plugin is None or plugin == name:
                 await consumer.look_again()
+
+    async def take_back(self, number: int) -> None:
+        """Make those events of a retry dead letters again that their plugins have not got yet. `JournalError`."""
+        for plugin, seqs in (await self._journal.retried(number)).items():
+            if (consumer := self.consumers.get(plugin)) is not None:
+                await consumer.take_back(number, seqs)
+            else:
+                await self._journal.take_back(Track(plugin), number, seqs)
+
+    async def end_replay(self, plugin: str, number: int) -> None:
+        """Hand out nothing more of a replay that was cancelled in the journal, and wait until the plugin has returned
+        what it has of it."""
+        if (consumer := self.consumers.get(plugin)) is not None:
+            await consumer.end_replay(number)
 
     async def start_over(self, gone: Collection[int]) -> dict[str, str]:
         """See `Consumer.start_over`, for every plugin; returns what went wrong, by plugin."""

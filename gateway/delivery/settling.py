@@ -128,7 +128,7 @@ class Settler:
             await self._commit(settlement)
         self._machine.parked.written()
         self._live.wake.set()
-        self._replays.wake.set()
+        self._replays.settled()
 
     async def _commit(self, settlement: Settlement) -> None:
         while True:

@@ -20,14 +20,14 @@ from gateway.journal.failures import JournalError as JournalError
 from gateway.journal.failures import JournalFailed as JournalFailed
 from gateway.journal.failures import JournalFull as JournalFull
 from gateway.journal.failures import LeaseLost as LeaseLost
+from gateway.journal.operator import Operator
 
 if TYPE_CHECKING:
     import asyncio
 
     from gateway.decoding import Decoded, Decoder
     from gateway.journal.commits import Commits
-    from gateway.journal.erasing import Erased
-    from gateway.journal.search import UnknownName, ValueRecord
+    from gateway.journal.search import ValueRecord
 
 RETRYING: Final = "retrying"
 WAITING: Final = "waiting"
@@ -232,42 +232,6 @@ class Cursors(Protocol):
 
     async def changes(self, track: Track) -> Changes:
         """What is parked and replayed now, with what operators have changed; not older than earlier settlements."""
-
-
-class Operator(Protocol):
-    """What the operator's commands and the admin API use."""
-
-    async def retry_dead(self, which: Filter, plugins: Collection[str] | None = None, in_order: bool = False) -> int:
-        """Make matching dead letters due again, as new; with `plugins`, only of these. Returns how many. In order:
-        behind one another and ahead of newer events of their conversation; else without an order."""
-
-    async def count_dead(self, which: Filter) -> int:
-        """How many dead letters match."""
-
-    async def discard_dead(self, which: Filter) -> int:
-        """Discard matching dead letters; returns how many."""
-
-    async def new_replay(self, which: Filter) -> Replay:
-        """Deliver the events that match now to `which.plugin` again. Those that came by one of `which.names` first get
-        the hook that the config now has for it."""
-
-    async def replay_state(self, number: int) -> tuple[int, bool]:
-        """How many events a replay has delivered, and whether it is finished. `ValueError` for an unknown number."""
-
-    async def unknown_names(self) -> list[UnknownName]:
-        """What is kept as unknown, the most frequent names first, at most `UNKNOWN_NAMES` of them."""
-
-    async def oldest_undelivered(self) -> dict[str, float]:
-        """When the oldest event was received that a plugin has still to take; by plugin, where there is one."""
-
-    async def retire_cursors(self, keep: Collection[str]) -> None:
-        """The cursors of plugins other than these expire after the retention."""
-
-    async def forget(self, which: Filter) -> Erased:
-        """Erase matching events, delivered or not, and records about the customer, with no byte of them left."""
-
-    async def probe(self) -> None:
-        """Write a value and read it back. Raises `JournalError`."""
 
 
 class Journal(Intake, Cursors, Operator, Protocol):

@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
 from gateway.events import UNKNOWN, Event
@@ -38,6 +40,7 @@ from gateway.journal.interface import (
     Track,
 )
 from gateway.journal.memory_store import Store
+from gateway.journal.operator import Kind, PluginAnswers, StoredOperation, carry_out
 from gateway.journal.search import UnknownName, ValueRecord
 from gateway.large_bodies import LARGE
 
@@ -176,17 +179,56 @@ class MemoryJournal:
     async def retire_cursors(self, keep: Collection[str]) -> None:
         await self._write(partial(self.store.retire, keep, self._clock()))
 
-    async def retry_dead(self, which: Filter, plugins: Collection[str] | None = None, in_order: bool = False) -> int:
-        return await self._write(partial(self.store.retry, which, plugins, in_order))
+    async def begin(self, kind: Kind, which: Filter, in_order: bool = False) -> StoredOperation:
+        if which.names:
+            await self._write(partial(self.store.recognise, self.decoder, which.names))
+        return await self._write(partial(self.store.operations.begin, kind, which, in_order, self._clock()))
+
+    async def advance(self, number: int, plugins: Collection[str] | None = None) -> StoredOperation:
+        return await self._write(partial(self.store.operations.advance, number, plugins, self._clock()))
+
+    async def operation(self, number: int) -> StoredOperation | None:
+        return self.store.operations.one(number) if number in self.store.operations.kept else None
+
+    async def operations(self, limit: int, running: bool = False) -> list[StoredOperation]:
+        return self.store.operations.listed(running)[:limit]
+
+    async def cancel(self, number: int) -> None:
+        await self._write(partial(self.store.operations.cancel, number, self._clock()))
+
+    async def retried(self, number: int) -> dict[str, list[int]]:
+        return await self._write(partial(self.store.operations.of_retry, number))
+
+    async def take_back(self, track: Track, number: int, seqs: Collection[int]) -> None:
+        await self._write(partial(self.store.operations.take_back, track, number, seqs))
+
+    async def forget(self, which: Filter, number: int | None = None) -> Erased:
+        return await self._write(partial(self.store.forget, which, number))
+
+    async def tell_answers(self, number: int, answers: PluginAnswers) -> None:
+        await self._write(partial(self.store.operations.tell_answers, number, answers))
+
+    async def clear(self, number: int) -> None:
+        await self._write(partial(self.store.operations.clear, number))
+
+    async def end(self, number: int, error: str | None = None) -> None:
+        await self._write(partial(self.store.operations.end, number, error, self._clock()))
+
+    async def wipe(self) -> None:
+        """There are no files."""
 
     async def count_dead(self, which: Filter) -> int:
         return len(list(self.store.dead(which)))
 
-    async def discard_dead(self, which: Filter) -> int:
-        return await self._write(partial(self.store.discard, which))
+    async def retry_dead(self, which: Filter, plugins: Collection[str] | None = None, in_order: bool = False) -> int:
+        return (await carry_out(self, (await self.begin("retry", which, in_order)).number, plugins)).done
 
-    async def forget(self, which: Filter) -> Erased:
-        return await self._write(partial(self.store.forget, which))
+    async def discard_dead(self, which: Filter) -> int:
+        return (await carry_out(self, (await self.begin("discard", which)).number)).done
+
+    async def new_replay(self, which: Filter) -> Replay:
+        number = (await self.begin("replay", which)).number
+        return msgspec.structs.replace(self.store.operations.replays[number])
 
     async def unknown_names(self) -> list[UnknownName]:
         return self.store.unknown_names()
@@ -197,14 +239,6 @@ class MemoryJournal:
             left = [plugin for plugin, state in self.store.states(seq).items() if state in (RETRYING, WAITING)]
             found = dict.fromkeys(left, kept.micros / 1_000_000) | found
         return found
-
-    async def new_replay(self, which: Filter) -> Replay:
-        if which.names:
-            await self._write(partial(self.store.recognise, self.decoder, which.names))
-        return await self._write(partial(self.store.new_replay, which))
-
-    async def replay_state(self, number: int) -> tuple[int, bool]:
-        return self.store.replay_state(number)
 
     async def probe(self) -> None:
         await self._write(lambda: None)

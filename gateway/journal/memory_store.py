@@ -12,7 +12,7 @@ from gateway.decoding import Decoder
 from gateway.events import UNKNOWN, Event
 from gateway.journal.append import Append
 from gateway.journal.contents import error_key, has_address, has_words
-from gateway.journal.erasing import Erased, Retention, is_about, names_in
+from gateway.journal.erasing import Erased, Retention, is_about
 from gateway.journal.interface import (
     DEAD,
     DELIVERED,
@@ -34,6 +34,7 @@ from gateway.journal.interface import (
     Standing,
     Track,
 )
+from gateway.journal.memory_operations import MemoryOperations
 from gateway.journal.memory_rows import Cursor, Kept
 from gateway.journal.search import UNKNOWN_NAMES, UnknownName, ValueRecord
 from gateway.journal.takes import names_of
@@ -52,8 +53,9 @@ class Store:
         self.value_records: list[ValueRecord] = []
         self._bodies: dict[tuple[int | None, bytes], Kept] = {}
         self._owners: dict[str, Kept] = {}
-        self._cursors: dict[Track, Cursor] = {}
-        self._replays: dict[int, Replay] = {}
+        self.cursors: dict[Track, Cursor] = {}
+        self.operations = MemoryOperations(self)
+        self._replays = self.operations.replays
 
     def insert(self, append: Append, window: int) -> Receipt:
         """Keep an event; `window` is the dedupe window in microseconds."""
@@ -89,7 +91,7 @@ class Store:
     def states(self, seq: int) -> dict[str, str]:
         """How far each plugin is with an event: the state of its parked row, or delivered or waiting."""
         found = {}
-        for track, cursor in self._cursors.items():
+        for track, cursor in self.cursors.items():
             row = cursor.parked.get(seq)
             if cursor.removed_at is None and (row is not None or (seq > cursor.begins and self._had_hook(cursor, seq))):
                 taken = DELIVERED if seq <= cursor.seq else WAITING
@@ -130,11 +132,11 @@ class Store:
 
     def _rows(self, plugin: str, seq: int) -> list[Parked]:
         """The rows of an event at a plugin."""
-        cursors = [cursor for track, cursor in self._cursors.items() if track.plugin == plugin]
+        cursors = [cursor for track, cursor in self.cursors.items() if track.plugin == plugin]
         return [cursor.parked[seq] for cursor in cursors if seq in cursor.parked]
 
     def take(self, track: Track, begins: int, hooks: Collection[str]) -> Standing:
-        cursor = self._cursors.setdefault(track, Cursor(begins, begins))
+        cursor = self.cursors.setdefault(track, Cursor(begins, begins))
         clean, cursor.clean, cursor.removed_at = cursor.clean, False, None
         cursor.epoch += 1
         if not cursor.hooks or cursor.hooks[-1][1] != tuple(hooks):
@@ -147,7 +149,7 @@ class Store:
         return Standing(cursor.epoch, cursor.seq, clean, parked, sorted(dead), replays, dict(cursor.crashes))
 
     def _owned(self, track: Track, epoch: int) -> Cursor:
-        cursor = self._cursors.get(track)
+        cursor = self.cursors.get(track)
         if cursor is None or cursor.epoch != epoch:
             raise LeaseLost(f"the cursor of plugin {track.plugin} has been taken again")
         return cursor
@@ -162,8 +164,10 @@ class Store:
         for row in settlement.park:
             if row.seq in self.events:  # it may have been erased meanwhile
                 cursor.parked[row.seq] = msgspec.structs.replace(row)
+            self.operations.retried.pop((settlement.track.plugin, row.seq), None)
         for seq in settlement.release:
             cursor.parked.pop(seq, None)
+            self.operations.retried.pop((settlement.track.plugin, seq), None)
         for seq in settlement.replayed:
             kept = self.events.get(seq)
             if kept is None or seq in cursor.parked:
@@ -187,7 +191,7 @@ class Store:
         cursor.crashes.pop(seq, None)
 
     def changes(self, track: Track) -> Changes:
-        cursor = self._cursors.get(track)
+        cursor = self.cursors.get(track)
         rows = sorted(cursor.parked.values(), key=lambda row: row.seq) if cursor is not None else []
         live = [msgspec.structs.replace(row) for row in rows if row.state in _LIVE]
         ordered = [row for row in live if row.conversation is not None]
@@ -196,37 +200,19 @@ class Store:
         return Changes(ordered + unordered[:UNORDERED], replays)
 
     def retire(self, keep: Collection[str], now: float) -> None:
-        for track, cursor in self._cursors.items():
+        for track, cursor in self.cursors.items():
             if cursor.removed_at is None and track.plugin not in keep:
                 cursor.removed_at = now
 
     def dead(self, which: Filter, plugins: Collection[str] | None = None) -> Iterator[tuple[Cursor, Parked]]:
         """Matching dead letters, of each plugin in order."""
         event_only = msgspec.structs.replace(which, plugin=None, state=None)
-        for track, cursor in self._cursors.items():
+        for track, cursor in self.cursors.items():
             if which.plugin in (None, track.plugin) and (plugins is None or track.plugin in plugins):
                 for seq, row in sorted(cursor.parked.items()):
                     same = which.error in (None, error_key(row.error))
                     if row.state == DEAD and same and self._matches(event_only, self.events[seq]):
                         yield cursor, row
-
-    def retry(self, which: Filter, plugins: Collection[str] | None, in_order: bool) -> int:
-        letters = list(self.dead(which, plugins))
-        for cursor, row in letters:
-            row.state, row.attempts, row.next_at, row.conversation = RETRYING, 0, 0.0, None
-            event = self.events[row.seq].event
-            if in_order and event.conversation_id is not None:
-                row.conversation = f"{event.organisation}/{event.conversation_id}"
-                chain = [one for one in cursor.parked.values() if one.conversation == row.conversation]
-                if any(one.seq < row.seq and one.state in _LIVE for one in chain):
-                    row.state = WAITING
-        return len(letters)
-
-    def discard(self, which: Filter) -> int:
-        letters = [row for _, row in self.dead(which)]
-        for row in letters:
-            row.state = DISCARDED
-        return len(letters)
 
     def unknown_names(self) -> list[UnknownName]:
         named: dict[str | None, list[Event]] = {}
@@ -247,30 +233,18 @@ class Store:
                     event, hook=decoded.hook, payload=decoded.payload, readable=decoded.readable
                 )
 
-    def new_replay(self, which: Filter) -> Replay:
-        until, number = self.newest, len(self._replays) + 1
-        matched = len(self.entries(which, 0, until))
-        made = Replay(number=number, plugin=which.plugin or "", filter=which, position=0, until=until, matched=matched)
-        self._replays[number] = made
-        return msgspec.structs.replace(made)
-
-    def replay_state(self, number: int) -> tuple[int, bool]:
-        if (replay := self._replays.get(number)) is None:
-            raise ValueError(f"there is no replay {number}")
-        return replay.done, replay.position >= replay.until
-
     def _unfinished(self) -> Iterator[Replay]:
-        return (replay for replay in self._replays.values() if replay.position < replay.until)
+        return (replay for number, replay in self._replays.items() if self.operations.replays_on(number))
 
     def prune(self, now: float, retention: Retention, record_retention: float) -> None:
         """Drop what is older than its retention and needed by no plugin; `now` and `record_retention` in seconds."""
         cutoff, micros = now - retention.default / 1_000_000, int(now * 1_000_000)
-        for track, cursor in list(self._cursors.items()):
+        for track, cursor in list(self.cursors.items()):
             if cursor.removed_at is not None and cursor.removed_at < cutoff:
-                del self._cursors[track]
-                self._replays = {key: one for key, one in self._replays.items() if one.plugin != track.plugin}
-        needed = [cursor.seq for cursor in self._cursors.values()] + [one.position for one in self._unfinished()]
-        rows = [row for cursor in self._cursors.values() for row in cursor.parked.values()]
+                del self.cursors[track]
+                self.operations.drop_plugin(track.plugin)
+        needed = [cursor.seq for cursor in self.cursors.values()] + [one.position for one in self._unfinished()]
+        rows = [row for cursor in self.cursors.values() for row in cursor.parked.values()]
         kept = {row.seq for row in rows if row.state not in (DISCARDED, DELIVERED)}
         last = min(needed, default=self.newest)
         over = {seq for seq, one in self.events.items() if retention.is_over(one.event.hook, one.micros, micros)}
@@ -283,16 +257,14 @@ class Store:
         self.events = {seq: one for seq, one in self.events.items() if seq not in gone}
         self._bodies = {key: one for key, one in self._bodies.items() if one.seq not in gone}
         self._owners = {key: one for key, one in self._owners.items() if one.seq not in gone}
-        for cursor in self._cursors.values():
+        for cursor in self.cursors.values():
             cursor.parked = {seq: row for seq, row in cursor.parked.items() if seq not in gone}
             cursor.crashes = {seq: count for seq, count in cursor.crashes.items() if seq not in gone}
 
-    def forget(self, which: Filter) -> Erased:
+    def forget(self, which: Filter, number: int | None) -> Erased:
         gone = {seq for seq, kept in self.events.items() if self._matches(which, kept)}
         self._drop(gone)
-        for replay in self._replays.values():
-            if names_in(replay.filter) & names_in(which):
-                replay.filter, replay.position = Filter(ids=("erased",)), replay.until
         kept = [one for one in self.value_records if not is_about(one, which)]
         records, self.value_records = len(self.value_records) - len(kept), kept
+        self.operations.erased(which, number, len(gone), records)
         return Erased(len(gone), records, gone)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from gateway.journal.interface import DEAD, DELIVERED, DISCARDED, NO_TAKER, RETRYING, WAITING, Filter, JournalError
+
+if TYPE_CHECKING:
+    from gateway.journal.operator import StoredOperation
 
 UNKNOWN_NAMES: Final = 20
 """The most names of unknown events that are listed."""
@@ -234,6 +237,12 @@ class Search(Protocol):
 
     def unreadable(self) -> list[UnreadableBodies]:
         """The bodies that could not be read as their hook, among the newest `DRIFT_WINDOW` events."""
+
+    def operations(self, limit: int) -> list[StoredOperation]:
+        """The newest operations, the newest first."""
+
+    def operation(self, number: int) -> StoredOperation | None:
+        """See `Operator.operation`."""
 
     def limit(self, seconds: float, page_seconds: float | None = None) -> None:
         """From now on, reading for longer than this in all is `SearchTooSlow`. With `page_seconds`, a search for the

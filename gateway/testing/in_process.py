@@ -127,35 +127,32 @@ class GatewayUnderTest:
     async def replay(self, plugin: str, *event_ids: str) -> None:
         """Deliver events again to a plugin (default: every event), as `gateway replay` does; they are
         `event.replayed`."""
-        journal = self._gateway.journal
-        replay = await journal.new_replay(Filter(plugin=plugin, ids=event_ids))
-        await self._gateway.delivery.refresh(plugin)
-        done = False
-        while not done:  # `idle` may still be true before the replay is taken up
+        operations = self._gateway.operations
+        operation = await operations.start("replay", Filter(plugin=plugin, ids=event_ids))
+        while operation.state == "running":  # `idle` may still be true before the replay is taken up
             await self.until_settled(plugin)
-            done = (await journal.replay_state(replay.number))[1]
+            operation = await operations.ended(operation.number)
 
     async def retry_dead(self, plugin: str | None = None) -> int:
         """Deliver dead letters again, as `gateway dead retry` does; returns how many those are."""
-        count = await self._gateway.journal.retry_dead(Filter(plugin=plugin))
-        await self._gateway.delivery.refresh(plugin)
-        return count
+        operations = self._gateway.operations
+        operation = await operations.start("retry", Filter(plugin=plugin))
+        return (await operations.ended(operation.number)).done
 
     async def forget(self, selector: Selector) -> dict[str, int | str]:
         """Erase a customer, an address or a conversation everywhere, as `gateway forget` does. Returns what each plugin
         with the hook returned: how many records it erased, or a sentence; `AssertionError` where one failed."""
-        from gateway.forgetting import forget_running
-
         which = Filter(
             organisation=selector.organisation,
             customer=selector.customer_uid,
             address=selector.address,
             conversation=selector.conversation_id,
         )
-        forgotten = await forget_running(self._gateway, which)
-        if forgotten.failed:
-            raise AssertionError(f"not forgotten: {forgotten.failed}")
-        return {**forgotten.plugins, **forgotten.passed_on}
+        operations = self._gateway.operations
+        operation = await operations.ended((await operations.start("forget", which)).number)
+        if operation.answers.failed or operation.error:
+            raise AssertionError(f"not forgotten: {operation.answers.failed or operation.error}")
+        return {**operation.answers.erased, **operation.answers.passed_on}
 
     # Stopping and crashing
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from running import RunningGateway, eventually, running, write_config
 
-from gateway.cli import cli, operations
+from gateway.cli import changes, cli
 from gateway.journal import open_reader
 from gateway.journal.interface import Filter
 from gateway.journal.lock import JournalLock
@@ -206,7 +206,7 @@ def test_an_id_that_is_no_dead_letter_is_said(untouched: RunningGateway) -> None
 
 def test_on_a_terminal_one_is_asked_first(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the number; no is a failure that changed nothing, and --yes is not asked."""
-    monkeypatch.setattr(operations, "on_terminal", lambda: True)
+    monkeypatch.setattr(changes, "on_terminal", lambda: True)
 
     refused = run(gateway, "dead", "discard", "--hook", "payment", input="n\n")
     assert refused.exit_code == 1

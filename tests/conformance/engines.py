@@ -26,6 +26,7 @@ from gateway.journal.interface import (
 )
 from gateway.journal.memory import MemoryJournal
 from gateway.journal.memory_store import Store
+from gateway.journal.operator import StoredOperation
 from gateway.journal.sqlite.journal import SqliteJournal
 
 
@@ -212,3 +213,10 @@ async def take(
     standing = await journal.take_cursor(Track(plugin), from_start, hooks)
     assert isinstance(standing, Standing)
     return Owner(journal, Track(plugin), standing)
+
+
+async def operation_of(journal: Journal, number: int) -> StoredOperation:
+    """An operation that there is."""
+    found = await journal.operation(number)
+    assert found is not None
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conformance.engines import Engine, fill, put, take
+from conformance.engines import Engine, fill, operation_of, put, take
 from journal_kit import ACME, message, payment
 
 from gateway.journal.interface import (
@@ -210,11 +210,13 @@ async def test_a_replay_is_shown_until_it_is_finished(engine: Engine) -> None:
     replay = await journal.new_replay(Filter(plugin="crm"))
     assert (replay.plugin, replay.position, replay.until, replay.matched, replay.done) == ("crm", 0, 6, 6, 0)
     await owner.settle(replay=ReplayProgress(replay.number, 4, 3))
-    assert await journal.replay_state(replay.number) == (3, False)
+    operation = await operation_of(journal, replay.number)
+    assert (operation.done, operation.state) == (3, "running")
     await engine.close(journal)
     owner = await take(await engine.open())
     [again] = owner.standing.replays
     assert (again.number, again.filter, again.position, again.done) == (replay.number, Filter(plugin="crm"), 4, 3)
     await owner.settle(replay=ReplayProgress(replay.number, 6, 2))
-    assert await owner.journal.replay_state(replay.number) == (5, True)
+    operation = await operation_of(owner.journal, replay.number)
+    assert (operation.done, operation.state) == (5, "finished")
     assert (await owner.journal.changes(owner.track)).replays == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from conformance.engines import Engine, events_in, put, take
+from conformance.engines import Engine, events_in, operation_of, put, take
 from journal_kit import message
 
 from gateway.journal.interface import DEAD, RETRYING, Filter, Parked
@@ -115,5 +115,6 @@ async def test_a_replay_that_was_asked_for_by_the_customer_ends(engine: Engine) 
     replay = await journal.new_replay(Filter(plugin="crm", customer="4711"))
     other = await journal.new_replay(Filter(plugin="crm", customer="47110"))
     await journal.forget(Filter(customer="4711"))
-    assert (await journal.replay_state(replay.number))[1]
+    operation = await operation_of(journal, replay.number)
+    assert (operation.state, operation.filter) == ("finished", Filter(ids=("erased",)))
     assert [one.number for one in (await journal.changes(owner.track)).replays] == [other.number]

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from conformance.engines import Engine, Owner, fill, ids_in, put, take, until_left
+from conformance.engines import Engine, Owner, fill, ids_in, operation_of, put, take, until_left
 from journal_kit import ACME, message, payment
 
 from gateway.journal.contents import error_key
-from gateway.journal.interface import DEAD, NO_TAKER, RETRYING, WAITING, Filter, Journal, Parked
+from gateway.journal.interface import DEAD, NO_TAKER, RETRYING, WAITING, Filter, Journal, Parked, ReplayProgress
+from gateway.journal.operator import PluginAnswers, carry_out
 
 OTHER = "umbrella"
 START = 1_700_000_000.0
@@ -332,16 +333,16 @@ async def test_discarded_dead_letters_are_neither_counted_nor_retried(engine: En
 
 
 async def test_replays_have_numbers_of_their_own(engine: Engine) -> None:
-    """They count from 1; an unknown number is a `ValueError`."""
+    """They count from 1; no operation has any other number."""
     journal, _ = await mixed(engine)
     first = await journal.new_replay(Filter(plugin="crm", hook="payment"))
     second = await journal.new_replay(Filter(plugin="archive"))
     assert (first.matched, second.matched) == (5, 10)
     third = await journal.new_replay(Filter(plugin="crm"))
     assert (first.number, second.number, third.number) == (1, 2, 3)
-    assert await journal.replay_state(second.number) == (0, False)
-    with pytest.raises(ValueError, match=r".*"):
-        await journal.replay_state(third.number + 1)
+    operation = await operation_of(journal, second.number)
+    assert (operation.done, operation.state, operation.left) == (0, "running", 10)
+    assert await journal.operation(third.number + 1) is None
 
 
 async def test_a_retired_plugin_keeps_its_place_for_the_retention(engine: Engine) -> None:
@@ -391,3 +392,112 @@ def test_what_errors_of_one_cause_have_in_common() -> None:
     ]
     assert {error_key(error) for error in same} == {"KeyError at crm.py:88: no row … for … code …"}
     assert error_key("KeyError at crm.py:89: no row") == "KeyError at crm.py:89: no row"
+
+
+async def test_an_operation_goes_on_where_a_crash_has_interrupted_it(engine: Engine) -> None:
+    """With the next journal on the same storage: what was done is counted once, and the rest is done."""
+    engine.configure()
+    journal = await engine.open()
+    count = 2300
+    await asyncio.gather(*(put(journal, message(conversationId=str(number % 10))) for number in range(count)))
+    owner = await take(journal)
+    await owner.settle(cursor=count, park=[Parked(seq=seq, state=DEAD) for seq in range(1, count + 1)])
+    number = (await journal.begin("discard", Filter())).number
+    await journal.advance(number)
+    await engine.close(journal)
+
+    journal = await engine.open()
+    waiting = await journal.operations(10, running=True)
+    operation = await carry_out(journal, number)
+    assert (operation.state, operation.matched, operation.done) == ("finished", count, count)
+    assert [one.number for one in waiting] in ([number], [])  # the one in memory needs a single step
+    assert await journal.operations(10, running=True) == []
+    assert await journal.count_dead(Filter()) == 0
+
+
+async def test_a_letter_that_dies_again_is_not_retried_twice_by_one_operation(engine: Engine) -> None:
+    """Else a plugin that rejects everything would keep the operation going for ever."""
+    owner = await with_dead(engine, "ab")
+    number = (await owner.journal.begin("retry", Filter())).number
+    await owner.journal.advance(number)
+    await owner.settle(park=[Parked(seq=1, state=DEAD, attempts=1)])
+    operation = await carry_out(owner.journal, number)
+    assert (operation.done, await owner.journal.count_dead(Filter())) == (2, 1)
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+async def test_a_cancelled_retry_has_back_what_its_plugin_has_not_got(engine: Engine, in_order: bool) -> None:
+    """They are dead letters as before, with their attempts; what was attempted or taken stays so."""
+    owner = await with_dead(engine, "aaaa")
+    journal = owner.journal
+    number = (await journal.begin("retry", Filter(), in_order)).number
+    await carry_out(journal, number)
+    await owner.settle(release=[1], park=[Parked(seq=2, state=RETRYING, attempts=1)])
+    assert (await operation_of(journal, number)).left == 2
+
+    await journal.cancel(number)
+    assert [one.number for one in await journal.operations(10, running=True)] == [number]
+    for plugin, seqs in (await journal.retried(number)).items():
+        assert (plugin, seqs) == ("crm", [3, 4])
+        await journal.take_back(owner.track, number, seqs)
+    operation = await operation_of(journal, number)
+    assert (operation.state, operation.matched, operation.done, operation.left) == ("cancelled", 4, 2, 0)
+    assert [row.seq for row in await owner.parked()] == [2]
+    assert await journal.count_dead(Filter()) == 2
+    assert await journal.operations(10, running=True) == []
+    assert (await journal.operations(10))[0].number == number
+
+
+async def test_a_cancelled_replay_is_handed_out_no_more(engine: Engine) -> None:
+    """Its progress is kept, and still counts what the plugin had."""
+    journal, _ = await mixed(engine)
+    owner = await take(journal, "crm")
+    replay = await journal.new_replay(Filter(plugin="crm"))
+    await owner.settle(cursor=10, replay=ReplayProgress(replay.number, 2, 2))
+    await journal.cancel(replay.number)
+    assert (await journal.changes(owner.track)).replays == []
+    await owner.settle(replay=ReplayProgress(replay.number, 3, 1))
+    assert (await journal.changes(owner.track)).replays == []
+    operation = await operation_of(journal, replay.number)
+    assert (operation.state, operation.done, operation.left) == ("cancelled", 3, 0)
+    await journal.cancel(replay.number)
+    assert (await operation_of(journal, replay.number)).ended_at == operation.ended_at
+
+
+async def test_an_erasure_counts_what_it_erases_and_forgets_whom(engine: Engine) -> None:
+    """Also where it was interrupted: the events and the records of each attempt."""
+    journal = await engine.open()
+    for number in range(3):
+        await put(journal, message(customerUID="4711", body=str(number)))
+    other = await journal.begin("discard", Filter(customer="4711"))
+    number = (await journal.begin("forget", Filter(customer="4711"))).number
+    assert (await operation_of(journal, number)).matched == 3
+    await journal.forget(Filter(customer="4711"), number)
+    await put(journal, message(customerUID="4711", body="later"))
+    await journal.forget(Filter(customer="4711"), number)
+    await journal.tell_answers(number, PluginAnswers(erased={"archive": 4}, failed={"crm": "down"}))
+    assert (await operation_of(journal, number)).filter == Filter(customer="4711")
+    await journal.end(number)
+    operation = await operation_of(journal, number)
+    assert (operation.state, operation.matched, operation.done) == ("finished", 4, 4)
+    assert (operation.answers.erased, operation.answers.failed) == ({"archive": 4}, {"crm": "down"})
+    assert operation.filter == Filter(ids=("erased",))
+    ended = await operation_of(journal, other.number)
+    assert (ended.state, ended.filter) == ("finished", Filter(ids=("erased",)))
+
+
+async def test_only_so_many_operations_are_remembered(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest, and those that are not over."""
+    monkeypatch.setattr("gateway.journal.sqlite.operations.KEPT_OPERATIONS", 3)
+    monkeypatch.setattr("gateway.journal.memory_operations.KEPT_OPERATIONS", 3)
+    journal = await engine.open()
+    first = await journal.begin("replay", Filter(plugin="crm"))
+    await journal.cancel(first.number)
+    await put(journal, message())
+    waits = await journal.begin("replay", Filter(plugin="crm"))
+    for _ in range(5):
+        await journal.discard_dead(Filter())
+    await journal.begin("discard", Filter())
+    numbers = [one.number for one in await journal.operations(10)]
+    assert numbers == [8, 7, 6, 5, waits.number]
+    assert first.number not in numbers

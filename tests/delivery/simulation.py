@@ -410,7 +410,7 @@ class World:
 
     def judge(self) -> None:
         for name, player in self.players.items():
-            rows: dict[int, Parked] = self.store._cursors[Track(name)].parked
+            rows: dict[int, Parked] = self.store.cursors[Track(name)].parked
             lost = self.conversations.keys() - player.durable - rows.keys()
             self.expect(not lost, f"{name} never got {sorted(lost)}")
             for n, row in rows.items():

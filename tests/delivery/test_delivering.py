@@ -294,7 +294,9 @@ async def test_a_replay_of_many_goes_on_after_a_restart(tmp_path: Path) -> None:
     assert len(slow.calls) < 1500
     async with delivering(tmp_path, {"a": Slow()}) as rig:
         await rig.idle()
-        assert await rig.journal.replay_state(number) == (1500, True)
+        operation = await rig.journal.operation(number)
+        assert operation is not None
+        assert (operation.done, operation.state) == (1500, "finished")
     assert {event.fields()["n"] for event in slow.calls} == set(range(1, 1501))
 
 

@@ -27,7 +27,6 @@ from gateway import Event, Reject, Retry, hookimpl
 from gateway.delivery.service import Delivery
 from gateway.journal.erasing import Retention
 from gateway.journal.interface import Entry, Filter
-from gateway.journal.sqlite import operations
 from gateway.journal.sqlite.journal import SqliteJournal
 from gateway.journal.sqlite.retention import prune
 
@@ -222,7 +221,7 @@ class DeliveryModel(RuleBasedStateMachine):
         async def go() -> None:
             await self.quiet()
             self.note_dead(self.discarded)
-            await self.journal.operate(lambda connection: operations.discard_dead(connection, Filter(), 1000))
+            await self.journal.discard_dead(Filter())
 
         self.run(go())
 

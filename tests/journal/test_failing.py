@@ -170,7 +170,7 @@ async def test_a_filter_too_large_for_sqlite_is_refused_and_stops_nothing(tmp_pa
     async def scenario() -> tuple[str, str]:
         async with opened(config) as journal:
             with pytest.raises(JournalError) as writing:
-                await journal.operate(lambda connection: operations.discard_dead(connection, which, 10))
+                await journal.operate(lambda connection: operations.count_dead(connection, which))
             with pytest.raises(JournalError) as reading:
                 await journal.scan(which, 0, 10, 10)
             await fill(journal, 1)

@@ -163,15 +163,15 @@ async def test_a_journal_is_copied_before_it_is_upgraded(config: Config, caplog:
     caplog.set_level(logging.WARNING)
     before = list(query(config.journal.path, "SELECT * FROM parked"))
     await upgrade(config)
-    copy = config.journal.path.with_name("journal.db.before-7")
+    copy = config.journal.path.with_name("journal.db.before-8")
     assert layout_in(copy) == 1
     assert query(copy, "SELECT * FROM parked") == before
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    assert sorted(path.name for path in copy.parent.glob("journal.*")) == ["journal.db", "journal.db.before-7"]
+    assert sorted(path.name for path in copy.parent.glob("journal.*")) == ["journal.db", "journal.db.before-8"]
     path = config.journal.path
     assert [record.message for record in caplog.records] == [
-        f"journal: copying {path} to journal.db.before-7 before it is upgraded to layout 7",
-        f"journal: {path} was upgraded from layout 1 to 7",
+        f"journal: copying {path} to journal.db.before-8 before it is upgraded to layout 8",
+        f"journal: {path} was upgraded from layout 1 to 8",
     ]
     copy.unlink()
     await upgrade(config)
@@ -192,7 +192,7 @@ async def test_without_room_for_the_copy_nothing_is_upgraded(config: Config, mon
     with pytest.raises(JournalError) as refused:
         await upgrade(config)
     assert str(refused.value) == (
-        f"the journal {config.journal.path} is copied before it is upgraded to layout 7, which needs 0 MiB; 0 MiB are "
+        f"the journal {config.journal.path} is copied before it is upgraded to layout 8, which needs 0 MiB; 0 MiB are "
         "free. Make room, or do without the copy: `gateway run --no-copy`"
     )
     assert layout_in(config.journal.path) == 1
@@ -236,11 +236,11 @@ async def test_an_older_journal_is_shown_before_the_upgrade(config: Config) -> N
     path = config.journal.path
     before = path.read_bytes()
     assert check_journal(config) == (
-        f"{path} is of layout 1; `gateway run` brings it to layout 7, after a copy of it to journal.db.before-7"
+        f"{path} is of layout 1; `gateway run` brings it to layout 8, after a copy of it to journal.db.before-8"
     )
     with pytest.raises(JournalError) as refused:
         open_reader(config)
-    assert str(refused.value) == f"{path}: is of layout 1; run `gateway run` once to bring it to layout 7"
+    assert str(refused.value) == f"{path}: is of layout 1; run `gateway run` once to bring it to layout 8"
     assert path.read_bytes() == before
     await upgrade(config)
     assert check_journal(config) is None
@@ -253,9 +253,9 @@ async def test_a_newer_journal_is_refused(tmp_path: Path) -> None:
         await take(journal, "crm")
         await fill(journal, 1)
     with closing(apsw.Connection(str(config.journal.path))) as later:
-        later.pragma("user_version", 8)
+        later.pragma("user_version", 9)
     sentence = (
-        f"{config.journal.path}: was written by a newer version of the gateway (layout 8); this one knows up to 7: "
+        f"{config.journal.path}: was written by a newer version of the gateway (layout 9); this one knows up to 8: "
         "install that version"
     )
     before = config.journal.path.read_bytes()
@@ -273,4 +273,4 @@ def test_an_older_journal_is_copied_when_it_is_opened_to_write(config: Config) -
     """The copy is the journal as it was."""
     open_writer(config.journal.path).close()
     assert layout_in(config.journal.path) == layout.LAYOUT
-    assert layout_in(config.journal.path.with_name("journal.db.before-7")) == 1
+    assert layout_in(config.journal.path.with_name("journal.db.before-8")) == 1

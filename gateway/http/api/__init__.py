@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.http.api.context import AdminContext
 from gateway.http.api.events import event_routes
+from gateway.http.api.nodes import node_routes
 from gateway.http.api.openapi import openapi_routes
 from gateway.http.api.operations import OperationLog, operation_routes
 from gateway.http.api.overview import overview_routes
@@ -19,5 +20,6 @@ def api_routes(context: AdminContext, operations: OperationLog) -> list[Any]:
         *event_routes(context, operations),
         *overview_routes(context),
         *operation_routes(context, operations),
+        *node_routes(context),
         *openapi_routes(),
     ]

@@ -1,30 +1,33 @@
-"""`/api/operations`: retry, discard and replay by filter, begun with one request and watched with others."""
+"""`/api/operations`: retry, discard, replay and forget by filter, begun with one request, watched and cancelled with
+others."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from collections import OrderedDict
-from typing import Any, Final, Literal
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
-from litestar import Response, get, post
+from litestar import Response, delete, get, post
 from litestar.exceptions import NotFoundException
 
+from gateway.forgetting import selector_of
 from gateway.http.api.context import AdminContext, AnyRequest, NotNow
-from gateway.http.api.query import Invalid
-from gateway.http.audit import audit
-from gateway.http.problems import FAILED, log_failure
-from gateway.journal.interface import DEAD, STATES, Filter, JournalError
+from gateway.http.api.query import LIMIT, MOST, Invalid, number, parameters
+from gateway.http.audit import audit, masked
+from gateway.journal.interface import DEAD, STATES, Filter
+from gateway.journal.operator import Kind, StoredOperation
+from gateway.operations import NotCancellable
 from gateway.text import counted
 
-log = logging.getLogger("gateway.admin")
-
-KEPT: Final = 1000
-"""Retries and discards of the past that are remembered."""
+T = TypeVar("T")
 MOST_IDS: Final = 10_000
-Kind = Literal["retry", "discard", "replay"]
+WHAT: Final[dict[Kind, str]] = {
+    "retry": "retry of dead letters",
+    "discard": "discard of dead letters",
+    "replay": "replay",
+    "forget": "erasure",
+}
 
 
 class OperationRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -45,60 +48,79 @@ class Started(msgspec.Struct, kw_only=True):
 
 
 class Operation(msgspec.Struct, kw_only=True):
-    """How far an operation is. `matched` is None for a replay that began before the gateway started. `error` says why
-    it ended before it was done."""
+    """How far an operation is. `matched` is how many dead letters or events matched at the begin; `done` how many were
+    retried, discarded, replayed or erased; `left` how many of them, or of a replay, the plugin has still to get.
+    `filter` is in words, with personal data masked. `error` says why it failed. An erasure also tells how many records
+    of custom value requests were erased, and by plugin how many records it erased, what it says of events that it has
+    passed on, and why it failed."""
 
     number: int
     kind: Kind
-    matched: int | None
+    state: Literal["running", "finished", "cancelled", "failed"]
+    filter: str
+    in_order: bool
+    matched: int
     done: int
+    left: int
     finished: bool
+    begun_at: datetime
+    ended_at: datetime | None
     error: str | None = None
+    value_records: int = 0
+    plugins: dict[str, int] = {}
+    passed_on: dict[str, str] = {}
+    failed: dict[str, str] = {}
+
+
+class OperationList(msgspec.Struct, kw_only=True):
+    """The newest operations, the newest first."""
+
+    items: list[Operation]
 
 
 class OperationLog:
-    """Begins operations. What a retry or a discard has changed is durable, but it does not go on after a restart; a
-    replay does."""
+    """Begins and cancels operations, and notes that in the audit log."""
 
     def __init__(self, context: AdminContext) -> None:
         self._context = context
         self._journal = context.gateway.journal
-        self._delivery = context.gateway.delivery
-        self._known: OrderedDict[int, tuple[Operation, Filter]] = OrderedDict()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._last = 0
+        self._runner = context.gateway.operations
 
     async def count(self, kind: Kind, which: Filter) -> int:
-        """How many dead letters, or for a replay events, match."""
-        if kind == "replay":
+        """How many dead letters, or for a replay or an erasure events, match."""
+        if kind in ("replay", "forget"):
             return await self._context.reading.ask(lambda search: search.count(which))
         return await self._journal.count_dead(which)
 
     async def start(self, request: AnyRequest, kind: Kind, which: Filter, in_order: bool = False) -> Started:
-        """Begin an operation, and note it in the audit log. `NotNow` where the plugin cannot take events."""
+        """Begin an operation. `NotNow` where the plugin cannot take events."""
         if kind == "replay" or (kind == "retry" and which.plugin is not None):
             self._context.require_delivery(which.plugin)
-        if kind == "replay":
-            replay = await self._journal.new_replay(which)
-            number, matched = replay.number, replay.matched
-            self._remember(Operation(number=number, kind=kind, matched=matched, done=0, finished=False), which)
-            await self._delivery.refresh(which.plugin)
-        else:
-            matched = await self.count(kind, which)
-            number = self._last = max(self._last + 1, time.time_ns() // 1_000_000)  # replays have small numbers
-            operation = Operation(number=number, kind=kind, matched=matched, done=0, finished=False)
-            self._remember(operation, which)
-            task = asyncio.create_task(self._change(operation, which, in_order))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        what = {"retry": "retry of dead letters", "discard": "discard of dead letters", "replay": "replay"}[kind]
-        audit(request, what, which, f"number {number}, {counted(matched, 'event')} matched")
-        return Started(number=number, matched=matched)
+        begun = await self._runner.start(kind, which, in_order)
+        audit(request, WHAT[kind], which, f"number {begun.number}, {counted(begun.matched, 'event')} matched")
+        return Started(number=begun.number, matched=begun.matched)
+
+    async def cancel(self, request: AnyRequest, text: str) -> Operation | None:
+        """Cancel the operation whose number a text is. `NotNow` where it has to go on."""
+        if not _is_number(text):
+            return None
+        try:
+            found = await self._runner.cancel(int(text))
+        except NotCancellable as error:
+            raise NotNow(detail=str(error)) from None
+        if found is None:
+            return None
+        audit(request, f"cancel of a {found.kind}", Filter(), f"number {found.number}, {found.done} done")
+        return self._shown(found)
+
+    async def newest(self, limit: int) -> OperationList:
+        """The newest operations."""
+        return OperationList(items=[self._shown(one) for one in await self._journal.operations(limit)])
 
     async def named(self, text: str, seconds: float = 0.0) -> Operation | None:
         """The operation whose number a text is, as soon as it is finished, or as it is after `seconds`; None where
         there is none."""
-        if not (text.isascii() and text.isdigit() and len(text) < 19):
+        if not _is_number(text):
             return None
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
@@ -109,37 +131,34 @@ class OperationLog:
 
     async def state(self, number: int) -> Operation | None:
         """How far an operation is; None for an unknown number."""
-        operation, which = self._known.get(number, (None, Filter()))
-        if operation is None or operation.kind == "replay":
-            try:
-                done, finished = await self._journal.replay_state(number)
-            except ValueError:
-                return None
-            matched = None if operation is None else operation.matched
-            return Operation(number=number, kind="replay", matched=matched, done=done, finished=finished)
-        if not operation.finished and operation.matched is not None:
-            operation.done = max(0, operation.matched - await self._journal.count_dead(which))
-        return operation
+        found = await self._journal.operation(number)
+        return None if found is None else self._shown(found)
 
-    async def _change(self, operation: Operation, which: Filter, in_order: bool) -> None:
-        try:
-            if operation.kind == "retry":
-                done = await self._journal.retry_dead(which, list(self._delivery.consumers), in_order)
-                await self._delivery.refresh(which.plugin)
-            else:
-                done = await self._journal.discard_dead(which)
-            operation.done = done
-        except JournalError as error:
-            operation.error = str(error)
-        except Exception as error:
-            log_failure(log, error)
-            operation.error = FAILED
-        operation.finished = True
+    def _shown(self, kept: StoredOperation) -> Operation:
+        busy = self._runner.is_busy(kept.number)
+        state = "running" if busy and kept.state == "finished" else kept.state
+        return Operation(
+            number=kept.number,
+            kind=kept.kind,
+            state=state,
+            filter="erased" if kept.is_cleared else masked(kept.filter),
+            in_order=kept.in_order,
+            matched=kept.matched,
+            done=kept.done,
+            left=kept.left,
+            finished=state != "running",
+            begun_at=datetime.fromtimestamp(kept.begun_at, UTC),
+            ended_at=None if kept.ended_at is None else datetime.fromtimestamp(kept.ended_at, UTC),
+            error=kept.error,
+            value_records=kept.value_records,
+            plugins=kept.answers.erased,
+            passed_on=kept.answers.passed_on,
+            failed=kept.answers.failed,
+        )
 
-    def _remember(self, operation: Operation, which: Filter) -> None:
-        self._known[operation.number] = operation, which
-        if len(self._known) > KEPT:
-            self._known.popitem(last=False)
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def operation_routes(context: AdminContext, operations: OperationLog) -> list[Any]:
@@ -158,20 +177,41 @@ def operation_routes(context: AdminContext, operations: OperationLog) -> list[An
             context.require_delivery(which.plugin)
             if any(context.gateway.journal.decoder.hook_of(name) is None for name in which.names):
                 raise NotNow(detail="the running gateway does not know all of these names yet; restart it")
+        elif asked.kind == "forget":
+            try:
+                selector_of(which)
+            except ValueError as error:
+                raise Invalid("filter", str(error)) from None
         elif which.state not in (None, DEAD):
             raise Invalid("filter.state", f'expected "dead" or none: a {asked.kind} is of dead letters')
         if asked.dry_run:
             return Started(number=None, matched=await operations.count(asked.kind, which))
         return await operations.start(request, asked.kind, which, asked.in_order)
 
+    @get("/api/operations")
+    async def listed(request: AnyRequest) -> Response[OperationList]:
+        limit = number(parameters(request, ("limit",)), "limit", LIMIT, 1, MOST)
+        return _answer(await operations.newest(limit))
+
     @get("/api/operations/{number:str}")
     async def state(request: AnyRequest) -> Response[Operation]:
-        found = await operations.named(request.path_params["number"])
-        if found is None:
-            raise NotFoundException(detail="no operation has this number; retries and discards are known until a stop")
-        return Response(found, media_type="application/json", headers={"cache-control": "no-store"})
+        return _answer(_known(await operations.named(request.path_params["number"])))
 
-    return [begin, state]
+    @delete("/api/operations/{number:str}", status_code=200)
+    async def cancel(request: AnyRequest) -> Response[Operation]:
+        return _answer(_known(await operations.cancel(request, request.path_params["number"])))
+
+    return [begin, listed, state, cancel]
+
+
+def _known(found: Operation | None) -> Operation:
+    if found is None:
+        raise NotFoundException(detail="no operation has this number")
+    return found
+
+
+def _answer(document: T) -> Response[T]:
+    return Response(document, media_type="application/json", headers={"cache-control": "no-store"})
 
 
 def require_sound(which: Filter) -> None:

@@ -21,6 +21,10 @@ EVENT: Final = (
 _TEXT: Final = "CAST({} AS BLOB)"  # SQLite's binding does not return a damaged text
 _COVERED: Final = {
     "cursors": (("plugin",), "begins, seq, removed_at, epoch, clean"),
+    "operations": (
+        ("kind", "filter", "state", "at_plugin", "told", "error"),
+        "number, in_order, begun_at, ended_at, at_seq, matched, done, value_records",
+    ),
     "parked": (("plugin", "state", "error", "conversation"), "seq, attempts, next_at, since, replayed, asked"),
     "replays": (("plugin", "filter"), "number, position, until, matched, done, finished_at"),
     "suspects": (("plugin",), "seq, crashes, running"),
@@ -38,6 +42,7 @@ SOUND: Final = {table: f"checksum = {value}" for table, value in _CHECKSUM.items
 """Conditions that hold for the rows that are what was written."""
 _PLACE: Final = {
     "cursors": "'the cursor of plugin ' || plugin",
+    "operations": "'operation ' || number",
     "parked": "'the row of plugin ' || plugin || ' for the event at position ' || seq",
     "replays": "'replay ' || number || ' of plugin ' || plugin",
     "suspects": "'the suspicion of plugin ' || plugin || ' about the event at position ' || seq",

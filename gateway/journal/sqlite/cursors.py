@@ -156,6 +156,8 @@ def settle(connection: apsw.Connection, settlement: Settlement, now: float) -> N
         _seal_one(connection, "parked", plugin, row.seq)
     for seq in settlement.release:
         connection.execute("DELETE FROM parked WHERE plugin = ? AND seq = ?", (plugin, seq))
+    got = [(plugin, seq) for seq in (*(row.seq for row in settlement.park), *settlement.release)]
+    connection.executemany("DELETE FROM retried WHERE plugin = ? AND seq = ?", got)
     for seq in settlement.replayed:
         connection.execute(_REPLAYED, (seq, plugin))
         if connection.changes():
@@ -167,8 +169,8 @@ def settle(connection: apsw.Connection, settlement: Settlement, now: float) -> N
     if settlement.replay is not None:
         number, position, done = settlement.replay
         connection.execute(
-            "UPDATE replays SET position = ?1, done = done + ?2,"
-            f" finished_at = CASE WHEN ?1 >= until THEN ?3 END WHERE number = ?4 AND {SOUND['replays']}",
+            "UPDATE replays SET position = ?1, done = done + ?2, finished_at = coalesce(finished_at,"
+            f" CASE WHEN ?1 >= until THEN ?3 END) WHERE number = ?4 AND {SOUND['replays']}",
             (position, done, now, number),
         )
         if connection.changes():
@@ -204,5 +206,5 @@ def expire(connection: apsw.Connection, oldest: float) -> None:
     for (plugin,) in rows(
         connection, f"SELECT plugin FROM cursors WHERE removed_at < ? AND {SOUND['cursors']}", (oldest,)
     ):
-        for table in ("cursors", "parked", "suspects", "replays", "takes", "attempts", "marks"):
+        for table in ("cursors", "parked", "suspects", "replays", "takes", "attempts", "marks", "retried"):
             connection.execute(f"DELETE FROM {table} WHERE plugin = ?", (plugin,))

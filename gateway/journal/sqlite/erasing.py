@@ -16,12 +16,13 @@ from gateway.journal.erasing import Erased, names_in
 from gateway.journal.interface import Filter
 from gateway.journal.sqlite.checksum import SEAL, SOUND
 from gateway.journal.sqlite.connection import rows
+from gateway.journal.sqlite.operations import ERASED, count_erased
 from gateway.journal.sqlite.queries import where
 from gateway.journal.sqlite.search_file import part_of
 
 if TYPE_CHECKING:
     from gateway.journal.sqlite.indexer import Indexer
-    from gateway.journal.sqlite.journal import SqliteJournal
+    from gateway.journal.sqlite.operator import SqliteOperator
     from gateway.journal.sqlite.tail import Tail
     from gateway.journal.sqlite.writer import Writer
 
@@ -30,11 +31,17 @@ WINDOW: Final = 20_000
 STEP: Final = 500
 """Events or records that one commit erases, at most."""
 _PART: Final = "index part "
-_OF_EVENTS: Final = ("parked", "suspects", "attempts", "events")
+_OF_EVENTS: Final = ("parked", "retried", "suspects", "attempts", "events")
 
 
 async def forget(
-    journal: SqliteJournal, which: Filter, now: float, tail: Tail, indexer: Indexer, writer: Writer
+    journal: SqliteOperator,
+    which: Filter,
+    number: int | None,
+    now: float,
+    tail: Tail,
+    indexer: Indexer,
+    writer: Writer,
 ) -> Erased:
     """See `Operator.forget`; `now` is seconds since 1970."""
     until = writer.last_seq
@@ -45,15 +52,17 @@ async def forget(
         after = upto
     events = records = 0
     for start in range(0, len(found), STEP):
-        events += await journal.operate(erase, found[start : start + STEP])
-    while count := await journal.operate(erase_records, which):
+        events += await journal.operate(erase, found[start : start + STEP], number)
+    while count := await journal.operate(erase_records, which, number):
         records += count
     await journal.operate(end_replays, which, now)
+    await journal.operate(end_operations, which, now, number)
     await journal.operate(note, which, events, records, now)
     tail.forget(found)
     await asyncio.to_thread(indexer.forget, await journal.query(parts_to_drop))
     await journal.operate(parts_dropped)
-    await writer.wipe()
+    if number is None:  # else the end of the operation does that, once its own filter is cleared
+        await writer.wipe()
     return Erased(events, records, found)
 
 
@@ -69,7 +78,7 @@ def find(connection: apsw.Connection, which: Filter, after: int, until: int) -> 
     return [seq for (seq,) in rows(connection, sql, (after, until, *values))]
 
 
-def erase(connection: apsw.Connection, seqs: Sequence[int]) -> int:
+def erase(connection: apsw.Connection, seqs: Sequence[int], number: int | None = None) -> int:
     """Erase the events at these positions, at most `STEP`, with their dead letters, retries, attempts and suspicions.
     Returns how many events there were."""
     [(newest,)] = connection.execute("SELECT coalesce(max(seq), 0) FROM events")
@@ -80,7 +89,10 @@ def erase(connection: apsw.Connection, seqs: Sequence[int]) -> int:
     connection.executemany(f"INSERT OR REPLACE INTO meta VALUES ('{_PART}' || ?, ?)", parts)
     for table in _OF_EVENTS:
         connection.execute(f"DELETE FROM {table} WHERE seq IN ({','.join('?' * len(seqs))})", seqs)
-    return connection.changes()
+    erased = connection.changes()
+    if number is not None:
+        count_erased(connection, number, erased, 0)
+    return erased
 
 
 def parts_to_drop(connection: apsw.Connection) -> list[int]:
@@ -93,7 +105,7 @@ def parts_dropped(connection: apsw.Connection) -> None:
     connection.execute(f"DELETE FROM meta WHERE key LIKE '{_PART}%'")
 
 
-def erase_records(connection: apsw.Connection, which: Filter) -> int:
+def erase_records(connection: apsw.Connection, which: Filter, number: int | None = None) -> int:
     """Erase at most `STEP` records of requests about `which.customer`; returns how many."""
     if which.customer is None:
         return 0
@@ -101,15 +113,17 @@ def erase_records(connection: apsw.Connection, which: Filter) -> int:
     connection.execute(
         f"DELETE FROM value_records WHERE number IN ({found} LIMIT ?3)", (which.customer, which.organisation, STEP)
     )
-    return connection.changes()
+    erased = connection.changes()
+    if number is not None:
+        count_erased(connection, number, 0, erased)
+    return erased
 
 
 def end_replays(connection: apsw.Connection, which: Filter, now: float) -> None:
     """End the replays that were asked for by this customer, address or conversation, and forget that they were."""
     for number, text in rows(connection, f"SELECT number, filter FROM replays WHERE {SOUND['replays']}"):
         asked = msgspec.json.decode(text, type=Filter)
-        elsewhere = None not in (asked.organisation, which.organisation) and asked.organisation != which.organisation
-        if elsewhere or not names_in(asked) & names_in(which):
+        if not _names_them(asked, which):
             continue
         kept = msgspec.json.encode(Filter(plugin=asked.plugin, ids=("erased",))).decode()
         connection.execute(
@@ -117,6 +131,24 @@ def end_replays(connection: apsw.Connection, which: Filter, now: float) -> None:
             (kept, now, number),
         )
         connection.execute(f"{SEAL['replays']} WHERE number = ?", (number,))
+
+
+def _names_them(asked: Filter, which: Filter) -> bool:
+    """Whether a filter that an operator gave names whom the erasure is about."""
+    elsewhere = None not in (asked.organisation, which.organisation) and asked.organisation != which.organisation
+    return bool(not elsewhere and names_in(asked) & names_in(which))
+
+
+def end_operations(connection: apsw.Connection, which: Filter, now: float, number: int | None) -> None:
+    """The same for all operations but the one with this number, which is this erasure."""
+    for other, text in rows(connection, "SELECT number, filter FROM operations"):
+        if other != number and _names_them(msgspec.json.decode(text, type=Filter), which):
+            kept = msgspec.json.encode(ERASED).decode()
+            ended = "iif(state = 'running', 'finished', state), ended_at = coalesce(ended_at, ?)"
+            connection.execute(
+                f"UPDATE operations SET filter = ?, state = {ended} WHERE number = ?", (kept, now, other)
+            )
+            connection.execute(f"{SEAL['operations']} WHERE number = ?", (other,))
 
 
 def note(connection: apsw.Connection, which: Filter, events: int, records: int, now: float) -> None:

@@ -20,7 +20,6 @@ from gateway.events import Event
 from gateway.journal.append import Append, Appends, awaited
 from gateway.journal.commits import Commits
 from gateway.journal.damage import Damage, DamagedPlace, event_at
-from gateway.journal.erasing import Erased
 from gateway.journal.interface import (
     EVERY_HOOK,
     Changes,
@@ -32,16 +31,16 @@ from gateway.journal.interface import (
     JournalFailed,
     JournalFull,
     Receipt,
-    Replay,
     Settlement,
     Standing,
     Track,
 )
-from gateway.journal.search import UnknownName, ValueRecord
-from gateway.journal.sqlite import cursors, erasing, operations
+from gateway.journal.search import ValueRecord
+from gateway.journal.sqlite import cursors
 from gateway.journal.sqlite.checksum import sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, open_writer
 from gateway.journal.sqlite.indexer import Indexer
+from gateway.journal.sqlite.operator import SqliteOperator
 from gateway.journal.sqlite.queries import keep_record, page_from, restore, where
 from gateway.journal.sqlite.tail import Tail
 from gateway.journal.sqlite.work import Operate
@@ -49,14 +48,12 @@ from gateway.journal.sqlite.writer import Limits, Writer
 
 T = TypeVar("T")
 P = ParamSpec("P")
-STEP: Final = 1000
-"""Dead letters that one commit changes, at most, since acknowledgements of events wait for the commit."""
 RECORDS: Final = 10_000
 """The most records of custom value requests that wait for a commit."""
 READ_BYTES: Final = 4 * 2**20
 
 
-class SqliteJournal:
+class SqliteJournal(SqliteOperator):
     """See `Journal`. One process at a time: take the lock before `start`."""
 
     def __init__(
@@ -189,47 +186,6 @@ class SqliteJournal:
 
     async def retire_cursors(self, keep: Collection[str]) -> None:
         await self.operate(cursors.retire, keep, self._clock())
-
-    async def retry_dead(self, which: Filter, plugins: Collection[str] | None = None, in_order: bool = False) -> int:
-        return await self._in_steps(operations.retry_dead, which, STEP, plugins, in_order)
-
-    async def discard_dead(self, which: Filter) -> int:
-        return await self._in_steps(operations.discard_dead, which, STEP)
-
-    async def _in_steps(
-        self, change: Callable[Concatenate[apsw.Connection, P], int], *values: P.args, **named: P.kwargs
-    ) -> int:
-        done = 0
-        while count := await self.operate(change, *values, **named):
-            done += count
-        return done
-
-    async def count_dead(self, which: Filter) -> int:
-        return await self.query(operations.count_dead, which)
-
-    async def unknown_names(self) -> list[UnknownName]:
-        return await self.query(operations.unknown_names)
-
-    async def oldest_undelivered(self) -> dict[str, float]:
-        return await self.query(operations.oldest_undelivered)
-
-    async def forget(self, which: Filter) -> Erased:
-        return await erasing.forget(self, which, self._clock(), self._tail, self._indexer, self._writer)
-
-    async def new_replay(self, which: Filter) -> Replay:
-        if which.names:
-            await self._in_steps(operations.recognise, self.decoder, which.names, STEP)
-        until = self.newest
-        matched = await self.query(operations.count, which, until)
-        return await self.operate(operations.new_replay, which, until, matched)
-
-    async def replay_state(self, number: int) -> tuple[int, bool]:
-        return await self.query(operations.replay_state, number)
-
-    async def probe(self) -> None:
-        value = self._clock()
-        if await self.operate(operations.probe, value) != value:
-            raise JournalError("the journal does not read back what was written")
 
     async def operate(self, run: Callable[Concatenate[apsw.Connection, P], T], *values: P.args, **named: P.kwargs) -> T:
         """Run something in the next commit; its result once that is durable."""

@@ -151,7 +151,43 @@ CREATE TABLE marks (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX value_records_customer ON value_records (customer_uid, number) WHERE customer_uid IS NOT NULL;
 """
-STEPS: Final = {1: _LAYOUT_1, 2: _LAYOUT_2, 3: _LAYOUT_3, 4: _LAYOUT_4, 5: _LAYOUT_5, 6: _LAYOUT_6, 7: _LAYOUT_7}
+# Layout 7 knew of replays only: a retry, a discard or an erasure did not go on after a restart.
+_LAYOUT_8: Final = f"""
+CREATE TABLE operations (
+    number INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    filter TEXT NOT NULL,
+    in_order INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    begun_at REAL NOT NULL,
+    ended_at REAL,
+    at_plugin TEXT NOT NULL,  -- a retry or a discard has passed the dead letters up to here
+    at_seq INTEGER NOT NULL,
+    matched INTEGER NOT NULL,
+    done INTEGER NOT NULL,
+    value_records INTEGER NOT NULL,
+    told TEXT NOT NULL,  -- what plugins erased
+    error TEXT,
+    checksum INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE retried (
+    plugin TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    operation INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,  -- of the dead letter
+    PRIMARY KEY (plugin, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX retried_operation ON retried (operation);
+INSERT INTO operations SELECT number, 'replay', filter, 0, 'running', coalesce(finished_at, 0), finished_at, '', 0,
+    matched, 0, 0, '{{}}', NULL, 0 FROM replays;
+{SEAL["operations"]};
+"""
+STEPS: Final = dict(
+    enumerate(
+        (_LAYOUT_1, _LAYOUT_2, _LAYOUT_3, _LAYOUT_4, _LAYOUT_5, _LAYOUT_6, _LAYOUT_7, _LAYOUT_8),
+        1,
+    )
+)
 LAYOUT: Final = max(STEPS)
 
 

@@ -17,6 +17,7 @@ from gateway.config.tables import Config
 from gateway.journal.append import moment
 from gateway.journal.damage import DamagedPlace
 from gateway.journal.interface import DEAD, Filter, JournalError
+from gateway.journal.operator import StoredOperation
 from gateway.journal.search import (
     DeadGroup,
     DeadRow,
@@ -28,7 +29,7 @@ from gateway.journal.search import (
     ValueRecordFilter,
     ValuesAsked,
 )
-from gateway.journal.sqlite import operations
+from gateway.journal.sqlite import operations, summaries
 from gateway.journal.sqlite.checksum import SOUND, sound_events
 from gateway.journal.sqlite.connection import open_reader_connection, rows, why
 from gateway.journal.sqlite.deliveries import Deliveries
@@ -68,7 +69,7 @@ def unknown_names(path: Path, running: bool) -> list[UnknownName]:
             look = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
             connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=look)
         with closing(connection):
-            return operations.unknown_names(connection) if layout_of(connection, path) == LAYOUT else []
+            return summaries.unknown_names(connection) if layout_of(connection, path) == LAYOUT else []
     except (apsw.Error, OSError) as error:
         raise JournalError(f"the journal {path} cannot be read: {why(error, path)}") from error
 
@@ -207,13 +208,19 @@ class SqliteSearch:
             left = None if left is None else left - len(page)
 
     def unknown_names(self) -> list[UnknownName]:
-        return operations.unknown_names(self._connection)
+        return summaries.unknown_names(self._connection)
 
     def dead_groups(self, which: Filter) -> list[DeadGroup]:
         return dead_groups(self._connection, which)
 
     def unreadable(self) -> list[UnreadableBodies]:
         return unreadable(self._connection)
+
+    def operations(self, limit: int) -> list[StoredOperation]:
+        return operations.listed(self._connection, limit, False)
+
+    def operation(self, number: int) -> StoredOperation | None:
+        return operations.found(self._connection, number)
 
     def limit(self, seconds: float, page_seconds: float | None = None) -> None:
         end = time.monotonic() + seconds

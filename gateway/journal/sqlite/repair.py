@@ -31,7 +31,7 @@ _REPAIRS: Final = (
     " AND seq IN (SELECT seq FROM events) AND plugin IN (SELECT plugin FROM cursors)",
     *(
         f"DELETE FROM {table} WHERE NOT ({SOUND[table]})"
-        for table in ("parked", "replays", "suspects", "takes", "value_records")
+        for table in ("operations", "parked", "replays", "suspects", "takes", "value_records")
     ),
 )
 """What becomes of damaged rows: cursors go back to the start, parked events are delivered again, the rest is
@@ -61,7 +61,7 @@ def _examine(connection: apsw.Connection) -> Findings:
             found.sound += 1
         cursors = f"SELECT CAST(plugin AS BLOB) FROM cursors WHERE NOT ({SOUND['cursors']})"
         found.cursors = [plugin.decode(errors="replace") for (plugin,) in rows(connection, cursors)]
-        for table in ("parked", "replays", "suspects", "takes", "value_records"):
+        for table in ("operations", "parked", "replays", "suspects", "takes", "value_records"):
             found.rows += damaged_places(connection, table)
         sentences = [str(line) for (line,) in rows(connection, f"PRAGMA integrity_check({MOST})")]
     except (apsw.Error, JournalError) as error:

@@ -1,4 +1,5 @@
-"""Rows of the journal summed up for an operator: dead letters by cause, unreadable bodies by hook."""
+"""Rows of the journal summed up for an operator: dead letters by cause, unreadable and unknown bodies, and how old the
+oldest event is that a plugin has not taken."""
 
 from __future__ import annotations
 
@@ -11,13 +12,22 @@ import msgspec
 from gateway.events import UNKNOWN
 from gateway.journal.append import moment
 from gateway.journal.contents import error_key
-from gateway.journal.interface import DEAD, Filter
-from gateway.journal.search import DEAD_GROUPS, DRIFT_WINDOW, DeadGroup, UnreadableBodies
+from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter
+from gateway.journal.search import (
+    DEAD_GROUPS,
+    DRIFT_WINDOW,
+    UNKNOWN_NAMES,
+    DeadGroup,
+    UnknownName,
+    UnreadableBodies,
+)
 from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import rows
-from gateway.journal.sqlite.queries import ALL, where
+from gateway.journal.sqlite.queries import ALL, HAD_HOOK, where
 
 PAGE: Final = 5000
+AHEAD: Final = 1000
+"""Events past a cursor that are looked at."""
 
 
 class _Sum:
@@ -91,6 +101,35 @@ def unreadable(connection: apsw.Connection) -> list[UnreadableBodies]:
         UnreadableBodies(hook=hook, count=count, first=moment(first), last=moment(last), sample=ids.get(newest, ""))
         for hook, count, first, last, newest in found
     ]
+
+
+def unknown_names(connection: apsw.Connection) -> list[UnknownName]:
+    """See `Operator.unknown_names`."""
+    found = rows(
+        connection,
+        f"SELECT name, count(*), min(seq), max(seq) FROM events WHERE hook = '{UNKNOWN}'"
+        f" GROUP BY name ORDER BY 2 DESC, 1 LIMIT {UNKNOWN_NAMES}",
+    )
+    at = "SELECT received_at FROM events WHERE seq = ?"
+    names = []
+    for name, count, *ends in found:
+        first, last = (moment(received) for end in ends for (received,) in rows(connection, at, (end,)))
+        names.append(UnknownName(name, count, first, last))
+    return names
+
+
+def oldest_undelivered(connection: apsw.Connection) -> dict[str, float]:
+    """See `Operator.oldest_undelivered`. Past a cursor only the next `AHEAD` events are looked at."""
+    parked = "SELECT min(seq) FROM parked WHERE plugin = c.plugin AND state = '{}'"
+    ahead = f"(SELECT * FROM events WHERE seq > c.seq ORDER BY seq LIMIT {AHEAD}) AS events"
+    found = rows(
+        connection,
+        f"SELECT c.plugin, (SELECT min(received_at) FROM events WHERE seq IN (({parked.format(RETRYING)}),"
+        f" ({parked.format(WAITING)}))), (SELECT received_at FROM {ahead} WHERE {HAD_HOOK} LIMIT 1)"
+        " FROM cursors c WHERE c.removed_at IS NULL",
+    )
+    oldest = {plugin: [one for one in times if one is not None] for plugin, *times in found}
+    return {plugin: min(times) / 1_000_000 for plugin, times in oldest.items() if times}
 
 
 def _ids(connection: apsw.Connection, seqs: list[int]) -> dict[int, str]:
