@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.delivery.service import Delivery
+from gateway.drift import DriftWatch
+from gateway.events import PAYLOADS
 from gateway.journal.interface import Journal
 from gateway.metrics import Sample
 from gateway.monitoring import Monitor
@@ -101,6 +103,15 @@ def journal_samples(journal: Journal, monitor: Monitor) -> Iterator[Sample]:
     commits = journal.commits
     yield Sample("histogram", "gateway_commit_events", "Events of one commit", {}, commits.events)
     yield Sample("histogram", "gateway_commit_seconds", "Time of a commit that keeps events", {}, commits.seconds)
+
+
+def drift_samples(drift: DriftWatch) -> Iterator[Sample]:
+    """How many fields appeared or vanished in the last days."""
+    found = drift.alarming()
+    for hook in PAYLOADS:
+        for change in ("appeared", "vanished"):
+            text, labels = "Fields that appeared or vanished in the last 7 days", {"change": change, "hook": hook}
+            yield Sample("gauge", "gateway_drifted_fields", text, labels, found[hook, change])
 
 
 def secret_samples(last_used: Mapping[tuple[str, int], float]) -> Iterator[Sample]:

@@ -10,6 +10,7 @@ from typing import Final
 from gateway.config.tables import Config
 from gateway.decoding import Decoder
 from gateway.delivery.service import Delivery
+from gateway.drift import DriftWatch
 from gateway.http.receiver import Receiver
 from gateway.journal import open_journal
 from gateway.journal.interface import Journal, JournalFailed
@@ -23,7 +24,7 @@ from gateway.plugin_host.own_metrics import own_samples
 from gateway.plugin_host.watch import Watch
 from gateway.process import process_samples
 from gateway.rates import Rates
-from gateway.samples import journal_samples, plugin_samples, secret_samples, value_samples
+from gateway.samples import drift_samples, journal_samples, plugin_samples, secret_samples, value_samples
 from gateway.values.service import CustomValues
 
 DRAIN_SECONDS: Final = 4.0
@@ -54,6 +55,7 @@ class Gateway:
         self.values = CustomValues(config, plugins)
         self.delivery = Delivery(plugins, self.journal, clock)
         self.operations = OperationRunner(self.journal, self.values, self.delivery, plugins)
+        self.drift = DriftWatch(self.journal, clock)
         self.monitor = Monitor(config, plugins, self.journal, self.delivery, self.values, clock)
         self.receiver = Receiver(config, self.journal, self.values, self.metrics)
         self.notices = Notices(plugins, self.monitor, self.journal)
@@ -85,6 +87,7 @@ class Gateway:
         self.values.begin()
         self.monitor.start()
         self.rates.start()
+        self.drift.start()
         self._lifecycle.begin()
         self.notices.start()
 
@@ -110,6 +113,7 @@ class Gateway:
         await self.rates.stop()
         await self.notices.stop()
         await self.monitor.stop()
+        await self.drift.stop()
         await self.operations.stop()
         await self._watch.stop()
         await (self._draining or self.delivery.stop(DRAIN_SECONDS))
@@ -123,6 +127,7 @@ class Gateway:
         await self.rates.stop()
         await self.notices.stop()
         await self.monitor.stop()
+        await self.drift.stop(keep=False)
         await self.operations.stop()
         await self._watch.stop()
         await self.delivery.abandon()
@@ -139,6 +144,7 @@ class Gateway:
                 *own_samples(self.plugins),
                 *value_samples(self.values),
                 *journal_samples(self.journal, self.monitor),
+                *drift_samples(self.drift),
                 *secret_samples(self.receiver.secrets_last_used()),
                 *process_samples(),
             )

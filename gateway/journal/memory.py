@@ -240,6 +240,12 @@ class MemoryJournal:
             found = dict.fromkeys(left, kept.micros / 1_000_000) | found
         return found
 
+    async def note(self, name: str) -> str | None:
+        return self.store.notes.get(name)
+
+    async def keep_note(self, name: str, text: str) -> None:
+        await self._write(partial(self.store.notes.__setitem__, name, text))
+
     async def probe(self) -> None:
         await self._write(lambda: None)
 

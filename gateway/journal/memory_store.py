@@ -55,6 +55,7 @@ class Store:
         self._owners: dict[str, Kept] = {}
         self.cursors: dict[Track, Cursor] = {}
         self.operations = MemoryOperations(self)
+        self.notes: dict[str, str] = {}
         self._replays = self.operations.replays
 
     def insert(self, append: Append, window: int) -> Receipt:

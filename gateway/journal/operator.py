@@ -122,6 +122,12 @@ class Operator(Protocol):
     async def retire_cursors(self, keep: Collection[str]) -> None:
         """The cursors of plugins other than these expire after the retention."""
 
+    async def note(self, name: str) -> str | None:
+        """What was kept under a name, or None."""
+
+    async def keep_note(self, name: str, text: str) -> None:
+        """Keep a text under a name, in place of the one before."""
+
     async def probe(self) -> None:
         """Write a value and read it back. Raises `JournalError`."""
 

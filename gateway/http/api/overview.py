@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from litestar import Response, get
 
+from gateway.drift import FieldChange
 from gateway.http.api import pages
 from gateway.http.api.context import AdminContext, AnyRequest
 from gateway.http.api.effective import effective
@@ -25,17 +26,20 @@ GROUP_FILTERS = ("hook", "organisation", "conversation", "customer", "address", 
 
 class Drift(msgspec.Struct, kw_only=True):
     """Signs of a change at Webio's end: the names that no hook has, and the bodies that do not fit their hook among the
-    newest `window` events."""
+    newest `window` events, and the fields that appeared or vanished."""
 
     unknown: list[dict[str, Any]]
     unreadable: list[UnreadableBodies]
     window: int
+    fields: list[FieldChange]
 
 
 async def drift_of(context: AdminContext) -> Drift:
     """See `Drift`."""
     found = await context.reading.ask(lambda search: search.unreadable())
-    return Drift(unknown=context.gateway.monitor.unknown_health(), unreadable=found, window=DRIFT_WINDOW)
+    gateway = context.gateway
+    unknown, fields = gateway.monitor.unknown_health(), gateway.drift.changes()
+    return Drift(unknown=unknown, unreadable=found, window=DRIFT_WINDOW, fields=fields)
 
 
 async def records_of(context: AdminContext, request: AnyRequest, cursor: str | None = None) -> pages.Page[ValueRecord]:

@@ -7,13 +7,18 @@ from typing import Any
 import msgspec
 from litestar import Response, get
 
+from gateway.drift import FieldChange
 from gateway.http.api.context import AnyRequest
 from gateway.http.api.overview import Drift, drift_of
 from gateway.http.dashboard.rendering import Renderer
 
 
 class DriftView(msgspec.Struct, kw_only=True):
+    """`changed` are the fields that appeared or vanished, the newest change first."""
+
     drift: Drift
+    changed: list[FieldChange]
+    undocumented: list[FieldChange]
 
 
 def look_routes(renderer: Renderer) -> list[Any]:
@@ -22,7 +27,13 @@ def look_routes(renderer: Renderer) -> list[Any]:
 
     @get("/drift")
     async def drift(request: AnyRequest) -> Response[bytes]:
-        view = DriftView(drift=await drift_of(context))
+        found = await drift_of(context)
+        changed = [one for one in found.fields if one.change != "undocumented"]
+        view = DriftView(
+            drift=found,
+            changed=sorted(changed, key=lambda one: one.last if one.change == "vanished" else one.first, reverse=True),
+            undocumented=[one for one in found.fields if one.change == "undocumented"],
+        )
         return await renderer.page(request, "drift.html", "Drift", view, place="drift")
 
     return [drift]

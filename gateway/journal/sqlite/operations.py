@@ -268,3 +268,15 @@ def probe(connection: apsw.Connection, value: float) -> float:
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', ?)", (value,))
     [(read,)] = connection.execute("SELECT value FROM meta WHERE key = 'probe'")
     return float(read)
+
+
+def note(connection: apsw.Connection, name: str) -> str | None:
+    """See `Operator.note`."""
+    return next(
+        (text for (text,) in rows(connection, "SELECT value FROM meta WHERE key = 'note ' || ?", (name,))), None
+    )
+
+
+def keep_note(connection: apsw.Connection, name: str, text: str) -> None:
+    """See `Operator.keep_note`."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('note ' || ?, ?)", (name, text))

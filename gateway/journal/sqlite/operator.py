@@ -87,6 +87,12 @@ class SqliteOperator:
     async def end(self, number: int, error: str | None = None) -> None:
         await self.operate(operations.end, number, error, self._clock())
 
+    async def note(self, name: str) -> str | None:
+        return await self.query(operations.note, name)
+
+    async def keep_note(self, name: str, text: str) -> None:
+        await self.operate(operations.keep_note, name, text)
+
     async def probe(self) -> None:
         value = self._clock()
         if await self.operate(operations.probe, value) != value:
