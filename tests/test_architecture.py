@@ -58,7 +58,6 @@ LAYERS = (
     "gateway.http.app",
     "gateway.http.api",
     "gateway.http.dashboard",
-    "gateway.http.steering",
     "gateway.http.admin",
     "gateway.serving",
     "gateway.simulate",

@@ -51,7 +51,7 @@ def test_a_refused_request_is_found_in_the_log_by_its_id(tmp_path: Path) -> None
             httpx.get(gateway.url, params={"param1": "balance"}, headers=token(gateway)),
             httpx.put(gateway.url),
             httpx.get(f"{gateway.url}/nowhere"),
-            httpx.post(f"{gateway.admin_url}/api/dead/retry", json={"odd": 1}),
+            httpx.post(f"{gateway.admin_url}/api/operations", json={"odd": 1}),
         ]
         for answer in answers:
             request = answer.headers["x-request-id"]

@@ -17,13 +17,13 @@ from gateway.http.api.events import json_answer
 from gateway.http.api.operations import OperationLog
 from gateway.http.api.overview import ask_values, records_of
 from gateway.http.api.status import plugins_health
+from gateway.http.api.steering import steering
 from gateway.http.dashboard import dashboard_routes
 from gateway.http.dashboard.faults import fault_page, wants_page
 from gateway.http.problems import FAILED, log_failure, problem_response
 from gateway.http.readiness import Readiness
 from gateway.http.request_id import RequestId
 from gateway.http.roles import is_viewer, require_operator
-from gateway.http.steering import steering
 from gateway.journal.interface import JournalError
 from gateway.log import REQUEST, RateLimit
 from gateway.reload import Reloader
