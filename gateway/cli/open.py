@@ -21,13 +21,13 @@ def command(print_only: bool, config_path: Path, as_json: bool) -> None:
 
     Prints a link that signs in once, within 5 minutes, and opens it in the browser where there is one. Whoever has the
     link is signed in as an operator. While a browser starts, other users of this machine may see its address in the
-    list of processes: use --print there. In a pipe and with --json nothing is opened.
+    list of processes: use --print there. In a pipe and with --json nothing is opened. On another machine: `ssh -L
+    8081:127.0.0.1:8081 HOST`, `gateway open --print` there, and the link in the browser here.
 
     \b
     Examples:
       gateway open
       gateway open --print
-      ssh -L 8081:127.0.0.1:8081 gateway.internal     then `gateway open --print` there, and the link here
     """
     from gateway.cli.admin_client import base_url, request_running
     from gateway.config.load import load_config

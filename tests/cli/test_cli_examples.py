@@ -58,6 +58,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
             client.post(encode(body("payment", customer_uid="777")))  # the examples erase the customer 123456
         (folder / "token.txt").write_text(gateway.cli("token", "mint").stdout)
         assert gateway.cli("backup", str(folder / "last-night.db")).returncode == 0
+        assert gateway.cli("replay", "--plugin", "crm").returncode == 0
         yield gateway
         assert gateway.stop() == 0
     finally:
@@ -65,10 +66,11 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
 
 
 def here(example: str, gateway: RunningGateway) -> str:
-    """With an id that there is, this gateway's port, and a folder that a test may write to."""
+    """With ids that there are, this gateway's port, and a folder that a test may write to."""
     with closing(open_reader(gateway.config)) as reader:
         event = next(reader.events(Filter()))
     example = example.replace("0190b5c4-...", event.id).replace(":8080", f":{gateway.config.server.port}")
+    example = example.replace("operations cancel 12", "operations cancel 1")
     return example.replace("/etc/webio-gateway", str(gateway.directory / "etc"))
 
 
