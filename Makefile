@@ -41,7 +41,8 @@ format: $(VENV)/.installed-dev  ## bring the code into its format
 man: $(VENV)/.installed  ## write docs/gateway.1 anew, from the help of the commands
 	$(BIN)/python docs/make_man.py > docs/gateway.1.new && mv docs/gateway.1.new docs/gateway.1
 
-docs-reference: $(VENV)/.installed-dev  ## write docs/reference.md anew, from the docstrings of what plugin authors use
+docs-reference: $(VENV)/.installed-dev  ## write docs/reference.md and docs/configuration.md anew, from the code
+	$(BIN)/python docs/make_configuration.py > docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
 	$(BIN)/python docs/make_reference.py > docs/reference.md.new && mv docs/reference.md.new docs/reference.md
 
 lines:  ## count the modules of gateway/ and plugins/ and their lines

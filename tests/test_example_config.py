@@ -12,6 +12,7 @@ import pytest
 import tomli
 
 from gateway.cli.init import example, init
+from gateway.config.bounded_types import NodeName
 from gateway.config.load import load_config
 from gateway.config.tables import (
     AdminSettings,
@@ -21,7 +22,6 @@ from gateway.config.tables import (
     HookSettings,
     JournalSettings,
     LogSettings,
-    NodeName,
     NodeSettings,
     OrganisationSettings,
     PluginSettings,

@@ -2,78 +2,31 @@
 
 from __future__ import annotations
 
-import re
-import socket
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from gateway.config.field_types import Duration, Network, Secret, Size, Zone, show
+from gateway.config.bounded_types import (
+    BasePath,
+    BodySize,
+    Count,
+    Filled,
+    Host,
+    JournalSize,
+    Moment,
+    NodeName,
+    Pause,
+    Port,
+    Workers,
+)
+from gateway.config.field_types import Duration, Network, Secret, Size, Zone
 from gateway.config.formats import Format, Pattern
 
-Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
 
-
-class _Matching(str):
-    """A string that matches a pattern as a whole."""
-
-    __slots__ = ()
-    pattern: ClassVar[re.Pattern[str]]
-    expected: ClassVar[str]
-
-    @classmethod
-    def from_config(cls, value: Any, directory: Path) -> Self:
-        if not isinstance(value, str) or not cls.pattern.fullmatch(value):
-            raise ValueError(f"expected {cls.expected}, found {show(value)}")
-        return cls(value)
-
-
-class Host(_Matching):
-    """An address to listen on, or a host name."""
-
-    pattern = re.compile(r"[A-Za-z0-9._:%-]+", re.ASCII)
-    expected = 'an address or a host name such as "127.0.0.1"'
-
-
-class BasePath(_Matching):
-    """The path of the public listener below which all its requests are."""
-
-    pattern = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+", re.ASCII)
-    expected = 'a path such as "/webio"'
-
-
-class NodeName(_Matching):
-    """What this gateway is called in status, logs and metrics."""
-
-    pattern = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
-    expected = "a name of at most 63 letters, digits, '.', '_' and '-', with a letter or a digit at both ends"
-
-    @classmethod
-    def of_host(cls) -> Self:
-        """The host's name, with what a node's name cannot have replaced by `-`."""
-        name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63].strip("._-")
-        return cls(name or "gateway")
-
-
-class BodySize(Size):
-    """A limit for bodies: at most what one row of the journal can hold."""
-
-    least, most, limits = 1, 2**29, 'larger than 0 and at most "512 MiB"'
-
-
-class JournalSize(Size):
-    """A limit for the journal."""
-
-    least, limits = 1, 'larger than 0 and at most "1024 TiB"'
-
-
-class Pause(Duration):
-    """A duration longer than 0 s."""
-
-    allows_zero = False
+def _says(meaning: str) -> msgspec.Meta:
+    """What a key means, for the reference of the configuration."""
+    return msgspec.Meta(description=meaning)
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,118 +34,193 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class TlsSettings(Table, frozen=True, kw_only=True):
-    certificate: Path
-    key: Path
+    certificate: Annotated[Path, _says("The certificate and its chain, as PEM.")]
+    key: Annotated[Path, _says("Its private key, as PEM, without a pass phrase, in a file with mode 0600.")]
 
 
 class NodeSettings(Table, frozen=True, kw_only=True):
-    name: NodeName = msgspec.field(default_factory=NodeName.of_host)
+    name: Annotated[
+        NodeName, _says("What this gateway is called in status, logs and metrics; by default the host's name.")
+    ] = msgspec.field(default_factory=NodeName.of_host)
 
 
 class ServerSettings(Table, frozen=True, kw_only=True):
-    host: Host = Host("127.0.0.1")
-    port: Port = 8080
-    path: BasePath = BasePath("/webio")
-    max_body: BodySize = BodySize(2**20)
-    body_timeout: Pause = Pause(10)
-    tls: TlsSettings | None = None
-    max_connections_per_address: Count = 256
-    trusted_proxies: tuple[Network, ...] = ()
-    allowed_networks: tuple[Network, ...] = ()
+    host: Annotated[
+        Host,
+        _says("The address of the public listener. Keep it on loopback behind a proxy with TLS, or set [server.tls]."),
+    ] = Host("127.0.0.1")
+    port: Annotated[Port, _says("Its port.")] = 8080
+    path: Annotated[BasePath, _says("The path below which all its requests are.")] = BasePath("/webio")
+    max_body: Annotated[BodySize, _says("A larger body gets 413.")] = BodySize(2**20)
+    body_timeout: Annotated[Pause, _says("A body that takes longer gets 408.")] = Pause(10)
+    tls: Annotated[
+        TlsSettings | None, _says("The certificate of the public listener; without it the listener has no TLS.")
+    ] = None
+    max_connections_per_address: Annotated[
+        Count, _says("Connections of one client at the same time; trusted_proxies have no such limit.")
+    ] = 256
+    trusted_proxies: Annotated[
+        tuple[Network, ...], _says("Proxies whose X-Forwarded-For tells the client's address.")
+    ] = ()
+    allowed_networks: Annotated[
+        tuple[Network, ...], _says("Clients of other networks get 403; without any, every address is allowed.")
+    ] = ()
 
 
 class AdminSettings(Table, frozen=True, kw_only=True):
-    host: Host = Host("127.0.0.1")
-    port: Port = 8081
-    password: Secret | None = None
-    viewer_password: Secret | None = None
-    names: tuple[Host, ...] = ()
-    tls: TlsSettings | None = None
-    trusted_proxies: tuple[Network, ...] = ()
+    host: Annotated[Host, _says("The address of the admin listener: dashboard, API, health, metrics.")] = Host(
+        "127.0.0.1"
+    )
+    port: Annotated[Port, _says("Its port, another one than that of [server].")] = 8081
+    password: Annotated[
+        Secret | None,
+        _says("With it people and programs see and change everything. Required where host is not loopback."),
+    ] = None
+    viewer_password: Annotated[
+        Secret | None, _says("With it they only look: customers' data is masked, and nothing can be changed.")
+    ] = None
+    names: Annotated[tuple[Host, ...], _says("Host names in its URLs, beside IP addresses and localhost.")] = ()
+    tls: Annotated[
+        TlsSettings | None, _says("The certificate of the admin listener, which browsers of other machines need.")
+    ] = None
+    trusted_proxies: Annotated[
+        tuple[Network, ...], _says("Proxies with TLS before it, through which browsers of other machines sign in.")
+    ] = ()
 
 
 class JournalSettings(Table, frozen=True, kw_only=True):
-    path: Path = Path("var/journal.db")
-    retention: Duration = Duration(30 * 86400)
-    max_size: JournalSize = JournalSize(10 * 2**30)
-    min_free: Size = Size(256 * 2**20)
-    dedupe_window: Duration = Duration(86400)
+    path: Annotated[Path, _says("The journal's file, on a local disk: a network file system can lose events.")] = Path(
+        "var/journal.db"
+    )
+    retention: Annotated[Duration, _says("Events are deleted after this, once every plugin has them.")] = Duration(
+        30 * 86400
+    )
+    max_size: Annotated[JournalSize, _says("Above it new events get 503, until there is room.")] = JournalSize(
+        10 * 2**30
+    )
+    min_free: Annotated[Size, _says("Where the disk has less free space, new events get 503.")] = Size(256 * 2**20)
+    dedupe_window: Annotated[Duration, _says("An equal body within this time is the same event.")] = Duration(86400)
 
 
 class DeliverySettings(Table, frozen=True, kw_only=True):
-    max_attempts: Count = 12
-    backoff: Pause = Pause(1)
-    backoff_max: Pause = Pause(300)
-    give_up_after: Pause = Pause(7 * 86400)
-    timeout: Pause = Pause(30)
-    startup_timeout: Pause = Pause(30)
-    concurrency: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+    max_attempts: Annotated[
+        Count,
+        _says("Then an event is a dead letter. Attempts count only while the plugin takes other events."),
+    ] = 12
+    backoff: Annotated[Pause, _says("The pause after the first failure; doubled each time, with jitter.")] = Pause(1)
+    backoff_max: Annotated[Pause, _says("The longest pause.")] = Pause(300)
+    give_up_after: Annotated[
+        Pause, _says("An event that fails while the plugin takes no other event is a dead letter after this.")
+    ] = Pause(7 * 86400)
+    timeout: Annotated[Pause, _says("A call that takes longer has failed.")] = Pause(30)
+    startup_timeout: Annotated[Pause, _says("A plugin's startup that takes longer has failed, and is tried again.")] = (
+        Pause(30)
+    )
+    concurrency: Annotated[Workers, _says("Conversations that are delivered to a plugin at the same time.")] = 4
 
 
 class FieldSettings(Table, frozen=True, kw_only=True):
     """`[values.fields.NAME]`: which provider answers a field, and what its value must look like."""
 
-    provider: str | None = None
-    aliases: tuple[str, ...] = ()
-    default: str | None = None
-    default_on_error: bool = False
-    fallback: bool = False
-    nullable: bool = False
-    format: Format | None = None
-    pattern: Pattern | None = None
-    cache: Duration | None = None
-    required_key: Literal["customer_uid"] | None = None
+    provider: Annotated[
+        str | None, _says("The only plugin that is asked for it; by default the first that knows it.")
+    ] = None
+    aliases: Annotated[tuple[str, ...], _says("Further names that bots use.")] = ()
+    default: Annotated[str | None, _says("The answer where no provider knows it; without one, that is a failure.")] = (
+        None
+    )
+    default_on_error: Annotated[bool, _says("Whether `default` is also the answer where a provider failed.")] = False
+    fallback: Annotated[bool, _says("Whether the next provider may answer where one fails.")] = False
+    nullable: Annotated[bool, _says("Whether the answer may be null.")] = False
+    format: Annotated[
+        Format | None, _says("How a value is written: such as `{:.2f}` for numbers, `%d/%m/%Y` for dates.")
+    ] = None
+    pattern: Annotated[
+        Pattern | None, _says("A regular expression for the whole value; any other value is a failure.")
+    ] = None
+    cache: Annotated[
+        Duration | None, _says("How long it is kept in memory, per customer; by default `values.cache`.")
+    ] = None
+    required_key: Annotated[Literal["customer_uid"] | None, _says("The key without which it is never looked up.")] = (
+        None
+    )
 
 
 class ValuesSettings(Table, frozen=True, kw_only=True):
-    deadline: Pause = Pause(3)
-    nullable: tuple[str, ...] = ()
-    cache: Duration = Duration(0)
-    audit: bool = False
-    audit_retention: Duration = Duration(90 * 86400)
-    fields: dict[str, FieldSettings] = {}
+    deadline: Annotated[Pause, _says("Without an answer by then a bot gets 504.")] = Pause(3)
+    nullable: Annotated[tuple[str, ...], _says("Fields whose answer may be null.")] = ()
+    cache: Annotated[Duration, _says("How long a value is kept in memory, per customer.")] = Duration(0)
+    audit: Annotated[
+        bool, _says("Whether a record of each request is kept: fields, providers and outcomes, without the values.")
+    ] = False
+    audit_retention: Annotated[Duration, _says("How long these records are kept.")] = Duration(90 * 86400)
+    fields: Annotated[dict[str, FieldSettings], _says("Rules for single fields, by name.")] = {}
 
 
 class LogSettings(Table, frozen=True, kw_only=True):
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["console", "json"] = "console"
-    plugin_messages: bool = False
+    level: Annotated[Literal["debug", "info", "warning", "error"], _says("Lines of lower levels are left out.")] = (
+        "info"
+    )
+    format: Annotated[Literal["console", "json"], _says("Lines for people, or JSON.")] = "console"
+    plugin_messages: Annotated[
+        bool, _says("Whether messages of plugins' exceptions are logged, too; they may have personal data.")
+    ] = False
 
 
 class OrganisationSettings(Table, frozen=True, kw_only=True):
-    secrets: tuple[Secret, ...]
-    algorithms: tuple[Literal["HS256", "HS384", "HS512"], ...] = ("HS256",)
-    claims: dict[str, Any] = {}
-    issued_after: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    leeway: Duration = Duration(60)
-    timezone: Zone = Zone("UTC")
+    secrets: Annotated[
+        tuple[Secret, ...],
+        _says("Each verifies tokens, and has at least 32 bytes; two of them are a rotation."),
+    ]
+    algorithms: Annotated[
+        tuple[Literal["HS256", "HS384", "HS512"], ...], _says("Algorithms of tokens that are accepted.")
+    ] = ("HS256",)
+    claims: Annotated[dict[str, Any], _says("Claims that every token must have, with exactly this value.")] = {}
+    issued_after: Annotated[Moment | None, _says("Tokens that were made earlier are refused.")] = None
+    leeway: Annotated[Duration, _says("How much the clocks of Webio and this machine may differ.")] = Duration(60)
+    timezone: Annotated[Zone, _says("The time zone of Webio's dateCreated, and of times in formatted values.")] = Zone(
+        "UTC"
+    )
 
 
 class HookSettings(Table, frozen=True, kw_only=True):
     """`[hooks.NAME]`: further spellings of `type`, and how long its events are kept (None: `journal.retention`)."""
 
-    types: tuple[str, ...] = ()
-    retention: Duration | None = None
+    types: Annotated[tuple[str, ...], _says("Further spellings of `type` that mean this hook.")] = ()
+    retention: Annotated[Duration | None, _says("How long its events are kept; by default `journal.retention`.")] = None
 
 
 class PluginSettings(Table, frozen=True, kw_only=True):
     """The keys of a plugin's table that the gateway reads itself; the rest is for the plugin's `Config`."""
 
-    enabled: bool = True
-    use: Annotated[str, msgspec.Meta(min_length=1)] | None = None
-    file: Path | None = None
-    hooks: tuple[str, ...] | None = None
-    organisations: tuple[str, ...] | None = None
-    start: Literal["start", "end"] = msgspec.field(default="end", name="from")
-    ordered: bool = True
-    timeout: Pause | None = None
-    values_timeout: Pause | None = None
-    startup_timeout: Pause | None = None
-    concurrency: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
-    max_attempts: Count | None = None
-    backoff: Pause | None = None
-    backoff_max: Pause | None = None
-    give_up_after: Pause | None = None
+    enabled: Annotated[bool, _says("Whether the plugin is loaded; false keeps its settings.")] = True
+    use: Annotated[
+        Filled | None, _says("The installed plugin that this table is an instance of; by default that of its name.")
+    ] = None
+    file: Annotated[
+        Path | None,
+        _says("The Python file that the plugin is in. Only its owner may be able to write it."),
+    ] = None
+    hooks: Annotated[
+        tuple[str, ...] | None, _says("The plugin gets events of these hooks only; `unknown` is one, too.")
+    ] = None
+    organisations: Annotated[tuple[str, ...] | None, _says("The plugin gets events of these organisations only.")] = (
+        None
+    )
+    start: Annotated[Literal["start", "end"], _says("Where a new plugin begins in the journal.")] = msgspec.field(
+        default="end", name="from"
+    )
+    ordered: Annotated[bool, _says("Whether the events of a conversation are delivered in order.")] = True
+    timeout: Annotated[Pause | None, _says("As in [delivery].")] = None
+    values_timeout: Annotated[
+        Pause | None, _says("The limit of its answer to a custom value request; by default `values.deadline`.")
+    ] = None
+    startup_timeout: Annotated[Pause | None, _says("As in [delivery].")] = None
+    concurrency: Annotated[Workers | None, _says("As in [delivery].")] = None
+    max_attempts: Annotated[Count | None, _says("As in [delivery].")] = None
+    backoff: Annotated[Pause | None, _says("As in [delivery].")] = None
+    backoff_max: Annotated[Pause | None, _says("As in [delivery].")] = None
+    give_up_after: Annotated[Pause | None, _says("As in [delivery].")] = None
 
 
 FILTERS: Final = ("hooks", "organisations")
