@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
+from gateway_databases import DatabaseFailed, file_of
 from sqlalchemy import TextClause, text
 
 from gateway_sql_values.comparisons import cast_faults, comparisons, exact, is_number, tables, tokens_of
-from gateway_sql_values.database_url import file_of
 from gateway_sql_values.engine import Database
-from gateway_sql_values.failures import DatabaseFailed
 from gateway_sql_values.statement import Statement
 
 _TIMEOUT: Final = 5.0

@@ -17,13 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from gateway_databases import DatabaseFailed, file_of, forbidden_file, outdated
 from sqlalchemy import URL, TextClause, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
-from gateway_sql_values.database_url import file_of, forbidden_file
-from gateway_sql_values.failures import DatabaseFailed, DoubtfulRow, outdated
 from gateway_sql_values.sessions import MAX_ROWS, SESSIONS, prepare_session, truncated
 
 T = TypeVar("T")
@@ -50,6 +49,10 @@ class Rows(NamedTuple):
 
     names: list[str]
     rows: Sequence[Sequence[Any]]
+
+
+class DoubtfulRow(Exception):
+    """MySQL matched a row by converting a text to a number, so it may be another customer's."""
 
 
 class Database:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Annotated, Final
 
 import msgspec
+from gateway_databases import DatabaseFailed, DatabaseUrl, quieten
 
 from gateway import Context, CustomValueRequest, Duration, Reject, Secret, SeveralCustomers, Values, hookimpl
 from gateway_sql_values.checking import look
 from gateway_sql_values.comparisons import LOOSE, cast_faults, pattern_faults
-from gateway_sql_values.database_url import DatabaseUrl
-from gateway_sql_values.engine import Database
-from gateway_sql_values.failures import DatabaseFailed, DoubtfulRow
+from gateway_sql_values.engine import Database, DoubtfulRow
 from gateway_sql_values.lookups import Lookup, merged, parameters, plan, together
 from gateway_sql_values.statement import Statement
 
@@ -21,8 +19,6 @@ _LEARNING: Final = 2.0
 """Seconds that `startup` waits for the columns of the statements."""
 MARGIN: Final = 0.05
 """Seconds before the deadline at which slow statements are given up, so that the other fields are answered."""
-QUIET: Final = {"asyncmy": logging.ERROR, "sqlalchemy.engine": logging.WARNING}
-"""Loggers that would log parameters or rows, which are customers' data, and the level at which they do not."""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,8 +70,7 @@ class SqlValuesPlugin:
     Config = Settings
 
     def __init__(self, config: Settings) -> None:
-        for name, level in QUIET.items():
-            logging.getLogger(name).setLevel(level)
+        quieten()
         self._config = config
         self._database: Database
         self._opened = False

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 from asking import ask, check, problem_of, running, values_of
 from databases import KINDS, SERVERS, Database, open_database, statement_log
-from gateway_sql_values.database_url import DatabaseUrl
+from gateway_databases import DatabaseFailed, DatabaseUrl
 from gateway_sql_values.engine import Database as SqlDatabase
 from gateway_sql_values.engine import Prepared
-from gateway_sql_values.failures import DatabaseFailed
 from running import read_config
 
 from gateway.cli.init import init

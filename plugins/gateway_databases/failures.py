@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Final
 
@@ -17,12 +18,19 @@ _CLIENT_CODES: Final = range(2000, 3000)
 """The codes that MariaDB's and MySQL's clients give what happens without an answer, such as a refused connection."""
 
 
+_CONSTRAINT: Final = "23"  # SQLSTATE class of violated constraints
+_CONSTRAINT_CODES: Final = {4025, 3819}  # MariaDB, MySQL: CHECK
+_NULL: Final = {"23502", 1048, 1364, "SQLITE_CONSTRAINT_NOTNULL"}  # no value for a column that is NOT NULL
+_QUIET: Final = {"asyncmy": logging.ERROR, "sqlalchemy.engine": logging.WARNING}
+
+
 class DatabaseFailed(Exception):
     """A statement failed. The message is the error's kind and code, since the database's message may quote a customer's
     data. `told` is the first line of that message, for `check`, whose parameters are all NULL.
 
     `gone`: the connection cannot be used again. `of_data`: this request's values are at fault, not the database.
-    `late`: the statement took too long.
+    `late`: the statement took too long. `of_row`: the values to write are at fault, or a constraint of the table
+    refuses them; a lack of a value for a column is not among these.
     """
 
     loggable = True
@@ -44,6 +52,9 @@ class DatabaseFailed(Exception):
         self.late = ended or isinstance(error, TimeoutError)
         of_data = name in ("DataError", "UnicodeEncodeError") or str(state).startswith(_DATA)
         self.of_data = of_data or (isinstance(first, int) and first in _DATA_CODES)
+        constraint = name == "IntegrityError" or str(state).startswith(_CONSTRAINT) or first in _CONSTRAINT_CODES
+        null = _NULL & {state, getattr(error, "sqlite_errorname", None), first if isinstance(first, int) else None}
+        self.of_row = (self.of_data or constraint) and not null
         message = str(error.args[-1] if error.args else error)
         if isinstance(error, OSError) and file is not None:
             message = f"{error.strerror}: {file}"
@@ -55,5 +66,7 @@ def outdated(error: BaseException) -> bool:
     return type(error.__cause__ or error).__name__ in _OUTDATED
 
 
-class DoubtfulRow(Exception):
-    """MySQL matched a row by converting a text to a number, so it may be another customer's."""
+def quieten() -> None:
+    """Keep loggers from logging parameters or rows, which are customers' data."""
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 from urllib.parse import quote, unquote
 
 from sqlalchemy.engine import URL, make_url
@@ -46,9 +46,11 @@ _ADVICE: Final = (
 
 class DatabaseUrl:
     """A SQLAlchemy URL with an async driver, or of a SQLite file. In TOML it is a text without a password,
-    `{ file = ... }` or `{ env = ... }`. A SQLite file is relative to the config's folder, and opened read-only."""
+    `{ file = ... }` or `{ env = ... }`. A SQLite file is relative to the config's folder, and opened read-only; in a
+    subclass with the `sqlite_mode` `"rwc"`, it is written, and made where it does not exist."""
 
     __slots__ = ("url",)
+    sqlite_mode: ClassVar = "ro"
 
     def __init__(self, url: URL) -> None:
         self.url = url
@@ -66,7 +68,7 @@ class DatabaseUrl:
             raise ValueError('expected a database URL such as "sqlite:///var/customers.db"')
         url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
         _require_driver(url)
-        return cls(_read_only_file(url, directory) if url.get_backend_name() == "sqlite" else url)
+        return cls(_file(url, directory, cls.sqlite_mode) if url.get_backend_name() == "sqlite" else url)
 
     def with_password(self, password: Secret | None) -> URL:
         return self.url if password is None else self.url.set(password=password.text())
@@ -136,8 +138,8 @@ def forbidden_file(url: URL) -> str | None:
     return None
 
 
-def _read_only_file(url: URL, directory: Path) -> URL:
+def _file(url: URL, directory: Path, mode: str) -> URL:
     if url.database is None or url.database in ("", ":memory:") or url.database.startswith("file:"):
         raise ValueError('expected the path of a SQLite file, such as "sqlite:///var/customers.db"')
     path = quote(str((directory / url.database).absolute()))
-    return url.set(database=f"file:{path}", query={**url.query, "mode": "ro", "uri": "true"})
+    return url.set(database=f"file:{path}", query={**url.query, "mode": mode, "uri": "true"})

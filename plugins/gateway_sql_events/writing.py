@@ -1,0 +1,32 @@
+"""Writes rows, and finds those that the table refuses among the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway_databases import DatabaseFailed
+from sqlalchemy.sql.dml import Insert
+
+from gateway_sql_events.database import Database
+
+Row = Mapping[str, Any]
+
+
+async def write(database: Database, upsert: Insert, rows: Sequence[Row], refused: dict[str, str]) -> None:
+    """Write rows, all in one transaction; where the table refuses some, halves of them in their own ones, down to
+    those. By their ids, the reasons are added to `refused`. `DatabaseFailed` where rows could not be written for
+    another reason."""
+    if not rows:
+        return
+    try:
+        await database.run(lambda connection: connection.execute(upsert, rows))
+    except DatabaseFailed as error:
+        if not error.of_row:
+            raise
+        if len(rows) == 1:
+            refused[rows[0]["id"]] = f"the table refuses its row: {error}"
+            return
+        half = len(rows) // 2
+        for part in (rows[:half], rows[half:]):
+            await write(database, upsert, part, refused)
