@@ -13,6 +13,7 @@ from gateway.config.rules import proxies_allowed, repeated_secrets, weak_passwor
 from gateway.config.tables import Config, ValuesSettings
 from gateway.plugin_host.deprecations import deprecated
 from gateway.plugin_host.load import Plugin, load_sound
+from gateway.tracing import missing_extra
 from gateway.values.service import CustomValues
 
 
@@ -40,6 +41,7 @@ def examine_config(config_path: Path) -> Examined:
         values = CustomValues(usable, plugins)
     except ConfigError as error:
         wiring += error.problems
+    wiring += missing_extra(config.tracing)
     warnings = [*repeated_secrets(config.organisations), *proxies_allowed(config.server)]
     for plugin in plugins:
         warnings += plugin.filter.without_effect(plugin.name)

@@ -73,7 +73,7 @@ class Reloader:
         old = gateway.config
         restart = [
             dotted(table, field)
-            for table in ("node", "server", "admin", "journal")
+            for table in ("node", "server", "admin", "journal", "tracing")
             for field in changed(getattr(old, table), getattr(new, table))
         ]
         if old.values.audit_retention != new.values.audit_retention:

@@ -25,6 +25,7 @@ from gateway.plugin_host.watch import Watch
 from gateway.process import process_samples
 from gateway.rates import Rates
 from gateway.samples import drift_samples, journal_samples, plugin_samples, secret_samples, value_samples
+from gateway.tracing import Tracing
 from gateway.values.service import CustomValues
 
 DRAIN_SECONDS: Final = 4.0
@@ -62,6 +63,7 @@ class Gateway:
         self.started_at = 0.0
         """Seconds since 1970."""
         self._clock = clock
+        self._tracing = self._trace()
         self._lifecycle = Lifecycle(config, plugins)
         self._watch = Watch(plugins)
         self._draining: asyncio.Task[None] | None = None
@@ -90,6 +92,16 @@ class Gateway:
         self.drift.start()
         self._lifecycle.begin()
         self.notices.start()
+
+    def _trace(self) -> Tracing | None:
+        """Begin to trace requests and the calls of plugins, where the config has it."""
+        if self.config.tracing.endpoint is None:
+            return None
+        tracing = Tracing(self.config.tracing, self.config.node.name)
+        self.receiver.tracing = tracing
+        for consumer in self.delivery.consumers.values():
+            consumer.health.tracing = tracing
+        return tracing
 
     def apply(self, config: Config) -> None:
         """Work by another config from now on: its organisations, hooks, values and delivery."""
@@ -134,6 +146,8 @@ class Gateway:
         await self.values.close()
         await self._lifecycle.stop(SHUTDOWN_SECONDS)
         await self.journal.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.stop)
 
     def metrics_page(self) -> bytes:
         """The page that `/metrics` answers with. Asks neither the journal nor its disk."""

@@ -40,6 +40,7 @@ LAYERS = (
     "gateway.unknown",
     "gateway.plugin_host",
     "gateway.journal",
+    "gateway.tracing",
     "gateway.delivery",
     "gateway.values",
     "gateway.sentences",
@@ -75,6 +76,7 @@ ROOT_PARTS = {
         "log",
         "metrics",
         "samples",
+        "tracing",
         "decoding",
         "simulate",
         "text",
@@ -106,6 +108,7 @@ LIBRARIES = {
     "jinja2": ("gateway.http.dashboard.rendering",),
     "jwt": ("gateway.http.tokens",),
     "click": ("gateway.cli",),
+    "opentelemetry": ("gateway.tracing",),
     "rich": ("gateway.cli",),
     "pytest": ("gateway.pytest_plugin",),
 }

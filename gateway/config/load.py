@@ -23,6 +23,7 @@ from gateway.config.tables import (
     PluginTable,
     ServerSettings,
     Table,
+    TracingSettings,
     ValuesSettings,
     is_own_key,
 )
@@ -38,6 +39,7 @@ class _Document(Table, frozen=True, kw_only=True):
     delivery: DeliverySettings = DeliverySettings()
     values: ValuesSettings = ValuesSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     organisations: dict[str, OrganisationSettings] = {}
     hooks: dict[str, HookSettings] = {}
     plugins: dict[str, dict[str, Any]] = {}

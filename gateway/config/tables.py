@@ -167,6 +167,20 @@ class LogSettings(Table, frozen=True, kw_only=True):
     ] = False
 
 
+class Endpoint(_Matching):
+    """Where traces are sent, by OTLP over HTTP."""
+
+    pattern = re.compile(r"https?://[^\s/@?#]+(/[^\s?#]*)?", re.ASCII)
+    expected = 'an address such as "http://127.0.0.1:4318/v1/traces"'
+
+
+class TracingSettings(Table, frozen=True, kw_only=True):
+    """Without an endpoint there are no traces. `ratio` is the share of those that begin here that is sent."""
+
+    endpoint: Endpoint | None = None
+    ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+
+
 class OrganisationSettings(Table, frozen=True, kw_only=True):
     secrets: Annotated[
         tuple[Secret, ...],
@@ -257,6 +271,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     delivery: DeliverySettings
     values: ValuesSettings
     log: LogSettings
+    tracing: TracingSettings
     organisations: dict[str, OrganisationSettings]
     hooks: dict[str, HookSettings]
     plugins: tuple[PluginTable, ...]

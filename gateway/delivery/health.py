@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.delivery.outage import Outage
+from gateway.events import Event
 from gateway.hookspecs import Reject, Retry
 from gateway.log import RateLimit
 from gateway.metrics import Histogram
+from gateway.plugin_host.call import PluginFault
 from gateway.plugin_host.fault_log import FaultLog
 from gateway.text import counted
+from gateway.tracing import Tracing
 
 log = logging.getLogger("gateway.delivery")
 
@@ -34,6 +37,7 @@ class Health:
         self.buried_count = 0
         self.calls = Histogram()
         """How long the plugin had each event, in every attempt."""
+        self.tracing: Tracing | None = None
         self.blocked: str | None = None
         """Why the plugin gets nothing now (its threads are stuck, another gateway delivers), or None."""
         self.broken: str | None = None
@@ -50,6 +54,19 @@ class Health:
     def trouble(self) -> str | None:
         """What an operator should know, or None."""
         return self.broken or self.blocked or (str(self.outage) if self.outage.ill else None)
+
+    def trace(self, calls: Sequence[tuple[Event | None, BaseException | None, float]]) -> None:
+        """Calls that came one after the other are over now: with which events, what they raised, and how many seconds
+        each took."""
+        if self.tracing is None:
+            return
+        begun = time.time() - sum(seconds for _, _, seconds in calls)
+        for event, error, seconds in calls:
+            if event is not None:
+                cause = error.cause if isinstance(error, PluginFault) else error
+                name = None if cause is None else type(cause).__name__
+                self.tracing.delivered(self.plugin, event, begun, seconds, name)
+            begun += seconds
 
     def succeeded(self, count: int) -> None:
         """The plugin took `count` events."""

@@ -141,6 +141,9 @@ class Machine:
             if item.conversation is not None:
                 item.conversation.running -= 1
                 touched[item.conversation] = None
+        if self._health.tracing is not None:
+            calls = zip(batch.items, outcomes, seconds, strict=False)
+            self._health.trace([(item.event, outcome, took) for item, outcome, took in calls if outcome is not SKIPPED])
         before = len(self._taken)
         back: list[Item] = []
         for index, item in enumerate(batch.items):

@@ -40,6 +40,7 @@ from gateway.large_bodies import LARGE
 from gateway.log import REQUEST, RateLimit
 from gateway.metrics import Metrics
 from gateway.text import counted
+from gateway.tracing import Append, Tracing
 from gateway.unknown import UnknownNames
 from gateway.values.service import CustomValues
 
@@ -92,6 +93,7 @@ class Receiver:
         self._metrics = metrics
         self._refusals: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(log))
         """A limit for each reason, so that many refusals for one reason do not hide those for another."""
+        self.tracing: Tracing | None = None
         self._told = RateLimit(log, TOLD)
         """For the lines at level debug about each request."""
         self._unknown = UnknownNames(config)
@@ -128,7 +130,13 @@ class Receiver:
             await answer(send, 401, PROBLEM, UNAUTHORIZED, CLOSE)
             return
         if method == "POST":
-            await self._post(scope, receive, send, organisation, hook)
+            if self.tracing is None:
+                await self._post(scope, receive, send, organisation, hook, self._journal.append)
+            else:
+                trace = self.tracing.request(scope["headers"])
+                append = trace.appending(self._journal.append)
+                await self._post(scope, receive, trace.watching(send), organisation, hook, append)
+                trace.end()
             self._post_seconds.observe(time.perf_counter() - began)
         else:
             await self._get(scope, send, organisation)
@@ -144,7 +152,9 @@ class Receiver:
         name = path[len(self._below) :].strip("/")
         return self.routes.get(f"{self._below}{name}".rstrip("/")) or Route(f"/{name}", ("POST",))
 
-    async def _post(self, scope: Any, receive: Any, send: Any, organisation: str, hook: str | None) -> None:
+    async def _post(
+        self, scope: Any, receive: Any, send: Any, organisation: str, hook: str | None, append: Append
+    ) -> None:
         try:
             raw = await self._bodies.read(scope["headers"], receive)
             decoder = self._journal.decoder
@@ -152,7 +162,7 @@ class Receiver:
                 decoded = decoder.decode(organisation, raw, hook)
             else:
                 decoded = await decoder.decode_large(organisation, raw, hook)
-            receipt = await self._journal.append(organisation, decoded, raw)
+            receipt = await append(organisation, decoded, raw)
         except TooLarge:
             detail = f"The body is larger than {counted(self._max_body, 'byte')}."
             await self._refuse(scope, send, 413, "size", detail, CLOSE)
@@ -195,7 +205,7 @@ class Receiver:
         hook = self._targets.get(target, "")
         if hook == "" or self._allowed or len(raw) > TAKEN_BYTES or len(raw) > self._max_body:
             return False
-        if log.isEnabledFor(logging.DEBUG):  # the line about it has the request's id
+        if self.tracing is not None or log.isEnabledFor(logging.DEBUG):  # the line about it has the request's id
             return False
         organisation = self._tokens.cached(headers)
         if organisation is None:

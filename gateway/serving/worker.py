@@ -99,7 +99,7 @@ async def serve(
     await gateway.start(_journal_failed)
     await asyncio.sleep(BEGUN)
     limits = connection_limits()
-    with _without("pydantic"):
+    with _without("pydantic"), _without("opentelemetry"):
         webhooks = Listener(
             create_app(gateway),
             limits[0],
@@ -155,8 +155,8 @@ def starting(examined: Examined) -> str:
 
 @contextlib.contextmanager
 def _without(library: str) -> Iterator[None]:
-    """Hide a library that is not imported yet. Litestar imports pydantic where it is installed, which takes 9 MB and
-    0.1 s, and the gateway does not use it."""
+    """Hide a library that is not imported yet. Litestar imports these where they are installed: pydantic, which takes
+    9 MB and 0.1 s, and a part of OpenTelemetry. The gateway does not use them there."""
     hidden = library not in sys.modules
     if hidden:
         sys.modules[library] = None  # type: ignore[assignment]

@@ -25,7 +25,18 @@ def effective(gateway: Gateway) -> dict[str, Any]:
     config: Config = gateway.config
     tables = {
         name: shown(getattr(config, name))
-        for name in ("node", "server", "admin", "journal", "delivery", "values", "log", "organisations", "hooks")
+        for name in (
+            "node",
+            "server",
+            "admin",
+            "journal",
+            "delivery",
+            "values",
+            "log",
+            "tracing",
+            "organisations",
+            "hooks",
+        )
     }
     return {"source": str(config.source), **tables, "plugins": {one.name: _plugin(one) for one in config.plugins}}
 
