@@ -60,6 +60,13 @@ class NodeName(_Matching):
         return cls(name or "gateway")
 
 
+class Endpoint(_Matching):
+    """Where traces are sent, by OTLP over HTTP."""
+
+    pattern = re.compile(r"https?://[^\s/@?#]+(/[^\s?#]*)?", re.ASCII)
+    expected = 'an address such as "http://127.0.0.1:4318/v1/traces"'
+
+
 class BodySize(Size):
     """A limit for bodies: at most what one row of the journal can hold."""
 

@@ -11,6 +11,7 @@ from gateway.config.bounded_types import (
     BasePath,
     BodySize,
     Count,
+    Endpoint,
     Filled,
     Host,
     JournalSize,
@@ -167,18 +168,14 @@ class LogSettings(Table, frozen=True, kw_only=True):
     ] = False
 
 
-class Endpoint(_Matching):
-    """Where traces are sent, by OTLP over HTTP."""
-
-    pattern = re.compile(r"https?://[^\s/@?#]+(/[^\s?#]*)?", re.ASCII)
-    expected = 'an address such as "http://127.0.0.1:4318/v1/traces"'
-
-
 class TracingSettings(Table, frozen=True, kw_only=True):
-    """Without an endpoint there are no traces. `ratio` is the share of those that begin here that is sent."""
-
-    endpoint: Endpoint | None = None
-    ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    endpoint: Annotated[
+        Endpoint | None,
+        _says("Where traces are sent, by OTLP over HTTP; without it there are none. It needs the extra `otel`."),
+    ] = None
+    ratio: Annotated[
+        float, msgspec.Meta(ge=0, le=1, description="The share that is sent of the traces that begin here.")
+    ] = 1.0
 
 
 class OrganisationSettings(Table, frozen=True, kw_only=True):
