@@ -94,7 +94,7 @@ class Monitor:
 
     def plugins_health(self) -> list[dict[str, Any]]:
         """The health of each plugin that takes events, that is starting, or whose own task failed. `behind` is in
-        positions, `parked` and `dead` in events, `oldest` in seconds (see `age`)."""
+        positions, `parked` and `dead` in events, `oldest` in seconds (see `age`). For the last three see `Where`."""
         return [
             self._health_of(plugin)
             for plugin in self._plugins
@@ -120,6 +120,9 @@ class Monitor:
             "parked": 0 if consumer is None else consumer.parked,
             "dead": self.dead.get(name, 0),
             "oldest": round(self.age(name), 1),
+            "held_back": plugin.where.held_back,
+            "where_failures": plugin.where.failures,
+            "where_failure": plugin.where.last_failure,
         }
 
     def all_well(self) -> bool:

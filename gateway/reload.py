@@ -151,5 +151,6 @@ def _take_over_delivery(plugin: Plugin, loaded: Plugin) -> list[str]:
     later = [name for name in FIXED_DELIVERY if getattr(loaded.delivery, name) != fixed[name]]
     plugin.delivery = msgspec.structs.replace(loaded.delivery, **fixed)
     plugin.faults.messages = loaded.faults.messages
+    plugin.where.replace(loaded.where.expression)
     table = dotted("plugins", plugin.name)
     return [f"{table}.{'from' if name == 'from_start' else name}" for name in later]

@@ -25,6 +25,10 @@ def plugin_samples(plugins: Sequence[Plugin], delivery: Delivery, monitor: Monit
         text = "Attempts to start a plugin that failed"
         yield Sample("counter", "gateway_startup_failures_total", text, labels, startup.failures)
         yield _blocked(plugin)
+        text = "Events that the where of a plugin has held back"
+        yield Sample("counter", "gateway_held_back_total", text, labels, plugin.where.held_back)
+        text = "Events that were delivered because the where of a plugin failed on them"
+        yield Sample("counter", "gateway_where_failures_total", text, labels, plugin.where.failures)
     for name in delivery.consumers:
         yield from _of_delivery(name, delivery, monitor)
 

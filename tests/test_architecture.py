@@ -111,6 +111,7 @@ LIBRARIES = {
     "opentelemetry": ("gateway.tracing",),
     "rich": ("gateway.cli",),
     "pytest": ("gateway.pytest_plugin",),
+    "cel_expr_python": ("gateway.plugin_host.where.engine",),
 }
 """Libraries, and the parts of the gateway that import them."""
 LARGEST = 300

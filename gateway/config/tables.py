@@ -218,6 +218,9 @@ class PluginSettings(Table, frozen=True, kw_only=True):
     organisations: Annotated[tuple[str, ...] | None, _says("The plugin gets events of these organisations only.")] = (
         None
     )
+    where: Annotated[
+        str | None, _says("The plugin gets events of which this is true only: an expression in CEL, of at most 2 KiB.")
+    ] = None
     start: Annotated[Literal["start", "end"], _says("Where a new plugin begins in the journal.")] = msgspec.field(
         default="end", name="from"
     )

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.delivery.items import Item
 from gateway.journal.attempts import Attempt
-from gateway.journal.interface import DEAD, UNORDERED, Parked
+from gateway.journal.interface import DEAD, NO_TAKER, UNORDERED, Parked
 
 
 class ParkedEvents:
@@ -57,6 +57,16 @@ class ParkedEvents:
         row.attempts, row.error, row.since = attempts, error, self._clock()
         del self.items[item.seq]
         self.dead_ahead.add(item.seq)
+
+    def hold_back(self, seq: int) -> None:
+        """The plugin's `where` holds an event back, so that it does not count as delivered."""
+        self._to_park[seq] = Parked(seq=seq, state=NO_TAKER, since=self._clock())
+        self._to_release.discard(seq)
+
+    def not_held_back(self, seq: int) -> None:
+        """The opposite, for an event that has been held back before, perhaps."""
+        self._to_park.pop(seq, None)
+        self._to_release.add(seq)
 
     def release(self, item: Item) -> None:
         """An event is settled: its row goes, unless it was replayed and an operator has had its dead letter retried

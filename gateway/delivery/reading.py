@@ -124,9 +124,18 @@ class LogReader:
         careful = again and self._careful
         if careful:
             self._last_careful = seq
-        if self._machine.reached(seq) or not self._plugin.calls(event):
+        if self._machine.reached(seq) or not self._plugin.calls(event) or self._is_held_back(seq, event):
             self.window.settle(seq)
             self._machine.unsettled.set()
             return
         careful = careful or seq in self._machine.crashes
         self._machine.admit(Item(seq, event, self._plugin.conversation_of(event), self.window, careful=careful))
+
+    def _is_held_back(self, seq: int, event: Event) -> bool:
+        """Whether the plugin's `where` holds the event back, which the journal is told."""
+        if self._plugin.where.admits(event):
+            if event.redelivered:  # another `where` may have held it back when it came before
+                self._machine.parked.not_held_back(seq)
+            return False
+        self._machine.parked.hold_back(seq)
+        return True

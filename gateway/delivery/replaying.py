@@ -134,7 +134,8 @@ class ReplayReader:
 
     def _read(self, seq: int, event: Event) -> None:
         self._window.add(seq, len(event.raw))
-        if seq in self._machine.parked.items or not self._plugin.calls(event):  # what is parked comes anyway
+        parked = seq in self._machine.parked.items  # it comes anyway
+        if parked or not self._plugin.calls(event) or not self._plugin.where.admits(event):
             self._window.settle(seq)
             return
         event = msgspec.structs.replace(event, redelivered=True, replayed=True)

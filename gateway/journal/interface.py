@@ -38,7 +38,7 @@ DISCARDED: Final = "discarded"
 DELIVERED: Final = "delivered"
 """Of a row: the plugin took the event in a replay, and had no hook for it when it came, or got it as unknown."""
 NO_TAKER: Final = "no taker"
-"""No enabled plugin has a hook for the event, or had one when it came."""
+"""No enabled plugin has a hook for the event, or had one when it came. Of a row: the plugin's `where` held it back."""
 STATES: Final = (DEAD, RETRYING, WAITING, DELIVERED, NO_TAKER)
 EVERY_HOOK: Final = "*"
 """Among the hooks of a plugin: it takes every event, also those that are unknown or cannot be read."""

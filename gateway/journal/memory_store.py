@@ -97,7 +97,7 @@ class Store:
             if cursor.removed_at is None and (row is not None or (seq > cursor.begins and self._had_hook(cursor, seq))):
                 taken = DELIVERED if seq <= cursor.seq else WAITING
                 found[track.plugin] = taken if row is None else row.state
-        return found
+        return {plugin: state for plugin, state in found.items() if state != NO_TAKER}
 
     def _had_hook(self, cursor: Cursor, seq: int) -> bool:
         event = self.events[seq].event
@@ -134,7 +134,8 @@ class Store:
     def _rows(self, plugin: str, seq: int) -> list[Parked]:
         """The rows of an event at a plugin."""
         cursors = [cursor for track, cursor in self.cursors.items() if track.plugin == plugin]
-        return [cursor.parked[seq] for cursor in cursors if seq in cursor.parked]
+        rows = [cursor.parked[seq] for cursor in cursors if seq in cursor.parked]
+        return [row for row in rows if row.state != NO_TAKER]
 
     def take(self, track: Track, begins: int, hooks: Collection[str]) -> Standing:
         cursor = self.cursors.setdefault(track, Cursor(begins, begins))
@@ -246,7 +247,7 @@ class Store:
                 self.operations.drop_plugin(track.plugin)
         needed = [cursor.seq for cursor in self.cursors.values()] + [one.position for one in self._unfinished()]
         rows = [row for cursor in self.cursors.values() for row in cursor.parked.values()]
-        kept = {row.seq for row in rows if row.state not in (DISCARDED, DELIVERED)}
+        kept = {row.seq for row in rows if row.state not in (DISCARDED, DELIVERED, NO_TAKER)}
         last = min(needed, default=self.newest)
         over = {seq for seq, one in self.events.items() if retention.is_over(one.event.hook, one.micros, micros)}
         if gone := {seq for seq in over if seq <= last} - kept:

@@ -1,4 +1,4 @@
-"""Which events of its hooks a plugin gets: the keys `hooks` and `organisations` of its table."""
+"""Which events of its hooks a plugin gets: the keys `hooks` and `organisations` of its table. For `where` see there."""
 
 from __future__ import annotations
 
@@ -52,7 +52,11 @@ class EventFilter:
     def without_effect(self, plugin: str) -> Iterator[Problem]:
         """Warnings: what of the filter never matches, likely by mistake."""
         path = dotted("plugins", plugin)
-        for key, given in (("hooks", self._settings.hooks), ("organisations", self._settings.organisations)):
+        for key, given in (
+            ("hooks", self._settings.hooks),
+            ("organisations", self._settings.organisations),
+            ("where", self._settings.where),
+        ):
             if given is not None and not (self._general or self._own):
                 yield Problem(f"{path}.{key}", "has no effect: the plugin takes no events")
         if self._own and not self._general:

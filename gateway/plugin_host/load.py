@@ -38,6 +38,8 @@ from gateway.plugin_host.sources import (
 )
 from gateway.plugin_host.startup import Startup
 from gateway.plugin_host.tasks import PluginTasks
+from gateway.plugin_host.where.expression import Expression
+from gateway.plugin_host.where.plugin_filter import Where
 from gateway.plugin_metrics import PluginMetrics
 from gateway.text import describe
 
@@ -93,6 +95,7 @@ class Plugin:
         self._own = {hook_name(name): (*general, hooks[name]) for name in EVENT_HOOKS & hooks.keys() - {"on_event"}}
         self.takes_events = not EVENT_HOOKS.isdisjoint(hooks)
         self.filter = EventFilter(table.settings, hooks)
+        self.where = Where(table.name, None if table.settings.where is None else Expression(table.settings.where))
         self.takes = self.filter.takes
         """What it takes, as `Cursors.take_cursor` has it; None for every event."""
         self.threaded = not any(impl.is_async for name, impl in hooks.items() if name in EVENT_HOOKS)
@@ -166,8 +169,9 @@ class _Loader:
         except LookupError as error:
             self._fault(path if table.settings.file is None else f"{path}.file", str(error.args[0]))
             return None
+        sound = self._check_where(table, path)
         settings = self._reader.table(config_of(kind), self._without_wrong_filters(table, kind), path, OWN_KEYS)
-        if settings is None:
+        if settings is None or not sound:
             return None
         self._claim(settings, path)
         try:
@@ -188,6 +192,17 @@ class _Loader:
         for key in wrong:
             self._fault(dotted(dotted("plugins", table.name), key), "expected an array of names, found a table")
         return {key: value for key, value in table.table.items() if key not in wrong}
+
+    def _check_where(self, table: PluginTable, path: str) -> bool:
+        """Whether the plugin's expression, if it has one, can be a filter."""
+        if table.settings.where is None:
+            return True
+        try:
+            Expression(table.settings.where)
+        except ValueError as error:
+            self._fault(f"{path}.where", str(error))
+            return False
+        return True
 
     def _claim(self, settings: msgspec.Struct, path: str) -> None:
         """Refuse a path that another plugin has, too, where it must be exclusive."""

@@ -136,6 +136,29 @@ async def test_an_event_without_a_hook_has_no_taker(engine: Engine) -> None:
     assert await ids_in(journal, Filter(state=WAITING)) == [both]
 
 
+async def test_an_event_that_is_held_back_has_no_taker(engine: Engine) -> None:
+    """Its row says so, though the plugin has a hook for it; until a replay delivers it. Retention does not wait for
+    that row."""
+    engine.configure(retention="1h")
+    journal = await engine.open()
+    crm, archive = await take(journal, "crm"), await take(journal, "archive")
+    held, both, taken = [(await put(journal, payment())).id for _ in range(3)]
+    await crm.settle(cursor=3, park=[Parked(seq=1, state=NO_TAKER), Parked(seq=2, state=NO_TAKER)])
+    await archive.settle(cursor=3, park=[Parked(seq=1, state=NO_TAKER)])
+    assert await ids_in(journal, Filter(state=NO_TAKER)) == [held]
+    assert await ids_in(journal, Filter(state=NO_TAKER, plugin="crm")) == [held, both]
+    assert await ids_in(journal, Filter(state="delivered")) == [both, taken]
+    assert await ids_in(journal, Filter(state="delivered", plugin="crm")) == [taken]
+    assert await ids_in(journal, Filter(state=WAITING)) == []
+    assert await crm.parked() == []
+    assert await journal.oldest_undelivered() == {}
+
+    await crm.settle(release=[1], replayed=[1])
+    assert await ids_in(journal, Filter(state="delivered")) == [held, both, taken]
+    engine.clock.advance(3601)
+    await until_left(journal, 0)
+
+
 @pytest.mark.parametrize(
     ("hooks", "taken"),
     [

@@ -11,7 +11,7 @@ import apsw
 import msgspec
 
 from gateway.journal.append import moment
-from gateway.journal.interface import DEAD, DELIVERED, DISCARDED, EVERY_HOOK, RETRYING, WAITING
+from gateway.journal.interface import DEAD, DELIVERED, DISCARDED, EVERY_HOOK, NO_TAKER, RETRYING, WAITING
 from gateway.journal.search import AttemptRow, EventRow, overall_state
 from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import rows
@@ -87,12 +87,14 @@ class Deliveries:
         )
 
     def _of(self, row: tuple[Any, ...]) -> dict[str, str]:
-        """The state of each plugin's delivery. Of plugins without a hook for the event, none."""
+        """The state of each plugin's delivery. None of plugins without a hook for the event, or whose `where` held
+        it back."""
         seq = row[0]
         return {
             plugin: self._states.get((plugin, seq), DELIVERED if seq <= cursor else WAITING)
             for plugin, begins, cursor in self._cursors
             if (plugin, seq) not in self._unsure
+            and self._states.get((plugin, seq)) != NO_TAKER
             and ((plugin, seq) in self._states or (seq > begins and _had_hook(self._noted.get(plugin, []), row)))
         }
 

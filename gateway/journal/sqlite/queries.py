@@ -32,11 +32,12 @@ HAD_HOOK: Final = (
 """Whether the plugin of the cursor `c` took such an event when it came: one of `names_of` is among what it takes."""
 _OPEN: Final = (
     "SELECT 1 FROM cursors c WHERE c.plugin = coalesce(?, c.plugin) AND c.removed_at IS NULL AND c.begins < events.seq"
-    f" AND {HAD_HOOK}"
+    f" AND {HAD_HOOK} AND NOT EXISTS (SELECT 1 FROM parked h WHERE h.plugin = c.plugin AND h.seq = events.seq"
+    f" AND h.state = '{NO_TAKER}')"
 )
 _ROW: Final = (
     "SELECT 1 FROM parked p JOIN cursors c ON c.plugin = p.plugin AND c.removed_at IS NULL"
-    " WHERE p.seq = events.seq AND p.plugin = coalesce(?, p.plugin)"
+    f" WHERE p.seq = events.seq AND p.plugin = coalesce(?, p.plugin) AND p.state <> '{NO_TAKER}'"
 )
 _UNTAKEN: Final = "c.seq < events.seq"
 _STATES: Final = {
@@ -116,7 +117,7 @@ def where(which: Filter) -> tuple[str, tuple[Any, ...]]:
     elif which.state == NO_TAKER:
         add(_STATES[NO_TAKER], plugin, plugin)
     if which.names:
-        given = "SELECT 1 FROM parked p WHERE p.seq = events.seq AND p.plugin = ?"
+        given = f"SELECT 1 FROM parked p WHERE p.seq = events.seq AND p.plugin = ? AND p.state <> '{NO_TAKER}'"
         add(f"name IN ({','.join('?' * len(which.names))}) AND NOT EXISTS ({given})", *which.names, plugin)
     return " AND ".join(parts), tuple(values)
 

@@ -9,7 +9,7 @@ import apsw
 import msgspec
 
 from gateway.journal.erasing import Retention
-from gateway.journal.interface import DELIVERED, DISCARDED
+from gateway.journal.interface import DELIVERED, DISCARDED, NO_TAKER
 from gateway.journal.sqlite.checksum import SOUND
 from gateway.journal.sqlite.connection import rows
 from gateway.journal.sqlite.cursors import expire
@@ -45,13 +45,14 @@ def prune(connection: apsw.Connection, now: int, retention: Retention, start: in
         "DELETE FROM events WHERE seq > ?1 AND seq <= ?2"
         " AND received_at < coalesce((SELECT value FROM json_each(?6) WHERE key = events.hook), ?3)"
         " AND seq NOT IN (SELECT seq FROM parked WHERE seq > ?1 AND seq <= ?2"
-        f" AND (state NOT IN (?4, ?5) OR NOT ({SOUND['parked']})))",
-        (start, last, now - retention.default, DISCARDED, DELIVERED, cutoffs),
+        f" AND (state NOT IN (?4, ?5, ?7) OR NOT ({SOUND['parked']})))",
+        (start, last, now - retention.default, DISCARDED, DELIVERED, cutoffs, NO_TAKER),
     )
     more = len(found) == STEP and connection.changes() > 0
     connection.execute(
-        "DELETE FROM parked WHERE state IN (?1, ?2) AND seq > ?3 AND seq <= ?4 AND seq NOT IN (SELECT seq FROM events)",
-        (DISCARDED, DELIVERED, start, last),
+        "DELETE FROM parked WHERE state IN (?1, ?2, ?5) AND seq > ?3 AND seq <= ?4"
+        " AND seq NOT IN (SELECT seq FROM events)",
+        (DISCARDED, DELIVERED, start, last, NO_TAKER),
     )
     connection.execute(
         "DELETE FROM attempts WHERE seq > ?1 AND seq <= ?2"

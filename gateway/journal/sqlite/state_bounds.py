@@ -47,7 +47,7 @@ def _least(connection: apsw.Connection, column: str, plugin: str | None) -> int:
 
 
 def _taken_after(connection: apsw.Connection, plugin: str | None) -> int:
-    """The position after which a plugin has a hook for every event."""
+    """The position after which a plugin has a hook for every event, and none is held back by a `where`."""
     last = "SELECT max(position) FROM takes WHERE plugin = c.plugin"
     [(least,)] = rows(
         connection,
@@ -55,7 +55,8 @@ def _taken_after(connection: apsw.Connection, plugin: str | None) -> int:
         f" AND t.position = ({last}) WHERE c.plugin = coalesce(?, c.plugin) AND c.removed_at IS NULL",
         (EVERY_HOOK, plugin),
     )
-    return EVERYTHING if least is None else int(least)
+    [(held_back,)] = rows(connection, "SELECT max(seq) FROM parked WHERE state = ?", (NO_TAKER,))
+    return EVERYTHING if least is None else max(int(least), held_back or 0)
 
 
 def parked_pages(
