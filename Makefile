@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format man docs-reference lines oldest newest wheel release bench torture fuzz mutants clean
+.PHONY: help run test check format man docs docs-reference lines oldest newest wheel release bench torture fuzz mutants clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,6 +45,10 @@ docs-reference: $(VENV)/.installed-dev  ## write docs/reference.md and docs/conf
 	$(BIN)/python docs/make_configuration.py > docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
 	$(BIN)/python docs/make_reference.py > docs/reference.md.new && mv docs/reference.md.new docs/reference.md
 
+docs: $(VENV)/.installed-dev  ## build the documentation as a site, into site/; a dead link, a page that no menu names or a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html is the first page; look at it with: $(BIN)/mkdocs serve"
+
 lines:  ## count the modules of gateway/ and plugins/ and their lines
 	@for folder in gateway plugins; do \
 		find $$folder -name '*.py' -exec wc -l {} + | sort -n | awk -v folder=$$folder '$$2 != "total" {sizes[++n] = $$1; sum += $$1} \
@@ -75,7 +79,7 @@ mutants: $(VENV)/.installed-dev  ## change the code in 300 places, one at a time
 	$(BIN)/python benchmarks/mutants.py --count 300 --seed 1
 
 clean:  ## remove the virtual environment and what was built; var/ stays
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest dist site .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name it: make PYTHON=/path/to/python3.12 run" >&2; exit 1; }

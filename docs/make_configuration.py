@@ -23,7 +23,7 @@ SECTIONS: Final[tuple[tuple[str, str, type[msgspec.Struct]], ...]] = (
     ),
     ("values", "The custom values that bots ask for; see [custom values](custom-values.md).", tables.ValuesSettings),
     ("log", "The gateway's log, on standard error.", tables.LogSettings),
-    ("tracing", "Traces by OpenTelemetry; see [operate](operate.md#traces).", tables.TracingSettings),
+    ("tracing", "Traces by OpenTelemetry; see [operations](operations.md#traces).", tables.TracingSettings),
     ("organisations.NAME", "One table for each organisation of Webio's.", tables.OrganisationSettings),
     ("hooks.NAME", "One table for a hook, such as `[hooks.payment]`.", tables.HookSettings),
     (
