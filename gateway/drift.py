@@ -42,9 +42,9 @@ KEPT: Final = 30 * 86400.0
 """Seconds after which a field is forgotten that no event has any more."""
 LARGE: Final = 64 * 2**10
 """Bytes from which a body is left out."""
-BATCH: Final = 50
+BATCH: Final = 10
 PAUSE: Final = 0.1
-"""At most `BATCH` events are looked at, about 0.5 ms of work, then nothing for this time (seconds)."""
+"""At most `BATCH` events are looked at, about 0.6 ms of work, then nothing for this time (seconds)."""
 BEHIND: Final = 5_000
 """Positions: further behind than this, the watch goes on with the newest events."""
 KEEP: Final = 30.0
