@@ -96,6 +96,10 @@ def test_an_event_on_which_it_fails_is_delivered_and_counted(tmp_path: Path) -> 
         [line] = [line for line in gateway.output if "`where` failed" in line]
         assert f"plugin taker: `where` failed on event {failed}, which is delivered: a value has" in line
         assert "4711" not in "".join(gateway.output)
+        now = httpx.get(f"{gateway.admin_url}/").text
+        assert "<code>where</code> failed on 1 event, which it got: a value has another type" in now
+        [status] = httpx.get(f"{gateway.admin_url}/api/status").json()["plugins"]
+        assert (status["held_back"], status["where_failures"]) == (1, 1)
 
 
 def test_a_reload_puts_another_expression_in_force(tmp_path: Path) -> None:
@@ -164,3 +168,15 @@ def test_without_the_package_check_says_what_to_install(tmp_path: Path, monkeypa
         )
     ]
     assert checked(tmp_path, "[plugins.logging]\n") == []
+
+
+def test_plugins_shows_the_filters_of_a_plugin(tmp_path: Path) -> None:
+    """Beside its settings."""
+    table = '[plugins.logging]\nhooks = ["payment"]\nwhere = "payload.amount > 100"\n'
+    path = str(write_config(tmp_path, table))
+    shown = json.loads(CliRunner().invoke(cli, ["plugins", "logging", "--json", "-c", path]).stdout)
+    assert shown["filters"] == {"hooks": ["payment"], "where": "payload.amount > 100"}
+    result = CliRunner().invoke(cli, ["plugins", "logging", "-c", path])
+    assert 'gets only events with hooks = ["payment"]\n' in result.output
+    assert 'gets only events with where = "payload.amount > 100"\n' in result.output
+    assert json.loads(CliRunner().invoke(cli, ["plugins", "archive", "--json", "-c", path]).stdout)["filters"] == {}

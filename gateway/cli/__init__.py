@@ -28,6 +28,7 @@ SECTIONS: Final = {
     "Try it out": {
         "send": "Send the gateway a realistic event.",
         "ask": "Ask for custom values, as Webio's bot does.",
+        "filter": "Try an expression for `where` on what was received.",
     },
     "Inspect and repair": {
         "events": "List, show and export what was received.",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,9 +13,10 @@ from gateway.cli.failures import Failure
 from gateway.cli.options import config_is_named
 from gateway.cli.output import print_json, print_table
 from gateway.config.load import read_config
-from gateway.config.tables import PluginSettings, PluginTable
+from gateway.config.tables import FILTERS, PluginSettings, PluginTable
 from gateway.plugin_host.settings import Setting, settings_of
 from gateway.plugin_host.sources import OWN_KEYS, class_of, config_of, installed, source_of
+from gateway.text import printable
 
 
 def show_settings(config_path: Path, name: str, as_json: bool, as_markdown: bool) -> None:
@@ -24,15 +27,17 @@ def show_settings(config_path: Path, name: str, as_json: bool, as_markdown: bool
         kind = class_of(source_of(table, installed(), config_path.absolute().parent), name)
     except LookupError as unfit:
         raise Failure(str(unfit.args[0])) from None
-    settings = list(settings_of(config_of(kind)))
+    settings, filters = list(settings_of(config_of(kind))), _filters(table.settings)
     if as_json:
-        print_json({"name": name, "plugin": table.plugin, "settings": settings})
+        print_json({"name": name, "plugin": table.plugin, "settings": settings, "filters": filters})
     elif as_markdown:
         click.echo(markdown(settings), nl=False)
     else:
         rows = [(one.key, one.type, _default(one), one.meaning or "") for one in settings]
         if not print_table(("key", "type", "default", "meaning"), rows):
             click.echo(f"{name} has no settings of its own", err=True)
+        for key, given in filters.items():
+            click.echo(f"gets only events with {key} = {printable(json.dumps(given, ensure_ascii=False))}", err=True)
         click.echo(f"every plugin's table may also have: {', '.join(OWN_KEYS)}", err=True)
 
 
@@ -44,6 +49,14 @@ def markdown(settings: list[Setting]) -> str:
         cells = (f"`{one.key}`", one.type, default, one.meaning or "")
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "".join(f"{line}\n".replace("|  |", "| |") for line in lines)
+
+
+def _filters(settings: PluginSettings) -> dict[str, Any]:
+    """Those keys of the table that say which events the plugin gets."""
+    given = {key: getattr(settings, key) for key in (*FILTERS, "where")}
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in given.items() if value is not None
+    }
 
 
 def _default(setting: Setting) -> str:

@@ -40,7 +40,9 @@ _DEAD: Final = "Remove the cause first, then retry them in Trouble; or discard t
 
 class PluginStatus(msgspec.Struct, kw_only=True):
     """A plugin that takes events. `waiting` are the events that it has still to take, at most (those that it has no
-    hook for count until it has passed them); `since` is when the oldest of them came; `dead` are its dead letters."""
+    hook for count until it has passed them); `since` is when the oldest of them came; `dead` are its dead letters.
+    `held_back` are the events that its `where` has held back since the start, and `where_failures` those that it got
+    because that failed on them, the last time for the reason `where_failure`."""
 
     name: str
     state: str
@@ -50,6 +52,9 @@ class PluginStatus(msgspec.Struct, kw_only=True):
     since: datetime | None
     parked: int
     dead: int
+    held_back: int
+    where_failures: int
+    where_failure: str | None
 
 
 class JournalStatus(msgspec.Struct, kw_only=True):
@@ -120,7 +125,7 @@ def plugins_health(gateway: Gateway, *, masked: bool) -> list[dict[str, Any]]:
 def _plugin(health: dict[str, Any]) -> PluginStatus:
     waits = health["behind"] + health["parked"]
     since = datetime.fromtimestamp(time.time() - health["oldest"], UTC) if health["oldest"] else None
-    names = ("name", "state", "healthy", "error", "parked", "dead")
+    names = ("name", "state", "healthy", "error", "parked", "dead", "held_back", "where_failures", "where_failure")
     return PluginStatus(**{name: health[name] for name in names}, waiting=waits, since=since)
 
 
