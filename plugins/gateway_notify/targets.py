@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Sequence
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -46,9 +47,12 @@ class Email(Table, frozen=True, kw_only=True):
     to: Annotated[tuple[str, ...], msgspec.Meta(description="The addresses that messages go to.")]
     port: Annotated[int, msgspec.Meta(ge=1, le=65535, description="Its port.")] = 587
     tls: Annotated[
-        Literal["starttls", "tls", "none"],
-        msgspec.Meta(description="Whether the connection becomes encrypted, is so from its beginning, or is not."),
-    ] = "starttls"
+        Literal["starttls", "tls", "none"] | None,
+        msgspec.Meta(
+            description="Whether the connection becomes encrypted, is so from its beginning, or is not;"
+            ' default: "starttls", or "none" to a loopback address without a password.'
+        ),
+    ] = None
     username: Annotated[str | None, msgspec.Meta(description="The user name at the mail server.")] = None
     password: Annotated[Secret | None, msgspec.Meta(description="The password at the mail server.")] = None
     ca: Annotated[
@@ -64,6 +68,16 @@ class Email(Table, frozen=True, kw_only=True):
             raise ValueError("to: expected at least one address")
         if (self.username is None) != (self.password is None):
             raise ValueError("username: goes with a password, and a password with a username")
+
+    @property
+    def encryption(self) -> Literal["starttls", "tls", "none"]:
+        if self.tls is not None:
+            return self.tls
+        try:
+            local = self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            local = False
+        return "none" if local and self.password is None else "starttls"
 
 
 class Chat:
@@ -129,11 +143,11 @@ class Mail:
         import aiosmtplib
 
         email, where = self._email, f"{self._email.host}:{self._email.port}"
-        context = None if email.tls == "none" else self._tls()
+        context = None if email.encryption == "none" else self._tls()
         client = aiosmtplib.SMTP(
             hostname=email.host,
             port=email.port,
-            use_tls=email.tls == "tls",
+            use_tls=email.encryption == "tls",
             start_tls=False,
             timeout=SECONDS,
             tls_context=context,
@@ -143,7 +157,7 @@ class Mail:
             async with asyncio.timeout(2 * SECONDS):
                 await client.connect()
                 opened.append(client.transport)
-                if email.tls == "starttls":
+                if email.encryption == "starttls":
                     await client.starttls(tls_context=context)
                     opened.append(client.transport)
                 if email.username is not None and email.password is not None:

@@ -253,7 +253,7 @@ def mail_server(**options: Any) -> Iterator[tuple[Mailbox, int]]:
         server.stop()
 
 
-def mail(port: int, options: str = 'tls = "none"\n', host: str = "127.0.0.1") -> str:
+def mail(port: int, options: str = "", host: str = "127.0.0.1") -> str:
     return (
         f'[plugins.notify]\nname = "gw1"\ngather = "1ms"\nevery = "1ms"\n[plugins.notify.email]\nhost = "{host}"\n'
         f'port = {port}\nfrom = "gateway@example.com"\nto = ["ops@example.com", "duty@example.com"]\n{options}'
