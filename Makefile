@@ -101,7 +101,7 @@ $(VENV)-oldest/.installed: pyproject.toml
 	@rm -rf $(VENV)-oldest
 	@$(PYTHON) -m venv $(VENV)-oldest
 	@$(VENV)-oldest/bin/python -m pip install --quiet uv
-	@$(VENV)-oldest/bin/uv pip install --quiet --python $(VENV)-oldest --resolution lowest-direct --editable '.[postgresql,mysql,notify,otel,redis,nats,amqp,mqtt,kafka]'
+	@$(VENV)-oldest/bin/uv pip install --quiet --python $(VENV)-oldest --resolution lowest-direct --editable '.[postgresql,mysql,notify,otel,redis,nats,amqp,mqtt,kafka,s3]'
 	@$(VENV)-oldest/bin/uv pip install --quiet --python $(VENV)-oldest --group test  # these at their newest
 	@touch $@
 
@@ -110,6 +110,6 @@ $(VENV)-newest/.installed: pyproject.toml
 	@rm -rf $(VENV)-newest
 	@$(PYTHON) -m venv $(VENV)-newest
 	@$(VENV)-newest/bin/python -m pip install --quiet uv
-	@$(VENV)-newest/bin/uv pip install --quiet --python $(VENV)-newest --resolution highest --upgrade --editable '.[postgresql,mysql,notify,otel,redis,nats,amqp,mqtt,kafka]'
+	@$(VENV)-newest/bin/uv pip install --quiet --python $(VENV)-newest --resolution highest --upgrade --editable '.[postgresql,mysql,notify,otel,redis,nats,amqp,mqtt,kafka,s3]'
 	@$(VENV)-newest/bin/uv pip install --quiet --python $(VENV)-newest --group test
 	@touch $@

@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent / "tests" / "torture")]
+sys.path[:0] = [
+    str(HERE.parent / "tests"),
+    str(HERE.parent / "tests" / "torture"),
+    str(HERE.parent / "tests" / "plugins"),
+]
 
 from victim import Victim  # noqa: E402
 

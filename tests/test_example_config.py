@@ -59,6 +59,7 @@ def complete(tmp_path: Path) -> Config:
         "database.password",
         "forward.secret",
         "broker.password",
+        "s3.secret",
         "chat.url",
     ):
         (tmp_path / "var" / name).write_text(f"a password: {name}")
@@ -78,7 +79,7 @@ def test_the_example_loads_with_its_plugins(tmp_path: Path) -> None:
 
 def test_the_example_loads_with_every_key_switched_on(complete: Config) -> None:
     """Whoever takes a `#` away gets a config that is sound, also in the plugins' own tables."""
-    assert len(load_plugins(complete)) == 14
+    assert len(load_plugins(complete)) == 15
 
 
 @pytest.mark.parametrize(
