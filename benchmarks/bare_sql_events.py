@@ -1,5 +1,5 @@
-"""`sql_events` beside bare asyncpg: upserts of the same rows, in batches as large as a checkpoint's, one transaction
-each."""
+"""`sql_events` beside bare asyncpg: `executemany` of the same rows, in batches as large as a checkpoint's, one
+transaction each."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kms_key: Annotated[str | None, msgspec.Meta(description="The key of aws:kms; default: that of the bucket.")] = None
     every: Annotated[
         Every, msgspec.Meta(description="How long events are collected for an object, unless there are 1000.")
-    ] = Every(5)
+    ] = Every(3)
     request_timeout: Annotated[Wait, msgspec.Meta(description="How long the store may take to answer.")] = Wait(10)
 
     def __post_init__(self) -> None:

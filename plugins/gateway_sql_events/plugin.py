@@ -16,8 +16,8 @@ from gateway import Context, Duration, Event, Reject, Secret, Selector, hookimpl
 from gateway_sql_events.columns import DoesNotFit, Identifier, PayloadField, TableName
 from gateway_sql_events.database import Database
 from gateway_sql_events.erasing import erase
-from gateway_sql_events.table import EventTable
-from gateway_sql_events.writing import Row, write
+from gateway_sql_events.table import EventTable, Row
+from gateway_sql_events.writing import write
 
 _MOST_IN_MEMORY: Final = 4 * 1024 * 1024
 """Bytes of bodies that are collected, at most, before they are written."""
@@ -203,7 +203,7 @@ class SqlEventsPlugin:
             rows, self._rows, self._bytes = list(self._rows.values()), {}, 0
             refused: dict[str, str] = {}
             try:
-                await write(database, self._table.upsert, rows, refused)
+                await write(database, self._table, rows, refused)
             except DatabaseFailed as error:
                 self._lost = error
             except BaseException:

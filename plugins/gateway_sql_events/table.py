@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Connection, DateTime, Index, MetaData, Numeric, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Index,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy import inspect as inspect_database
 from sqlalchemy import types as sql
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -16,10 +30,12 @@ from sqlalchemy.types import TypeEngine
 
 from gateway_sql_events.columns import DoesNotFit, PayloadField, TableName
 
+Row = Mapping[str, Any]
+"""The values by column."""
 MYSQL: Final = ("mysql", "mariadb")
 _INDEXED: Final = ("received_at", "conversation_id", "customer_uid")
 _ACCEPTED: Final[dict[str, tuple[type[TypeEngine[Any]], ...]]] = {
-    "text": (sql.String, sql.Enum),
+    "text": (sql.String,),
     "integer": (sql.Integer,),
     "decimal": (sql.Numeric,),
     "boolean": (sql.Boolean, mysql.TINYINT),
@@ -86,10 +102,19 @@ class EventTable:
             own: Insert = replacing.on_duplicate_key_update({name: replacing.inserted[name] for name in rest})
             return own
         adding: Any = (sqlite if self._kind == "sqlite" else postgresql).insert(self.table)
+        if self._kind == "postgresql":  # one statement with an array for each column takes half the time of many
+            arrays = [bindparam(column.name, type_=postgresql.ARRAY(column.type)) for column in self.table.c]
+            adding = adding.from_select(self.table.c.keys(), select(*map(func.unnest, arrays)))
         replaced: Insert = adding.on_conflict_do_update(
             index_elements=["id"], set_={name: adding.excluded[name] for name in rest}
         )
         return replaced
+
+    def parameters(self, rows: Sequence[Row]) -> Any:
+        """What `upsert` is executed with; no two rows have one id."""
+        if self._kind == "postgresql":
+            return {name: [row[name] for row in rows] for name in self._types}
+        return rows
 
     # The real table
 
@@ -141,7 +166,7 @@ class EventTable:
             type_ = "text"
         if self._kind == "postgresql" and type_ == "time":
             return isinstance(real, sql.TIMESTAMP) and bool(real.timezone)
-        exact = not isinstance(real, sql.Float | sql.JSON)
+        exact = not isinstance(real, sql.Float | sql.JSON | sql.Enum)
         return exact and isinstance(real, _ACCEPTED[type_])
 
     def require_fit(self, row: Mapping[str, Any]) -> None:

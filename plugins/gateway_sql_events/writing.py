@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from gateway_databases import DatabaseFailed
-from sqlalchemy.sql.dml import Insert
 
 from gateway_sql_events.database import Database
+from gateway_sql_events.table import EventTable, Row
 
-Row = Mapping[str, Any]
 
-
-async def write(database: Database, upsert: Insert, rows: Sequence[Row], refused: dict[str, str]) -> None:
+async def write(database: Database, table: EventTable, rows: Sequence[Row], refused: dict[str, str]) -> None:
     """Write rows, all in one transaction; where the table refuses some, halves of them in their own ones, down to
     those. By their ids, the reasons are added to `refused`. `DatabaseFailed` where rows could not be written for
     another reason."""
     if not rows:
         return
     try:
-        await database.run(lambda connection: connection.execute(upsert, rows))
+        await database.run(lambda connection: connection.execute(table.upsert, table.parameters(rows)))
     except DatabaseFailed as error:
         if not error.of_row:
             raise
@@ -29,4 +26,4 @@ async def write(database: Database, upsert: Insert, rows: Sequence[Row], refused
             return
         half = len(rows) // 2
         for part in (rows[:half], rows[half:]):
-            await write(database, upsert, part, refused)
+            await write(database, table, part, refused)
