@@ -8,7 +8,8 @@ from typing import Any
 
 import cel
 
-from gateway.plugin_host.where.engine import MISSING, OTHER, TYPES, NotEvaluated, Program
+from gateway.plugin_host.where.engine import MISSING, OTHER, TYPES, Program
+from gateway.plugin_host.where.outcome import NotEvaluated
 from gateway.plugin_host.where.rules import Kind
 
 

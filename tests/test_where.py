@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,19 @@ def test_plugins_shows_the_filters_of_a_plugin(tmp_path: Path) -> None:
     assert 'gets only events with hooks = ["payment"]\n' in result.output
     assert 'gets only events with where = "payload.amount > 100"\n' in result.output
     assert json.loads(CliRunner().invoke(cli, ["plugins", "archive", "--json", "-c", path]).stdout)["filters"] == {}
+
+
+def test_without_a_filter_nothing_of_it_is_loaded(tmp_path: Path) -> None:
+    """Neither the package nor what checks expressions."""
+    code = (
+        "import sys; from pathlib import Path; from gateway.preflight import sound_config;"
+        " sound_config(Path(sys.argv[1]));"
+        " print([name for name in sys.modules if 'cel_expr' in name or name.endswith('where.rules')])"
+    )
+
+    def loaded(table: str) -> str:
+        path = write_config(tmp_path, table)
+        return subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
+
+    assert loaded("[plugins.logging]\n") == "[]\n"
+    assert "cel_expr_python" in loaded("[plugins.logging]\nwhere = 'event.readable'\n")

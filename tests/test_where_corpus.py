@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from second_cel import RustCel
 
-from gateway.plugin_host.where.engine import CelExpr, Engine, NotEvaluated
+from gateway.plugin_host.where.engine import CelExpr, Engine
 from gateway.plugin_host.where.expression import Expression
+from gateway.plugin_host.where.outcome import NotEvaluated
 from gateway.testing import event_of
 
 CORPUS = tomllib.loads((Path(__file__).parent / "cel_corpus.toml").read_text(encoding="utf-8"))

@@ -48,7 +48,7 @@ class _Trial:
 
     def hits(self, rows: Iterable[EventRow]) -> Iterator[_Hit]:
         """The events that a plugin would get."""
-        from gateway.plugin_host.where.engine import NotEvaluated
+        from gateway.plugin_host.where.outcome import NotEvaluated
 
         for row in rows:
             self.of += 1

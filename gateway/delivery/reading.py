@@ -27,6 +27,8 @@ WINDOW: Final = 2048
 moves on while a settlement is being written."""
 WINDOW_BYTES: Final = 32 * 2**20
 PAGE: Final = 256
+FILTERED_PAGE: Final = 32
+"""Events that are read at once for a plugin with a `where`, which takes some 15 µs for each."""
 FULL_PAUSE: Final = 0.25
 """Seconds after which a window that stays full is looked at again."""
 PARKED: Final = 10_000
@@ -100,7 +102,8 @@ class LogReader:
                     await self.wake.wait()
             self.wake.clear()
             while self._has_room() and self._wants_more():
-                window, limit = self.window, min(PAGE, WINDOW - len(self.window))
+                page = PAGE if self._plugin.where.expression is None else FILTERED_PAGE
+                window, limit = self.window, min(page, WINDOW - len(self.window))
                 position = self._machine.conversations.position
                 entries = await until_read(partial(self._journal.read, position, limit))
                 if window is not self.window:

@@ -38,8 +38,7 @@ from gateway.plugin_host.sources import (
 )
 from gateway.plugin_host.startup import Startup
 from gateway.plugin_host.tasks import PluginTasks
-from gateway.plugin_host.where.expression import Expression
-from gateway.plugin_host.where.plugin_filter import Where
+from gateway.plugin_host.where.plugin_filter import Where, expression_of
 from gateway.plugin_metrics import PluginMetrics
 from gateway.text import describe
 
@@ -95,7 +94,7 @@ class Plugin:
         self._own = {hook_name(name): (*general, hooks[name]) for name in EVENT_HOOKS & hooks.keys() - {"on_event"}}
         self.takes_events = not EVENT_HOOKS.isdisjoint(hooks)
         self.filter = EventFilter(table.settings, hooks)
-        self.where = Where(table.name, None if table.settings.where is None else Expression(table.settings.where))
+        self.where = Where(table.name, expression_of(table.settings.where))
         self.takes = self.filter.takes
         """What it takes, as `Cursors.take_cursor` has it; None for every event."""
         self.threaded = not any(impl.is_async for name, impl in hooks.items() if name in EVENT_HOOKS)
@@ -195,10 +194,8 @@ class _Loader:
 
     def _check_where(self, table: PluginTable, path: str) -> bool:
         """Whether the plugin's expression, if it has one, can be a filter."""
-        if table.settings.where is None:
-            return True
         try:
-            Expression(table.settings.where)
+            expression_of(table.settings.where)
         except ValueError as error:
             self._fault(f"{path}.where", str(error))
             return False

@@ -7,16 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from gateway.plugin_host.where.outcome import NotEvaluated
 from gateway.plugin_host.where.rules import Kind
 
 EXTRA: Final = "filters"
 MISSING: Final = "a field is missing"
 TYPES: Final = "a value has another type than the expression needs"
 OTHER: Final = "a value cannot be computed"
-
-
-class NotEvaluated(Exception):
-    """An expression has no result for an event. The message is a reason without any value of the event."""
 
 
 class Program(Protocol):

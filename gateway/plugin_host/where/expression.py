@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gateway.events import Event
-from gateway.plugin_host.where.engine import TYPES, Engine, NotEvaluated, installed_engine
+from gateway.plugin_host.where.engine import TYPES, Engine, installed_engine
+from gateway.plugin_host.where.outcome import NotEvaluated
 from gateway.plugin_host.where.rules import Portable, portable
 from gateway.plugin_host.where.values import Values
 

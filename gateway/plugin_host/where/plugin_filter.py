@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING, Final
 
 from gateway.events import Event
 from gateway.log import RateLimit
-from gateway.plugin_host.where.engine import NotEvaluated
-from gateway.plugin_host.where.expression import Expression
+from gateway.plugin_host.where.outcome import NotEvaluated
+
+if TYPE_CHECKING:
+    from gateway.plugin_host.where.expression import Expression
 
 log = logging.getLogger("gateway.delivery")
-QUIET = 10.0
+QUIET: Final = 10.0
 """Seconds between log lines about one filter."""
+
+
+def expression_of(text: str | None) -> Expression | None:
+    """The expression of a text, or None for none: then nothing that evaluates is imported. `ValueError`."""
+    if text is None:
+        return None
+    from gateway.plugin_host.where.expression import Expression
+
+    return Expression(text)
 
 
 class Where:

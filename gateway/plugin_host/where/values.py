@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.events import Event
-from gateway.plugin_host.where.engine import NotEvaluated
+from gateway.plugin_host.where.outcome import NotEvaluated
 from gateway.plugin_host.where.rules import EXACT, NUMBERS, WIRE_NAMES, Portable, is_number
 
 MOST_TEXT: Final = 16 * 2**10
