@@ -18,14 +18,9 @@ class DoesNotFit(Exception):
     """A value cannot be that of its column. The message does not have the value."""
 
 
-class Identifier(str):
-    """The name of a column."""
-
-    @classmethod
-    def from_config(cls, value: Any, directory: Path) -> Self:
-        if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
-            raise ValueError("expected a name of letters, digits and _, at most 63, such as amount")
-        return cls(value)
+def is_identifier(name: str) -> bool:
+    """Whether this may be the name of a column."""
+    return _IDENTIFIER.fullmatch(name) is not None
 
 
 class TableName(str):

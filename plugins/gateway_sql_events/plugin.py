@@ -13,7 +13,7 @@ from gateway_databases import DatabaseFailed, file_of, quieten
 from sqlalchemy import Connection, text
 
 from gateway import Context, Duration, Event, Reject, Secret, Selector, hookimpl
-from gateway_sql_events.columns import DoesNotFit, Identifier, PayloadField, TableName
+from gateway_sql_events.columns import DoesNotFit, PayloadField, TableName, is_identifier
 from gateway_sql_events.database import Database
 from gateway_sql_events.erasing import erase
 from gateway_sql_events.table import EventTable, Row
@@ -61,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool, msgspec.Meta(description="Whether the table is made at the start where it does not exist.")
     ] = True
     columns: Annotated[
-        dict[Identifier, PayloadField],
+        dict[str, PayloadField],
         msgspec.Meta(description="Further columns, each with its field and type: text, integer, decimal or boolean."),
     ] = {}
     transaction_timeout: Annotated[
@@ -75,6 +75,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             faults.append(f"url: expected one of {', '.join(_SUPPORTED)}, found {kind}")
         own = {"id", "received_at", "organisation", "hook", "conversation_id", "customer_uid", "body"}
         faults += [f"columns.{name}: the table has this column anyway" for name in self.columns if name in own]
+        faults += [
+            f"columns.{name}: expected a name of letters, digits and _, at most 63, such as amount"
+            for name in self.columns
+            if not is_identifier(name)
+        ]
         if faults:
             raise ExceptionGroup("faults of the settings", [ValueError(fault) for fault in faults])
 
@@ -91,7 +96,7 @@ class SqlEventsPlugin:
         quieten()
         self._config = config
         self._kind = config.url.url.get_backend_name()
-        self._table = EventTable(self._kind, config.table, {str(name): field for name, field in config.columns.items()})
+        self._table = EventTable(self._kind, config.table, config.columns)
         self._database: Database | None = None
         self._writing: asyncio.Lock
         self._rows: dict[str, Row] = {}
@@ -167,7 +172,7 @@ class SqlEventsPlugin:
             for row in list(self._rows.values()):
                 if selector.matches(row["organisation"], row["body"].encode()):
                     del self._rows[row["id"]]
-            return await erase(database, self._table.table, selector)
+        return await erase(database, self._table.table, selector)
 
     async def _row(self, event: Event) -> Row:
         """Its row. `DoesNotFit`, with a sentence without a value, where the table cannot have it."""
