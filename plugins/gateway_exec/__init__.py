@@ -3,3 +3,5 @@
 from gateway_exec.plugin import ExecPlugin
 
 __all__ = ["ExecPlugin"]
+
+TIER = "complete"

@@ -3,3 +3,5 @@
 from gateway_forward.plugin import ForwardPlugin
 
 __all__ = ["ForwardPlugin"]
+
+TIER = "complete"

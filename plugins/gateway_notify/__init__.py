@@ -3,3 +3,5 @@
 from gateway_notify.plugin import NotifyPlugin
 
 __all__ = ["NotifyPlugin"]
+
+TIER = "complete"

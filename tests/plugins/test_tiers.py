@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def test_the_tier_is_reached_with_a_service() -> None:
 
 
 def test_no_tier_is_stated_without_a_test() -> None:
-    """A bundled plugin whose package states a TIER is the argument of `require_tier` in a test of this folder."""
+    """A bundled plugin whose package states a TIER is the argument of `require_tier` in a test of this folder, or
+    in the kit of one."""
     packages = {path.parent.name: path for path in (HERE.parents[1] / "plugins").glob("*/__init__.py")}
     stating = {name for name, path in packages.items() if _states_a_tier(path)}
     classes = {
@@ -48,7 +50,11 @@ def test_no_tier_is_stated_without_a_test() -> None:
         for entries in installed().values()
         for entry in entries
     }
-    tested = "".join(path.read_text() for path in HERE.glob("test_*.py") if "require_tier" in path.read_text())
+    tests = "".join(path.read_text() for path in HERE.glob("test_*.py") if "require_tier" in path.read_text())
+    kits = "".join(
+        (HERE / f"{name}.py").read_text() for name in re.findall(r"^from (\w+_kit) import", tests, re.MULTILINE)
+    )
+    tested = tests + kits
     assert stating
     assert [name for name in sorted(stating) if classes[name] not in tested] == []
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from gateway import Context, CustomValueRequest, Event, Reject, Secret, Selector, Values, hookimpl
+from gateway import Context, CustomValueRequest, Event, Notice, Reject, Secret, Selector, Values, hookimpl
 from gateway.testing import CHECKS, Outcome, PluginCase, Tier, check_plugin
 
 AWAY = "the target is away"
@@ -294,6 +294,25 @@ class TellsValues(SoundValues):
         return await super().custom_values(request)
 
 
+class Stammers(Sound):
+    def notice(self, notice: Notice) -> None:
+        if notice.kind == "journal" and notice.recovered:
+            raise ValueError("no chat")
+
+
+class TellsHook(Sound):
+    def notice(self, notice: Notice) -> None:
+        assert self.config.password is not None
+        logging.getLogger("plugins.chat").debug("posting to %s", self.config.password.text())
+
+
+class Spawns(Sound):
+    @hookimpl
+    async def startup(self, context: Context) -> None:  # type: ignore[override]
+        super().startup(context)
+        context.spawn(asyncio.Event().wait(), "waits for ever")
+
+
 class Useless:
     """Has no hook."""
 
@@ -326,8 +345,15 @@ FAULTS = [
     (Wrong, "customer_gets_the_right_values", "the fields balance were answered 200, not as given"),
     (Silent, "failing_target_is_a_failure", "while the target failed, the bot was answered 404"),
     (TellsValues, "nothing_personal_of_questions_is_said", "'canarycustomer' is in 'the log of plugins.values"),
-    (Useless, "is_of_use", "the plugin has no hook for events or custom values"),
+    (Useless, "is_of_use", "the plugin has no hook for events, notices or custom values"),
+    (Stammers, "takes_notices", "notice raised ValueError: no chat"),
+    (TellsHook, "takes_notices", "is in 'the log of plugins.chat"),
 ]
+
+
+def test_tasks_that_the_gateway_cancels_are_not_left_behind() -> None:
+    """`context.spawn` has them end before `shutdown`, in the checks as in a gateway."""
+    check_plugin(Spawns, case, only=["starts_and_stops", "stops_without_a_start"]).require("starts")
 
 
 @pytest.mark.parametrize(("plugin", "check", "message"), FAULTS, ids=lambda one: getattr(one, "__name__", None))

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from gateway.testing.checking import complete, safe, safe_values, starts
+from gateway.testing.checking import complete, safe, safe_notices, safe_values, starts
 from gateway.testing.checking.bench import Bench, bench_of
 from gateway.testing.checking.case import PluginCase
 from gateway.testing.checking.report import CheckFailed, CheckReport, CheckResult, NotApplicable, Outcome, Tier
@@ -17,7 +17,7 @@ from gateway.text import describe
 Check = Callable[[Bench], None]
 CHECKS: Final[dict[Tier, tuple[Check, ...]]] = {
     Tier.STARTS: starts.CHECKS,
-    Tier.SAFE: (*safe.CHECKS, *safe_values.CHECKS),
+    Tier.SAFE: (*safe.CHECKS, *safe_values.CHECKS, *safe_notices.CHECKS),
     Tier.COMPLETE: complete.CHECKS,
 }
 """The checks of each tier. The docstring of a check says what it requires."""

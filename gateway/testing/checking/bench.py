@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from gateway.config.tables import Config
 from gateway.hookspecs import Context
 from gateway.plugin_host.bind import EVENT_HOOKS
@@ -54,8 +56,11 @@ class Bench:
         [plugin] = testing_plugins(config, {NAME: self.kind})
         return plugin
 
-    def context(self) -> Context:
-        return make_context(self.folder, name=NAME)
+    def context(self, plugin: Plugin) -> Context:
+        """The argument of the plugin's `startup`, as the gateway has it."""
+        return msgspec.structs.replace(
+            make_context(self.folder, name=NAME), metrics=plugin.metrics, spawner=plugin.tasks.spawn
+        )
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)

@@ -32,6 +32,9 @@ class PluginCase:
     """Inside this context the target fails: a server is away, a folder cannot be written, a service answers 500."""
     refuses: Callable[[], AbstractContextManager[object]] | None = None
     """Inside this context the target refuses each event for good, so that the plugin must raise `Reject`."""
+    burst: int = 500
+    """Events of each of the four rounds in which the plugin must not grow: fewer, but at least 50, where the target is
+    slow."""
 
     # a plugin that answers custom values
     customer_uid: str = "123456"

@@ -16,8 +16,6 @@ from gateway.testing.checking.report import CheckFailed, NotApplicable
 from gateway.testing.factories import make_body
 from gateway.testing.in_process import GatewayUnderTest
 
-_ROUND: Final = 500
-"""Events of a round in which the plugin must not grow."""
 _LEAKS: Final = 0.5
 """Objects per event, by which a plugin that keeps something of every event grows at least."""
 _OUTAGE: Final = 60.0
@@ -140,14 +138,14 @@ def memory_is_bounded(bench: Bench) -> None:
 
 async def _memory(bench: Bench) -> None:
     async with bench.gateway("disk") as gateway:
-        sizes = []
+        sizes, count = [], max(50, bench.case.burst)
         for _ in range(4):
-            await gateway.webio.send_burst(_ROUND, bench.hook(), conversations=50)
+            await gateway.webio.send_burst(count, bench.hook(), conversations=50)
             await gateway.until_delivered(NAME)
             sizes.append(_reachable(gateway.plugin(NAME)))
         growth = [after - before for before, after in pairwise(sizes[1:])]
-        if min(growth) > _LEAKS * _ROUND:
-            more = min(growth) / _ROUND
+        if min(growth) > _LEAKS * count:
+            more = min(growth) / count
             raise CheckFailed(
                 f"the plugin keeps about {more:.1f} objects of each event, without end; bound what it keeps"
             )

@@ -84,13 +84,13 @@ async def _asks(bench: Bench, values: Any, heard: Any) -> None:
 
 
 def is_of_use(bench: Bench) -> None:
-    """The plugin takes events, or answers custom values."""
-    if hasattr(bench.kind, "custom_values"):
+    """The plugin takes events or notices, or answers custom values."""
+    if hasattr(bench.kind, "custom_values") or hasattr(bench.kind, "notice"):
         return
     try:
         bench.hook()
     except NotApplicable:
-        raise CheckFailed("the plugin has no hook for events or custom values") from None
+        raise CheckFailed("the plugin has no hook for events, notices or custom values") from None
 
 
 CHECKS: Final = (

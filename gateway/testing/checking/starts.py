@@ -95,37 +95,50 @@ def stops_without_a_start(bench: Bench) -> None:
 async def _fails_to_start(bench: Bench) -> None:
     plugin = bench.plugin()
     try:
-        await _call(plugin, "shutdown")
+        await stop(plugin)
         if bench.case.fails is not None:
             with bench.case.fails():
                 with contextlib.suppress(CheckFailed):  # it may succeed: a connection may be made later
-                    await _call(plugin, "startup", bench.context())
-                await _call(plugin, "shutdown")
-        await _call(plugin, "startup", bench.context())
-        await _call(plugin, "shutdown")
+                    await start(bench, plugin)
+                await stop(plugin)
+        await start(bench, plugin)
+        await stop(plugin)
     finally:
-        await _closed(plugin)
+        await closed(plugin)
 
 
 async def _lives(bench: Bench, plugin: Plugin, times: int) -> None:
     try:
         for _ in range(times):
-            await _call(plugin, "startup", bench.context())
-            await _call(plugin, "shutdown")
+            await start(bench, plugin)
+            await stop(plugin)
             if tasks := await _tasks(plugin):
                 raise CheckFailed(f"shutdown left the tasks {', '.join(tasks)}; cancel and await them")
     finally:
-        await _closed(plugin)
+        await closed(plugin)
 
 
 async def _called(plugin: Plugin, hook: str) -> None:
     try:
-        await _call(plugin, hook)
+        await call(plugin, hook)
     finally:
-        await _closed(plugin)
+        await closed(plugin)
 
 
-async def _call(plugin: Plugin, hook: str, *args: Any) -> None:
+async def start(bench: Bench, plugin: Plugin) -> None:
+    """Call the plugin's `startup`."""
+    plugin.tasks.open()
+    await call(plugin, "startup", bench.context(plugin))
+
+
+async def stop(plugin: Plugin) -> None:
+    """Cancel the plugin's own tasks, and call its `shutdown`, as the gateway does."""
+    await plugin.tasks.cancel()
+    await call(plugin, "shutdown")
+
+
+async def call(plugin: Plugin, hook: str, *args: Any) -> None:
+    """Call one of the plugin's hooks, if it has it. `CheckFailed` where it raises or takes too long."""
     if hook not in plugin.hooks:
         return
     try:
@@ -150,7 +163,8 @@ async def _tasks(plugin: Plugin) -> list[str]:
     return found
 
 
-async def _closed(plugin: Plugin) -> None:
+async def closed(plugin: Plugin) -> None:
+    """Let go of the plugin's threads and loop. `CheckFailed` where the loop does not end."""
     plugin.close()
     if not await plugin.loop.closed(5):
         raise CheckFailed(f"the event loop of the plugin does not end: it is at {plugin.loop.place()}")
