@@ -11,6 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from gateway_exec.guard import Guard
+
+GRACE: Final = 0.5
+"""Seconds that a program has to end by itself once it was sent SIGTERM."""
 _LAST: Final = 4096
 """Bytes of standard error that are kept: the last ones."""
 _READS: Final = 32
@@ -36,6 +40,7 @@ class Children:
         self._environment = environment
         self._listen = listen
         self._running: set[Process] = set()
+        self._guard = Guard()
         self._calls = 0
         self._ending = False
         self._none = asyncio.Event()
@@ -43,7 +48,7 @@ class Children:
 
     async def run(self, given: bytes, environment: Mapping[str, str]) -> Ended:
         """Run the program with `given` on its standard input. When this returns or is cancelled, the process and
-        everything in its group have ended. `OSError` where it cannot be started."""
+        everything in its group have ended; a cancelled one gets SIGTERM first. `OSError` where it cannot be started."""
         self._calls += 1
         self._none.clear()
         try:
@@ -54,13 +59,20 @@ class Children:
                 self._none.set()
 
     async def end(self) -> None:
-        """Kill those that still run, also those that are being started, and wait for their end."""
+        """End those that still run, also those that are being started: with SIGTERM, and after `GRACE` with SIGKILL."""
         self._ending = True
         for process in self._running:
-            _kill(process)
+            _signal(process, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await self._none.wait()
+        for process in self._running:
+            _signal(process, signal.SIGKILL)
         await self._none.wait()
+        await self._guard.close()
 
     async def _run(self, given: bytes, environment: Mapping[str, str]) -> Ended:
+        await self._guard.start()
         said = _StandardError() if self._listen else None
         try:
             process = await asyncio.create_subprocess_exec(
@@ -81,23 +93,34 @@ class Children:
             said.begun()
         self._running.add(process)
         if self._ending:
-            _kill(process)
-        feeding = asyncio.create_task(_feed(process, given))
+            _signal(process, signal.SIGKILL)
+        feeding: asyncio.Task[None] | None = None
         try:
+            await self._guard.add(process.pid)  # without it, the program does not get the event
+            feeding = asyncio.create_task(_feed(process, given))
             code = await process.wait()
+        except asyncio.CancelledError:
+            _signal(process, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GRACE):
+                    await process.wait()
+            raise
         finally:
-            _kill(process)  # also what it left behind in its group, which would go on for ever
-            feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
+            _signal(process, signal.SIGKILL)  # also what it left behind in its group, which would go on for ever
+            if feeding is not None:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
             await process.wait()
+            self._guard.discard(process.pid)
             self._running.discard(process)
             last = "" if said is None else said.close()
         return Ended(code, last)
 
 
-def _kill(process: Process) -> None:
+def _signal(process: Process, number: signal.Signals) -> None:
+    """Send it to the process and its group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, number)
 
 
 async def _feed(process: Process, given: bytes) -> None:

@@ -42,9 +42,16 @@ async def started(directory: Path, text: str) -> AsyncIterator[ExecPlugin]:
 
 
 def children() -> list[psutil.Process]:
-    """What this process has started and not buried, zombies too."""
+    """What this process has started and not buried, zombies too, without the plugin's guard."""
     found: list[psutil.Process] = psutil.Process().children(recursive=True)
-    return found
+    return [process for process in found if not is_guard(process)]
+
+
+def is_guard(process: psutil.Process) -> bool:
+    try:
+        return "groups = set()" in " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
 
 
 async def until(holds: Callable[[], Any], seconds: float = 20.0) -> None:
@@ -185,6 +192,98 @@ async def test_a_program_that_takes_too_long_is_killed_with_all_its_children(tmp
         assert rig.consumer("exec").health.failures >= 1
 
 
+async def test_a_program_that_takes_too_long_is_asked_to_end_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM, so that it can tidy up."""
+    monkeypatch.setattr("gateway_exec.child.GRACE", 20.0)
+    async with started(
+        tmp_path, configured("read event; trap 'echo bye > said; exit 1' TERM; echo > runs; sleep 600 & wait")
+    ) as one:
+        call = asyncio.create_task(one.on_event(event()))
+        await until((tmp_path / "runs").exists)
+        call.cancel()
+        await asyncio.wait([call])
+        assert (tmp_path / "said").read_text() == "bye\n"
+        assert call.cancelled()
+
+
+async def test_shutdown_asks_a_program_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it had time to do counts."""
+    monkeypatch.setattr("gateway_exec.child.GRACE", 20.0)
+    plugin = ExecPlugin(
+        settings_of(tmp_path, configured("read event; trap 'exit 0' TERM; echo > runs; sleep 600 & wait"))
+    )
+    await plugin.startup()
+    call = asyncio.create_task(plugin.on_event(event()))
+    await until((tmp_path / "runs").exists)
+    await plugin.shutdown()
+    await call
+    assert not psutil.Process().children(recursive=True)
+
+
+async def test_shutdown_kills_a_program_that_does_not_end(tmp_path: Path) -> None:
+    plugin = ExecPlugin(
+        settings_of(tmp_path, configured("read event; trap '' TERM; echo > runs; sleep 600; sleep 600"))
+    )
+    await plugin.startup()
+    call = asyncio.create_task(plugin.on_event(event()))
+    await until((tmp_path / "runs").exists)
+    await plugin.shutdown()
+    with pytest.raises(ExecFailed, match=r"^ended by SIGKILL"):
+        await call
+    assert not psutil.Process().children(recursive=True)
+
+
+GATEWAY = """
+import asyncio, sys
+from pathlib import Path
+from gateway_exec.child import Children
+
+async def main():
+    children = Children(["sh", "-c", sys.argv[1]], Path.cwd(), {"PATH": "/usr/bin:/bin"}, listen=False)
+    await asyncio.gather(*(children.run(b"{}\\n", {"NUMBER": str(number)}) for number in range(3)))
+
+asyncio.run(main())
+"""
+
+
+async def test_programs_do_not_outlive_a_gateway_that_is_killed(tmp_path: Path) -> None:
+    """Nor does what they started, also where they ignore signals, nor the guard that kills them."""
+    script = "read event; trap '' TERM HUP; sleep 600 & echo $! $$ > soon$NUMBER; mv soon$NUMBER pids$NUMBER; wait"
+    gateway = await asyncio.create_subprocess_exec(sys.executable, "-c", GATEWAY, script, cwd=tmp_path)
+    await until(lambda: len(list(tmp_path.glob("pids*"))) == 3)
+    pids = [int(pid) for path in tmp_path.glob("pids*") for pid in path.read_text().split()]
+    guards = [one.pid for one in psutil.Process(gateway.pid).children() if is_guard(one)]
+    assert (len(pids), len(guards)) == (6, 1)
+    assert not any(map(is_gone, (*pids, *guards)))
+    gateway.kill()
+    await gateway.wait()
+    await until(lambda: all(map(is_gone, (*pids, *guards))))
+
+
+async def test_a_guard_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    """With the next event."""
+    async with started(tmp_path, configured("exit 0")) as plugin:
+        await plugin.on_event(event())
+        [guard] = filter(is_guard, psutil.Process().children())
+        guard.kill()
+        await until(lambda: not any(map(is_guard, psutil.Process().children())))
+
+        async def taken() -> bool:
+            try:
+                await plugin.on_event(event())
+            except ExecFailed:
+                return False
+            return any(map(is_guard, psutil.Process().children()))
+
+        for _ in range(100):
+            if await taken():
+                break
+            await asyncio.sleep(0.01)
+        assert any(map(is_guard, psutil.Process().children()))
+
+
 async def test_shutdown_ends_what_runs(tmp_path: Path) -> None:
     """A call that is under way fails, nothing is left running, and nothing is left unburied."""
     plugin = ExecPlugin(settings_of(tmp_path, configured(SLEEPS)))
@@ -193,7 +292,7 @@ async def test_shutdown_ends_what_runs(tmp_path: Path) -> None:
     await until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().endswith("\n"))
     pid = int((tmp_path / "child").read_text())
     await plugin.shutdown()
-    with pytest.raises(ExecFailed, match=r"^ended by SIGKILL"):
+    with pytest.raises(ExecFailed, match=r"^ended by SIG(KILL|TERM)"):
         await call
     await until(lambda: is_gone(pid) and not children())
     with pytest.raises(ExecFailed, match="not started"):
@@ -208,7 +307,7 @@ async def test_shutdown_ends_what_is_being_started(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     await plugin.shutdown()
     for call in calls:
-        with pytest.raises(ExecFailed, match=r"^ended by SIGKILL"):
+        with pytest.raises(ExecFailed, match=r"^ended by SIG(KILL|TERM)"):
             await call
     await until(lambda: not children())
 
