@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from gateway.config.tables import (
     ValuesSettings,
 )
 from gateway.plugin_host.load import load_plugins
+from gateway.plugin_host.settings import settings_of
+from gateway.plugin_host.sources import config_of
 
 EXAMPLE = example().decode()
 COMMENTED_KEY = re.compile(r"^#(\w+ = .*|\[.*)$", re.MULTILINE)
@@ -61,6 +64,8 @@ def complete(tmp_path: Path) -> Config:
         "broker.password",
         "s3.secret",
         "chat.url",
+        "mail.password",
+        "forward.old",
     ):
         (tmp_path / "var" / name).write_text(f"a password: {name}")
     (tmp_path / "ledger.py").write_text("class Ledger:\n    def on_payment(self, event, payload): ...\n")
@@ -106,6 +111,35 @@ def test_every_key_is_in_the_example(path: str, kind: type[msgspec.Struct]) -> N
         table = table[name]
 
     assert table.keys() == {field.encode_name for field in msgspec.structs.fields(kind)}
+
+
+@pytest.mark.parametrize("name", ["nats", "amqp", "redis", "mqtt", "kafka", "forward", "exec", "notify", "archive"])
+def test_every_key_of_a_bundled_plugin_is_in_its_table(name: str) -> None:
+    """Switched on, or named beside the key that it cannot be used with."""
+    table = re.split(rf"^#?\[plugins\.{name}\]", EXAMPLE, flags=re.MULTILINE)[1]
+    table = re.split(rf"^(?!#?\[plugins\.{name}\.)#?\[|\n\n", table, flags=re.MULTILINE)[0]
+
+    for one in settings_of(plugin_config(name)):
+        assert re.search(rf"\b{one.key.rpartition('.')[2]}\b", table), one.key
+
+
+@pytest.mark.parametrize("name", ["nats", "amqp", "redis", "mqtt", "kafka", "forward", "exec", "notify"])
+def test_what_a_bundled_plugins_table_calls_a_default_is_one(name: str) -> None:
+    """`#in_flight = 1000` means that 1000 is what one gets without it, unless a default is said to be another."""
+    found = tomli.loads(uncommented())["plugins"][name]
+    defaults = {
+        one.key: tomli.loads(f"x = {one.default}")["x"] for one in settings_of(plugin_config(name)) if one.default
+    }
+
+    assert {key: found[key] for key in found.keys() & defaults} == {
+        key: defaults[key] for key in found.keys() & defaults
+    }
+
+
+def plugin_config(name: str) -> type[msgspec.Struct]:
+    """The struct of a bundled plugin's table."""
+    [entry] = entry_points(group="gateway.plugins", name=name)
+    return config_of(entry.load())
 
 
 def test_every_key_of_a_plugins_table_is_explained() -> None:
