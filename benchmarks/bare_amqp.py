@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import aio_pika
-from bare import Subject, at_the_same_time
+from bare import IN_FLIGHT, Subject, at_the_same_time
 
 URL = os.environ.get("GATEWAY_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672/")
 NAME = "webio-benchmark"
@@ -32,4 +32,4 @@ def subject(folder: Path) -> Iterator[Subject]:
 
     secret = folder / "amqp.url"
     secret.write_text(URL)
-    yield Subject(f'url = {{ file = "{secret}" }}\nexchange = "{NAME}"\n', bare)
+    yield Subject(f'url = {{ file = "{secret}" }}\nexchange = "{NAME}"\n', bare, in_flight=IN_FLIGHT)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import subjects  # noqa: F401  (finds the tests' modules)
 from aiokafka import AIOKafkaProducer
-from bare import Subject, at_the_same_time
+from bare import IN_FLIGHT, Subject, at_the_same_time
 
 # isort: split
 from brokers_kit import KafkaBroker, address_of, server_of
@@ -29,4 +29,6 @@ def subject(folder: Path) -> Iterator[Subject]:
             await at_the_same_time(records, concurrency, send)
             await producer.stop()
 
-        yield Subject(f'servers = ["{host}:{port}"]\ntopic = "webio-benchmark"\nidempotent = false\n', bare)
+        yield Subject(
+            f'servers = ["{host}:{port}"]\ntopic = "webio-benchmark"\nidempotent = false\n', bare, in_flight=IN_FLIGHT
+        )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nats
-from bare import Subject, at_the_same_time
+from bare import IN_FLIGHT, Subject, at_the_same_time
 
 URL = os.environ.get("GATEWAY_TEST_NATS", "nats://127.0.0.1:4222")
 STREAM = "WEBIO-BENCHMARK"
@@ -32,4 +32,4 @@ def subject(folder: Path) -> Iterator[Subject]:
         await client.close()
 
     table = f'servers = ["{URL}"]\nstream = "{STREAM}"\nsubject = "benchmark.{{organisation}}.{{hook}}"\n'
-    yield Subject(table, bare)
+    yield Subject(table, bare, in_flight=IN_FLIGHT)

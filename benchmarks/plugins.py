@@ -82,19 +82,19 @@ async def bare(subject: Subject, records: Sequence[bytes], concurrency: int) -> 
 def measure(name: str, folder: Path, options: argparse.Namespace) -> None:
     run: Callable[[Coroutine[Any, Any, Any]], Any] = uvloop.run
     with importlib.import_module(f"bare_{name}").subject(folder) as subject:
-        count = options.events or subject.events
+        count, together = options.events or subject.events, subject.in_flight or options.concurrency
         records = run(fill(read_config(folder), count))
         rates: tuple[list[float], list[float]] = ([], [])
         for number in range(options.rounds):
             table = f'use = "{name}"\nfrom = "start"\nconcurrency = {options.concurrency}\n{subject.table}'
             config = read_config(folder, f"[plugins.{name}-{number}]\n{table}")
             for found, seconds in zip(
-                rates, (run(bare(subject, records, options.concurrency)), run(deliver(config))), strict=True
+                rates, (run(bare(subject, records, together)), run(deliver(config))), strict=True
             ):
                 found.append(count / seconds)
     alone, delivered = map(statistics.median, rates)
     print(
-        f"{name}: {delivered:.0f} events/s delivered, {alone:.0f}/s by its bare client, {options.concurrency} at the "
+        f"{name}: {delivered:.0f} events/s delivered, {alone:.0f}/s by its bare client, {together} at the "
         f"same time: {delivered / alone:.2f} (goal: {GOAL:g})",
         flush=True,
     )
