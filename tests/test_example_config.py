@@ -84,7 +84,7 @@ def test_the_example_loads_with_its_plugins(tmp_path: Path) -> None:
 
 def test_the_example_loads_with_every_key_switched_on(complete: Config) -> None:
     """Whoever takes a `#` away gets a config that is sound, also in the plugins' own tables."""
-    assert len(load_plugins(complete)) == 15
+    assert len(load_plugins(complete)) == len(tomli.loads(uncommented())["plugins"]) > 12
 
 
 @pytest.mark.parametrize(
