@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format man docs docs-reference lines oldest newest wheel release bench torture fuzz mutants clean
+.PHONY: help run test check format man docs docs-reference screenshots lines oldest newest wheel release bench torture fuzz mutants clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +48,9 @@ docs-reference: $(VENV)/.installed-dev  ## write docs/reference.md and docs/conf
 docs: $(VENV)/.installed-dev  ## build the documentation as a site, into site/; a dead link, a page that no menu names or a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html is the first page; look at it with: $(BIN)/mkdocs serve"
+
+screenshots: $(VENV)/.installed-dev  ## make the pictures in docs/screenshots anew (needs chromium)
+	$(BIN)/python docs/make_screenshots.py
 
 lines:  ## count the modules of gateway/ and plugins/ and their lines
 	@for folder in gateway plugins; do \

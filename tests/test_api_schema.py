@@ -60,7 +60,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
         yield started
 
 
-schema = schemathesis.openapi.from_dict(msgspec.json.decode(document()))
+schema = schemathesis.openapi.from_dict(msgspec.json.decode(document())).exclude(path="/changes")  # does not end
 
 
 @schema.parametrize()

@@ -449,7 +449,9 @@ async def test_trouble_is_dealt_with(tmp_path: Path, picky: dict[str, bool], do:
         assert sent.status == 303
         path, _, number = sent.headers["location"].partition("?operation=")
         kind = "discard" if do == "discard" else "retry"
-        assert f"{kind}: 3 of 3 done." in (await page(gateway, path, operation=number))[1]
+        html = (await page(gateway, path, operation=number))[1]
+        assert f"<h3>{number}: {kind} of dead letters{', in order' if do == 'in order' else ''}</h3>" in html
+        assert "<p>3 of 3 done" in html
         while {row.deliveries.get("picky") for row in gateway.events()} != {state}:
             await asyncio.sleep(0.01)
         gone = await submit(gateway, "/trouble", {"token": document.token, "group": group, "do": do})
@@ -482,7 +484,7 @@ async def test_some_of_a_group_are_chosen(
             gateway, "/trouble", [*(hidden | {"do": do}).items(), *(("choice", one) for one in ids[:2])]
         )
         path, _, number = sent.headers["location"].partition("?operation=")
-        assert f"{do}: 2 of 2 done." in (await page(gateway, path, operation=number))[1]
+        assert "<p>2 of 2 done" in (await page(gateway, path, operation=number))[1]
 
         def states() -> Counter[str]:
             return Counter(row.deliveries.get("picky", "discarded") for row in gateway.events())

@@ -167,7 +167,8 @@ async def test_drift_is_told_and_outlives_a_restart(tmp_path: Path, monkeypatch:
         while not await fields_of(gateway):
             await asyncio.sleep(0.01)
         page = (await gateway.manage("GET", "/drift")).body.decode()
-        assert "<code>newField</code> came first at" in page
+        assert "<code>newField</code></th><td>inbound-message</td><td>acme</td>" in page
+        assert ">appeared</span> at " in page
         assert "secret" not in page
         metrics = gateway.metrics()
         assert metrics['gateway_drifted_fields{change="appeared",hook="inbound-message"}'] == 1

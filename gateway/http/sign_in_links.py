@@ -8,11 +8,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 SECONDS: Final = 300.0
 """How long a link may be used."""
 MOST: Final = 20
 """Links that wait to be used; the oldest ends for a further one."""
 PATH: Final = "/sign-in/link/"
+
+
+class SignInLink(msgspec.Struct, kw_only=True):
+    """The path of a link that signs a browser in as an operator: once, within 5 minutes."""
+
+    path: str
 
 
 class SignInLinks:

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, StorageState, sync_playwright
 
 VARIABLE = "WEBIO_GATEWAY_CHROMIUM"
 WITHIN = 30_000.0
@@ -19,6 +19,7 @@ WITHIN = 30_000.0
 REPORT = (
     "document.addEventListener('securitypolicyviolation', (event) => console.error('CSP', event.violatedDirective))"
 )
+Session = StorageState
 
 
 @contextmanager
@@ -43,11 +44,17 @@ class Tab:
     """A tab in a profile of its own (cookies, colours, size). `faults` has what the console says of errors, failures
     of scripts, and reports of the content security policy."""
 
-    def __init__(self, browser: Browser, url: str, *, dark: bool = False, width: int = 1280) -> None:
+    def __init__(
+        self, browser: Browser, url: str, *, dark: bool = False, width: int = 1280, session: Session | None = None
+    ) -> None:
+        """With `session`, which another tab has kept, the tab is signed in."""
         self.url = url
         self.faults: list[str] = []
         self._context = browser.new_context(
-            base_url=url, color_scheme="dark" if dark else "light", viewport={"width": width, "height": 800}
+            base_url=url,
+            color_scheme="dark" if dark else "light",
+            viewport={"width": width, "height": 800},
+            storage_state=session,
         )
         self._context.set_default_timeout(WITHIN)
         self._context.add_init_script(REPORT)
@@ -68,6 +75,10 @@ class Tab:
         self.page.get_by_label("password").fill(password)
         self.page.get_by_role("button", name="Sign in").click()
         self.page.wait_for_url(f"{self.url}/")
+
+    def session(self) -> Session:
+        """What the browser keeps of its sign-in."""
+        return self._context.storage_state()
 
     @property
     def main(self) -> Locator:

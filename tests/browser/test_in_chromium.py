@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from browsing import Tab, chromium
+from browsing import Session, Tab
 from playwright.sync_api import Browser
 from running import RunningGateway, eventually, running
 
@@ -23,17 +23,21 @@ TEXT = "the customer's own words"
 CONVERSATION = "97847"
 PAGES = ("/", "/find", "/trouble", "/values", "/drift", "/config")
 PICKY = """
+    import asyncio
+
     from gateway import Reject, hookimpl
 
     class Plugin:
         @hookimpl
         async def startup(self, context):
-            self.shut = context.directory / "shut"
+            self.shut, self.held = context.directory / "shut", context.directory / "held"
 
         @hookimpl
         async def on_event(self, event):
             if self.shut.exists():
                 raise Reject("no room on disk")
+            while self.held.exists() and event.id not in self.held.read_text():
+                await asyncio.sleep(0.05)
 """
 CONFIG = """
     [values]
@@ -49,11 +53,19 @@ NewTab = Callable[..., Tab]
 
 
 class Site(NamedTuple):
-    """A gateway with an event of each kind, of which the plugin picky takes none while the file `shut` is there."""
+    """A gateway with an event of each kind. The plugin picky takes none while the file `shut` is there, and while the
+    file `held` is there only those that it names."""
 
     gateway: RunningGateway
-    shut: Path
     event: str
+
+    @property
+    def shut(self) -> Path:
+        return self.gateway.directory / "shut"
+
+    @property
+    def held(self) -> Path:
+        return self.gateway.directory / "held"
 
     def send(self, hook: str = "inbound-message", **fields: Any) -> str:
         """Send an event of the customer; its id."""
@@ -92,12 +104,6 @@ class Site(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("browser")
     for name, text in (("password", PASSWORD), ("viewer", VIEWER)):
@@ -105,7 +111,7 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         (directory / name).chmod(0o600)
     admin = 'password = { file = "password" }\nviewer_password = { file = "viewer" }'
     with running(directory, CONFIG, plugins={"picky": PICKY}, admin=admin) as gateway:
-        site = Site(gateway, directory / "shut", "")
+        site = Site(gateway, "")
         site.send("payment", amount="120.50")
         site.send(type="brandNew")
         site.send(communicationActionId={"not": "a text"})
@@ -115,15 +121,24 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield site._replace(event=site.send_delivered())
 
 
+@pytest.fixture(scope="module")
+def sessions() -> dict[str, Session]:
+    """What a browser keeps of its sign-in, by the password."""
+    return {}
+
+
 @pytest.fixture
-def new_tab(browser: Browser, site: Site) -> Iterator[NewTab]:
-    """Opens tabs of a browser that has signed in, with the arguments of `Tab` after its URL."""
+def new_tab(browser: Browser, site: Site, sessions: dict[str, Session]) -> Iterator[NewTab]:
+    """Opens tabs of a browser that has signed in, once with each password, with the arguments of `Tab` after its
+    URL."""
     with ExitStack() as stack:
 
         def open_tab(password: str = PASSWORD, **options: Any) -> Tab:
-            tab = Tab(browser, site.gateway.admin_url, **options)
+            tab = Tab(browser, site.gateway.admin_url, session=sessions.get(password), **options)
             stack.callback(tab.close)
-            tab.sign_in(password)
+            if password not in sessions:
+                tab.sign_in(password)
+                sessions[password] = tab.session()
             return tab
 
         yield open_tab
@@ -136,21 +151,23 @@ def every_page(site: Site) -> list[str]:
 # Every page
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_no_page_complains(site: Site, new_tab: NewTab, dark: bool) -> None:
-    """Nothing in the console, no failed script or request, no report of the content security policy; and axe finds
-    nothing serious or critical, in light and in dark."""
-    tab = new_tab(dark=dark)
+@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 320)])
+def test_no_page_complains(site: Site, new_tab: NewTab, dark: bool, width: int) -> None:
+    """Nothing in the console, no failed script or request, no report of the content security policy; axe finds nothing
+    serious or critical, in light and in dark; and no page scrolls sideways, on a phone, either."""
+    tab = new_tab(dark=dark, width=width)
     for path in every_page(site):
         tab.go(path)
         assert tab.page.get_by_role("heading", level=1).count() == 1, path
         assert (path, tab.unusable()) == (path, [])
+        assert (path, tab.overflow()) == (path, 0)
         assert (path, tab.faults) == (path, [])
 
 
 def test_a_tab_notices_what_a_page_complains_of(new_tab: NewTab) -> None:
     """Else the test above would prove nothing: an inline script is not run, and a page without a label is found."""
     tab = new_tab()
+    tab.go("/")
     script = """() => { const one = document.createElement("script");
         one.textContent = "document.title = 'it ran'"; document.body.append(one); }"""
     tab.page.evaluate(script)
@@ -158,14 +175,6 @@ def test_a_tab_notices_what_a_page_complains_of(new_tab: NewTab) -> None:
     eventually(lambda: tab.page.title() != "" and any("CSP script-src" in fault for fault in tab.faults))
     tab.page.evaluate("document.querySelector('main').append(document.createElement('input'))")
     assert any(one.startswith("label: <input>") for one in tab.unusable())
-
-
-def test_a_phone_scrolls_no_page_sideways(site: Site, new_tab: NewTab) -> None:
-    """At 320 pixels."""
-    tab = new_tab(width=320)
-    for path in every_page(site):
-        tab.go(path)
-        assert (path, tab.overflow()) == (path, 0)
 
 
 def test_the_sign_in_page(site: Site, browser: Browser) -> None:
@@ -216,9 +225,9 @@ def test_a_viewer_may_look_only(site: Site, new_tab: NewTab) -> None:
         shown = tab.page.content()
         assert [one for one in (PHONE, CUSTOMER, TEXT) if one in shown] == [], path
         buttons = set(tab.page.get_by_role("button").all_inner_texts())
-        changes = ("Reveal", "Deliver", "Retry", "Discard", "Check", "Ask")
+        changes = ("Reveal", "Deliver", "Retry", "Discard", "Cancel", "Check", "Ask")
         assert (path, [one for one in buttons if one.startswith(changes)]) == (path, [])
-        assert (path, tab.unusable(), tab.faults) == (path, [], [])
+        assert (path, tab.faults) == (path, [])
     assert "You are signed in as a viewer" in tab.page.content()
 
 
@@ -249,10 +258,42 @@ def test_dead_letters_are_chosen(site: Site, new_tab: NewTab) -> None:
     every.uncheck()
     tab.page.locator(f"input[value='{retried}']").check()
     button.click()
-    tab.wait_for("retry: 1 of 1 done")
+    tab.wait_for("1 of 1 done")
     eventually(lambda: retried not in site.dead(), within=30)
     assert kept in site.dead()
     assert tab.faults == []
+
+
+def test_an_operation_is_watched_and_cancelled(site: Site, new_tab: NewTab) -> None:
+    """Trouble shows how far it is, and what came of it, without being loaded again; only an operator can cancel it."""
+    events = [site.send_delivered() for _ in range(3)]
+    site.held.write_text("")
+    try:
+        asked = {"kind": "replay", "filter": {"plugin": "picky", "ids": events}}
+        url = f"{site.gateway.admin_url}/api/operations"
+        number = httpx.post(url, json=asked, auth=("", PASSWORD)).raise_for_status().json()["number"]
+        tab, viewer = new_tab(width=320), new_tab(VIEWER)
+        for one in (tab, viewer):
+            one.go("/trouble")
+            one.wait_for("0 of 3 done; 3 still to be delivered")
+        assert viewer.page.get_by_role("button", name="Cancel").count() == 0
+        assert (tab.unusable(), tab.overflow()) == ([], 0)
+        tab.page.evaluate("window.same = true")
+        cancel = tab.page.get_by_role("button", name=f"Cancel {number}: replay")
+        cancel.focus()
+        site.held.write_text(events[0])
+        for one in (tab, viewer):
+            one.wait_for("1 of 3 done; 2 still to be delivered")
+        assert tab.page.evaluate("window.same") is True
+        assert tab.page.evaluate("document.activeElement.innerText") == "Cancel"
+        tab.page.keyboard.press("Enter")
+        eventually(lambda: site.ask(f"/api/operations/{number}")["state"] == "cancelled", within=30)
+    finally:
+        site.held.unlink()
+    for one in (tab, viewer):
+        one.page.locator(f"#operation-{number}").get_by_text("cancelled").wait_for()
+        assert one.page.get_by_role("button", name="Cancel").count() == 0
+        assert one.faults == []
 
 
 def test_an_event_is_delivered_again(site: Site, new_tab: NewTab) -> None:
@@ -289,6 +330,7 @@ def test_masks_hold_until_a_reveal_that_is_audited(site: Site, new_tab: NewTab) 
 def test_the_keyboard_is_enough(site: Site, new_tab: NewTab) -> None:
     """From one page to another, to an event, and to a delivery of it: Tab, Enter, and / for the find box."""
     tab = new_tab()
+    tab.go("/")
     tab.press_until_focused("Tab", "Skip to the content")
     tab.press_until_focused("Tab", "Trouble")
     tab.page.keyboard.press("Enter")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Tab, chromium
+from browsing import Tab
 from playwright.sync_api import Browser
 from running import RunningGateway, running
 
@@ -22,12 +22,6 @@ CONFIG = """
 HIDE = """(hidden) => { Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
     document.dispatchEvent(new Event("visibilitychange")); }"""
 OpenTab = Callable[..., Tab]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +100,8 @@ def test_a_tab_without_a_stream_asks(gateway: RunningGateway, open_tab: OpenTab)
     tab.wait_for("polled-1")
 
 
-def test_a_page_that_is_not_asked_for_again_stays(gateway: RunningGateway, open_tab: OpenTab) -> None:
-    """A restart of the gateway is waited for; then the page goes on."""
+def test_a_page_waits_for_a_restart_of_the_gateway(gateway: RunningGateway, open_tab: OpenTab) -> None:
+    """It says so; then it goes on, without being loaded again."""
     tab = open_tab("/find")
     tab.page.get_by_text("Live.").wait_for()
     assert gateway.stop() == 0

@@ -19,6 +19,7 @@ from gateway.http.api.overview import GROUP_FILTERS, VALUE_FILTERS, Drift
 from gateway.http.api.query import FILTERS, LIMIT, MOST
 from gateway.http.api.status import Status
 from gateway.http.api.steering import Level, LevelSet
+from gateway.http.sign_in_links import SignInLink
 from gateway.journal.interface import STATES
 from gateway.journal.search import DeadGroup, EventHappened, EventRow, ValueRecord, ValuesAsked
 from gateway.reload import Reloaded
@@ -136,8 +137,14 @@ _PATHS: Final = (
     _Described("post", "/api/log-level", "Change the level of the log.", LevelSet, body=Level),
     _Described("get", "/api/drift", "What Webio sends otherwise than before.", Drift),
     _Described("get", "/api/config", "The config in effect, with secrets masked."),
+    _Described("post", "/api/sign-in-link", "Make a link that signs a browser in as an operator.", SignInLink),
+    _Described("get", "/changes", "Server-sent events, which tell an open page that something changed, but not what."),
     _Described("get", "/api/openapi.json", "This document."),
 )
+
+
+_TEXTS: Final = {"/metrics": "text/plain", "/changes": "text/event-stream"}
+"""The media type of answers that are not JSON, by path."""
 
 
 def openapi_routes() -> list[Any]:
@@ -190,9 +197,11 @@ def _operation(one: _Described, answers: dict[int, Any]) -> dict[str, Any]:
     if one.also is not None:
         schema = {"anyOf": [schema, answers[id(one.also)]]}
     done = _content(schema, "Done.")
-    if one.path == "/metrics":
-        done = {"description": "Done.", "content": {"text/plain": {"schema": _TEXT}}}
+    if one.path in _TEXTS:
+        done = {"description": "Done.", "content": {_TEXTS[one.path]: {"schema": _TEXT}}}
     responses: dict[str, Any] = {str(one.status): done}
+    if one.path == "/changes":
+        responses["204"] = {"description": "Too many are open: ask for the page itself every few seconds."}
     for status in _errors(one):
         responses[str(status)] = {
             "description": HTTPStatus(status).phrase,

@@ -13,7 +13,7 @@ from gateway.http.api.context import AnyRequest
 from gateway.http.api.events import json_answer
 from gateway.http.audit import audit
 from gateway.http.dashboard.rendering import Renderer, see_other
-from gateway.http.sign_in_links import PATH
+from gateway.http.sign_in_links import PATH, SignInLink
 from gateway.journal.interface import Filter
 
 _OWN_PATH: Final = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
@@ -24,12 +24,6 @@ class SignInView(msgspec.Struct, kw_only=True):
 
     next: str
     fault: str = ""
-
-
-class SignInLink(msgspec.Struct, kw_only=True):
-    """The path of a link that signs a browser in as an operator: once, within 5 minutes."""
-
-    path: str
 
 
 def sign_in_routes(renderer: Renderer) -> list[Any]:

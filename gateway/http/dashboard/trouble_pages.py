@@ -1,4 +1,5 @@
-"""The page Trouble: dead letters by plugin and cause, with what an operator can do about all, some or one of them."""
+"""The page Trouble: dead letters by plugin and cause, with what an operator can do about all, some or one of them, and
+how far that is."""
 
 from __future__ import annotations
 
@@ -8,13 +9,14 @@ from typing import Any, Final, Literal
 
 import msgspec
 from litestar import Response, get, post
-from litestar.exceptions import HTTPException, NotFoundException
+from litestar.exceptions import HTTPException
 
 from gateway.http.api.context import AnyRequest, NotNow
-from gateway.http.api.operations import Operation, OperationLog
+from gateway.http.api.operations import OperationLog
 from gateway.http.api.overview import groups_of
 from gateway.http.api.query import Invalid, is_id, moment
 from gateway.http.api.status import PluginStatus, status_of
+from gateway.http.dashboard.operation_pages import OperationsView, lately
 from gateway.http.dashboard.rendering import Renderer, see_other
 from gateway.http.roles import is_viewer
 from gateway.journal.interface import Filter
@@ -52,7 +54,7 @@ class TroubleView(msgspec.Struct, kw_only=True):
     window: str
     windows: list[str]
     since: datetime | None
-    operation: Operation | None
+    operations: OperationsView
     plugin: str | None
 
     @property
@@ -89,8 +91,7 @@ def trouble_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
     async def trouble(request: AnyRequest) -> Response[bytes]:
         window, since = _window(request)
         only = request.query_params.get("plugin") or None
-        wait = 0.0 if "hx-request" in request.headers else WAIT
-        operation = await operations.named(request.query_params.get("operation", ""), wait)
+        named = await operations.named(request.query_params.get("operation", ""), WAIT)
         plugins = status_of(context, masked=is_viewer(request)).plugins
         view = TroubleView(
             groups=[shown(request, group) for group in await groups_of(context, Filter(plugin=only, since=since))],
@@ -100,7 +101,7 @@ def trouble_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
             window=window,
             windows=list(WINDOWS),
             since=since,
-            operation=operation,
+            operations=await lately(operations, named),
             plugin=only,
         )
         return await renderer.page(request, "trouble.html", "Trouble", view, place="trouble")
@@ -129,17 +130,7 @@ def trouble_routes(renderer: Renderer, operations: OperationLog) -> list[Any]:
         started = await operations.start(request, kind, which, in_order)
         return see_other(f"/trouble?operation={started.number}")
 
-    @get("/operations/{number:str}")
-    async def progress(request: AnyRequest) -> Response[bytes]:
-        operation = await operations.named(request.path_params["number"])
-        if operation is None:
-            raise NotFoundException(detail="no operation has this number")
-        answer = await renderer.page(request, "operation.html", "Operation", operation, place="trouble")
-        if operation.finished:
-            answer.headers["hx-refresh"] = "true"  # the page that shows it is loaded again: its groups are others now
-        return answer
-
-    return [trouble, choose, act, progress]
+    return [trouble, choose, act]
 
 
 def key_of(group: DeadGroup) -> str:

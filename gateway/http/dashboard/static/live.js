@@ -55,6 +55,8 @@ function listen() {
   });
 }
 
+document.addEventListener("htmx:before:request", (event) => document.hidden && event.preventDefault()); // progress, too, rests
+
 if (live) {
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : (ask(), listen())));
   addEventListener("pagehide", stop);

@@ -21,7 +21,7 @@ class DriftView(msgspec.Struct, kw_only=True):
     undocumented: list[FieldChange]
 
 
-def look_routes(renderer: Renderer) -> list[Any]:
+def drift_routes(renderer: Renderer) -> list[Any]:
     """The handler."""
     context = renderer.context
 
