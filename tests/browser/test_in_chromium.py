@@ -167,7 +167,7 @@ def test_no_page_complains(site: Site, new_tab: NewTab, dark: bool, width: int) 
 def test_a_tab_notices_what_a_page_complains_of(new_tab: NewTab) -> None:
     """Else the test above would prove nothing: an inline script is not run, and a page without a label is found."""
     tab = new_tab()
-    tab.go("/")
+    tab.go("/config")  # a page that does not make itself anew
     script = """() => { const one = document.createElement("script");
         one.textContent = "document.title = 'it ran'"; document.body.append(one); }"""
     tab.page.evaluate(script)
