@@ -20,6 +20,9 @@ for group in groups:
 """
 """Reads which process groups run, and kills them once its standard input ends, which only the gateway holds open."""
 
+_ENDING: Final = 1.0
+"""Seconds that it may take to end."""
+
 
 class Guard:
     """Kills the process groups that it was told of once this process has ended, however that comes about."""
@@ -62,7 +65,12 @@ class Guard:
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
-            await process.wait()
+            try:
+                async with asyncio.timeout(_ENDING):
+                    await process.wait()
+            except TimeoutError:  # it is stopped, or the machine stands still
+                process.kill()
+                await process.wait()
 
     def _tell(self, lines: str) -> None:
         if self._process is not None and self._process.stdin is not None:

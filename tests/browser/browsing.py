@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, StorageState, sync_playwright
 
 VARIABLE = "WEBIO_GATEWAY_CHROMIUM"
-WITHIN = 30_000.0
+WITHIN = 90_000.0
 """Milliseconds that a tab waits for what must come about, on a busy machine, too."""
 REPORT = (
     "document.addEventListener('securitypolicyviolation', (event) => console.error('CSP', event.violatedDirective))"

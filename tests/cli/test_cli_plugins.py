@@ -216,6 +216,9 @@ def test_the_catalogue_of_bundled_plugins(tmp_path: Path) -> None:
         "extra": None,
         "tier": "complete",
     }
+    assert {name: row["extra"] for name, row in catalogue.items() if row["extra"] is not None} == {
+        name: name for name in ("amqp", "kafka", "mqtt", "nats", "notify", "redis", "s3")
+    }
     assert all(row["does"] for row in catalogue.values())
     assert list(catalogue) == sorted(catalogue)
 
