@@ -354,7 +354,7 @@ async def test_config_tells_what_is_in_effect_and_what_is_wrong_with_the_file(tm
     async with in_process(tmp_path, text) as gateway:
         document, html = await page(gateway, "/config")
         assert "<h3>archive</h3>" in html
-        assert re.search(r"webio-gateway \d[\w.]+; hooks: \w+", html)
+        assert re.search(r"webio-gateway \d[\w.+]+; hooks: \w+", html)
         assert "<code>values.balance</code></dt><dd>1</dd>" in html
         assert "Warning: <code>admin.password</code> is missing" in html
         assert "were not checked" in html

@@ -238,6 +238,7 @@ def test_the_border_types_import_nothing_of_the_host() -> None:
             "gateway.hookspecs",
             "gateway.json_text",
             "gateway.large_bodies",
+            "gateway.plugin_metrics",
             "gateway.selector",
         ]
     )

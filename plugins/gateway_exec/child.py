@@ -63,13 +63,15 @@ class Children:
         self._ending = True
         for process in self._running:
             _signal(process, signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GRACE):
-                await self._none.wait()
-        for process in self._running:
-            _signal(process, signal.SIGKILL)
-        await self._none.wait()
-        await self._guard.close()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GRACE):
+                    await self._none.wait()
+            for process in self._running:
+                _signal(process, signal.SIGKILL)
+            await self._none.wait()
+        finally:  # also where the time for shutdown is over
+            await self._guard.close()
 
     async def _run(self, given: bytes, environment: Mapping[str, str]) -> Ended:
         await self._guard.start()

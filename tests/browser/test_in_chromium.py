@@ -15,6 +15,8 @@ from running import RunningGateway, eventually, running
 
 from gateway import simulate
 
+pytestmark = pytest.mark.timeout(400)  # on a busy machine
+
 PASSWORD = "a password of the tests"
 VIEWER = "the viewer's password"
 PHONE = "447700900987"

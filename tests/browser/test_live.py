@@ -13,6 +13,8 @@ from browsing import Tab
 from playwright.sync_api import Browser
 from running import RunningGateway, running
 
+pytestmark = pytest.mark.timeout(400)  # on a busy machine
+
 CONFIG = """
     [plugins.archive]
     directory = "archive"

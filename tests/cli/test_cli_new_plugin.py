@@ -14,6 +14,8 @@ import pytest
 from cli_process import run_cli
 from running import running
 
+pytestmark = pytest.mark.timeout(400)  # on a busy machine
+
 EVENTS, VALUES = ["ledger"], ["call-list", "--values"]
 
 

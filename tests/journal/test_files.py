@@ -134,7 +134,7 @@ async def test_a_journal_of_another_version_is_left_alone(tmp_path: Path) -> Non
     with pytest.raises(JournalError) as refused:
         await SqliteJournal(config).start()
     assert str(refused.value) == (
-        f"{config.journal.path}: was written by a newer version of the gateway (layout 99); this one knows up to 7: "
+        f"{config.journal.path}: was written by a newer version of the gateway (layout 99); this one knows up to 8: "
         "install that version"
     )
     assert config.journal.path.read_bytes() == before

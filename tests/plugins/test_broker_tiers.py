@@ -14,6 +14,8 @@ from tiers import require_tier
 
 from gateway.testing import PluginCase
 
+pytestmark = pytest.mark.timeout(400)  # on a busy machine
+
 
 @pytest.mark.parametrize("name", sorted(BROKERS))
 def test_it_is_complete(name: str) -> None:

@@ -78,7 +78,7 @@ async def test_a_connection_that_is_lost_in_the_middle_loses_nothing(name: str) 
             ids += await send_numbered(gateway, 100, 5, first=100 * round_)
             await until(lambda: not cable.connected)
             await cable.mend()
-        await gateway.until_delivered()
+        await gateway.until_delivered(seconds=60)
         lines = await broker.lines()
         assert cable.connections > 3
     assert set(ids_of(lines)) == set(ids)

@@ -41,10 +41,24 @@ async def started(directory: Path, text: str) -> AsyncIterator[ExecPlugin]:
         await plugin.shutdown()
 
 
+BEFORE: set[psutil.Process] = set()
+"""What this process had started before the test: servers of other tests."""
+
+
+@pytest.fixture(autouse=True)
+def _processes_of_others() -> None:
+    BEFORE.clear()
+    BEFORE.update(psutil.Process().children(recursive=True))
+
+
+def descendants() -> list[psutil.Process]:
+    """What this test has started and not buried, zombies too."""
+    return [process for process in psutil.Process().children(recursive=True) if process not in BEFORE]
+
+
 def children() -> list[psutil.Process]:
-    """What this process has started and not buried, zombies too, without the plugin's guard."""
-    found: list[psutil.Process] = psutil.Process().children(recursive=True)
-    return [process for process in found if not is_guard(process)]
+    """The same, without the plugin's guard."""
+    return [process for process in descendants() if not is_guard(process)]
 
 
 def is_guard(process: psutil.Process) -> bool:
@@ -219,7 +233,7 @@ async def test_shutdown_asks_a_program_to_end(tmp_path: Path, monkeypatch: pytes
     await until((tmp_path / "runs").exists)
     await plugin.shutdown()
     await call
-    assert not psutil.Process().children(recursive=True)
+    assert not descendants()
 
 
 async def test_shutdown_kills_a_program_that_does_not_end(tmp_path: Path) -> None:
@@ -232,7 +246,7 @@ async def test_shutdown_kills_a_program_that_does_not_end(tmp_path: Path) -> Non
     await plugin.shutdown()
     with pytest.raises(ExecFailed, match=r"^ended by SIGKILL"):
         await call
-    assert not psutil.Process().children(recursive=True)
+    assert not descendants()
 
 
 GATEWAY = """
@@ -266,22 +280,22 @@ async def test_a_guard_that_was_killed_is_replaced(tmp_path: Path) -> None:
     """With the next event."""
     async with started(tmp_path, configured("exit 0")) as plugin:
         await plugin.on_event(event())
-        [guard] = filter(is_guard, psutil.Process().children())
+        [guard] = filter(is_guard, descendants())
         guard.kill()
-        await until(lambda: not any(map(is_guard, psutil.Process().children())))
+        await until(lambda: not any(map(is_guard, descendants())))
 
         async def taken() -> bool:
             try:
                 await plugin.on_event(event())
             except ExecFailed:
                 return False
-            return any(map(is_guard, psutil.Process().children()))
+            return any(map(is_guard, descendants()))
 
         for _ in range(100):
             if await taken():
                 break
             await asyncio.sleep(0.01)
-        assert any(map(is_guard, psutil.Process().children()))
+        assert any(map(is_guard, descendants()))
 
 
 async def test_shutdown_ends_what_runs(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from gateway import Event, Selector
 from gateway.config.convert import ConfigError
 from gateway.testing import PluginCase, event_of, make_body, make_context, running_gateway, until
 
+pytestmark = pytest.mark.timeout(400)  # on a busy machine
+
 DELIVERY = '[delivery]\ntimeout = "60s"\nmax_attempts = 2\nbackoff = "5ms"\nbackoff_max = "50ms"\n'
 HOUR = datetime(2026, 11, 22, 15, 54, 24, 123456, tzinfo=UTC)
 

@@ -18,6 +18,8 @@ from tiers import require_tier
 
 from gateway.testing import PluginCase
 
+pytestmark = pytest.mark.timeout(400)  # on a busy machine
+
 SECRET = "whsec_YSBzZWNyZXQgb2YgdGhpcnR5LXR3byBieXRlcyBvciBtb3Jl"
 
 

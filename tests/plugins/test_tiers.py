@@ -18,6 +18,8 @@ from tiers import archive, logging, require_tier, rest_service, sql_values, stat
 from gateway.plugin_host.sources import installed
 from gateway.testing import PluginCase
 
+pytestmark = pytest.mark.timeout(400)  # on a busy machine
+
 HERE = Path(__file__).parent
 
 

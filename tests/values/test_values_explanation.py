@@ -69,7 +69,7 @@ async def test_an_organisation_must_be_named(tmp_path: Path) -> None:
     async with in_process(tmp_path, CONFIG) as gateway:
         for query in (b"param1=hours", b"organisation=globex&param1=hours", b"organisation=&param1=hours"):
             answer = await ask(gateway, query)
-            detail = "unknown organisation; use one of: acme"
+            detail = "organisation: unknown organisation; use one of: acme"
             assert (answer.status, answer.problem) == (400, detail)
 
 
