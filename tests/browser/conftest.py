@@ -1,4 +1,4 @@
-"""One Chromium for all tests of a worker. It ends with the last of them: while it runs, no other test of the worker can
+"""One Chromium for all tests of a file. It ends with the last of them: while it runs, no other test of the worker can
 have an event loop of its own."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from browsing import chromium
 from playwright.sync_api import Browser
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as found:
         yield found
