@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from browsing import Session, Tab
+from browsing import Session, Tab, chromium
 from playwright.sync_api import Browser
 from running import RunningGateway, eventually, running
 
@@ -103,6 +103,13 @@ class Site(NamedTuple):
     def audited(self, what: str) -> int:
         """How many lines of the log have these words."""
         return sum(what in line for line in list(self.gateway.output))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for the file: while it runs, no other test of the worker can have an event loop of its own."""
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

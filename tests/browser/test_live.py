@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Tab
+from browsing import Tab, chromium
 from playwright.sync_api import Browser
 from running import RunningGateway, running
 
@@ -24,6 +24,13 @@ CONFIG = """
 HIDE = """(hidden) => { Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
     document.dispatchEvent(new Event("visibilitychange")); }"""
 OpenTab = Callable[..., Tab]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for the file: while it runs, no other test of the worker can have an event loop of its own."""
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
