@@ -68,7 +68,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
     def replaced(match: re.Match[str]) -> str:
         path = _target(source, match[1])
-        place = posixpath.relpath(_page_of(path), start or ".") if path is not None else match[1]
+        shown = _screenshot(source, match[1]) if path is None else _page_of(path)
+        place = match[1] if shown is None else posixpath.relpath(shown, start or ".")
         return f"{place}{match[2] or ''}"
 
     return "".join(
@@ -128,7 +129,13 @@ def _linked(source: Path, markdown: str) -> Iterator[Path]:
 def _target(source: Path, link: str) -> Path | None:
     """The file or folder of the repository that a link names, if there is one."""
     path = Path(posixpath.normpath(source.parent / link))
-    return path if path.exists() and path.is_relative_to(ROOT) and path.suffix != ".svg" else None
+    return path if path.exists() and path.is_relative_to(ROOT) and path.suffix not in (".svg", ".png") else None
+
+
+def _screenshot(source: Path, link: str) -> str | None:
+    """The place in the site of a screenshot that a link names."""
+    path = Path(posixpath.normpath(source.parent / link))
+    return path.relative_to(DOCS).as_posix() if path.suffix == ".png" and path.exists() else None
 
 
 def _page_of(path: Path) -> str:
