@@ -76,7 +76,7 @@ async def test_a_connection_that_is_lost_in_the_middle_loses_nothing(name: str) 
         for round_ in range(6):
             cable.cut_after = cable.passed + 4_000 + 2_777 * round_
             ids += await send_numbered(gateway, 100, 5, first=100 * round_)
-            await until(lambda: not cable.connected)
+            await until(lambda: not cable.connected, seconds=60)
             await cable.mend()
         await gateway.until_delivered(seconds=60)
         lines = await broker.lines()
