@@ -19,7 +19,7 @@ from gateway import hookspecs
 from gateway.plugin_host.bind import HOOK_NAMES
 
 ROOT = Path(gateway.__file__).parent.parent
-SHARED = {"gateway_brokers", "gateway_databases"}
+SHARED = {"gateway_brokers", "gateway_connections", "gateway_databases"}
 """Packages beside the plugins that several of them use, as a third party's may."""
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py"))
 LAYERS = (

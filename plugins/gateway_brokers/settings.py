@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
+from gateway_connections import client_context
 
 from gateway import Duration, Secret
 
@@ -102,9 +103,6 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def context(self) -> ssl.SSLContext:
         """`ValueError` with a sentence where the files cannot be used."""
         try:
-            context = ssl.create_default_context(cafile=self.ca)
-            if self.certificate is not None:
-                context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"tls: the certificates cannot be used: {error}") from None
-        return context
+            return client_context(self.ca, self.certificate, self.key)
+        except ValueError as error:
+            raise ValueError(f"tls: {error}") from None

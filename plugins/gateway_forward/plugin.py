@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import logging
 import re
 import ssl
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Annotated, Final
 
 import httpx
 import msgspec
+from gateway_connections import client_context, header_value, may_be_secret, quieten
 from standardwebhooks import Webhook
 
 from gateway import Duration, Event, Network, Reject, Retry, Secret, hookimpl
@@ -26,13 +26,7 @@ _CHECKING: Final = 5.0
 _LATER: Final = frozenset({408, 425, 429})
 """Statuses of 4xx that say that the same request may be taken later."""
 _OURS: Final = ("host", "content-length", "transfer-encoding", "connection", "idempotency-key", "webhook-")
-_SECRET_HEADER: Final = re.compile(
-    r"auth|cookie|key|token|secret|passw|pwd|credential|bearer|session|signature", re.IGNORECASE
-)
-_SECRET_VALUE: Final = re.compile(r"(bearer|basic|digest|token)\s+\S|eyJ[\w-]+\.|whsec_|://[^/?#\s]*@", re.IGNORECASE)
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-QUIET: Final = ("httpx", "httpcore")
-"""Loggers that would log URLs, which may contain credentials."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if url.fragment:
             raise ValueError("url: must not have a part after #")
         for name, value in self.headers.items():
-            if _SECRET_HEADER.search(name) or _SECRET_VALUE.match(value.strip()):
+            if may_be_secret(name, value) or value.strip().lower().startswith("whsec_"):
                 raise ValueError(f"headers.{name}: may be a secret; write it under secret_headers, from a file")
             _header(f"headers.{name}", name, value)
         if self.key is not None and self.certificate is None:
@@ -101,8 +95,7 @@ class ForwardPlugin:
     Config = Settings
 
     def __init__(self, config: Settings, resolve: Resolve = resolve) -> None:
-        for name in QUIET:
-            logging.getLogger(name).setLevel(logging.WARNING)
+        quieten()
         self._config = config
         self._url = httpx.URL(config.url)
         self._addresses = Addresses(config.allow_networks, resolve)
@@ -197,18 +190,12 @@ class ForwardPlugin:
 
     def _headers(self) -> dict[str, str]:
         config = self._config
-        secrets = {name: _text(secret) for name, secret in config.secret_headers.items()}
+        secrets = {name: header_value(secret) for name, secret in config.secret_headers.items()}
         return {**config.headers, **{name: _header(f"secret_headers.{name}", name, secrets[name]) for name in secrets}}
 
     def _tls(self) -> ssl.SSLContext:
         config = self._config
-        try:
-            context = ssl.create_default_context(cafile=config.ca)
-            if config.certificate is not None:
-                context.load_cert_chain(config.certificate, config.key)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"the certificates cannot be used: {error}") from None
-        return context
+        return client_context(config.ca, config.certificate, config.key)
 
     def _warnings(self) -> list[str]:
         found = []
@@ -221,7 +208,7 @@ class ForwardPlugin:
 
 def _signing_key(name: str, secret: Secret) -> bytes:
     """The bytes in a secret of Standard Webhooks; `ValueError` where it is not one."""
-    text = _text(secret).removeprefix("whsec_")
+    text = header_value(secret).removeprefix("whsec_")
     try:
         found = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
@@ -229,14 +216,6 @@ def _signing_key(name: str, secret: Secret) -> bytes:
     if not 24 <= len(found) <= 64:
         raise ValueError(f'{name}: expected "whsec_" and 24 to 64 bytes in base64, in {secret.source}')
     return found
-
-
-def _text(secret: Secret) -> str:
-    """A secret for a header; `ValueError` where it has characters that a header cannot contain."""
-    text = secret.text()
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError(f"the secret in {secret.source} has characters that a header cannot contain")
-    return text
 
 
 def _header(path: str, name: str, value: str) -> str:

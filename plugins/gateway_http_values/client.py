@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import msgspec
+from gateway_connections import header_value
 
 from gateway import Secret, Size
 
@@ -56,14 +57,6 @@ def parse(body: bytes) -> Any:
         return _decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, ArithmeticError):
         raise BadReply("the answer is not JSON") from None
-
-
-def header_value(secret: Secret) -> str:
-    """A secret for a header; `ValueError` where it has characters that a header cannot contain, such as line breaks."""
-    text = secret.text()
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError(f"the secret in {secret.source} has characters that a header cannot contain")
-    return text
 
 
 class Bearer(httpx.Auth):

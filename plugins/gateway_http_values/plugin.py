@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 import ssl
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import httpx
 import msgspec
+from gateway_connections import client_context, header_value, may_be_secret, quieten
 
 from gateway import CustomValueRequest, Duration, Reject, Secret, SeveralCustomers, Size, Values, hookimpl
-from gateway_http_values.client import BadReply, Bearer, fetch, header_value, open_client, parse
+from gateway_http_values.client import BadReply, Bearer, fetch, open_client, parse
 from gateway_http_values.pointer import MISSING, Pointer
 from gateway_http_values.template import PARAMETERS, Unfit, UrlTemplate, filled, names_in
 
@@ -21,12 +20,6 @@ Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
 _CHECKING: Final = 5.0
 _AT_FAULT: Final = (400, 422)
 """Statuses that say that the request is at fault, such as a customer UID that is not a number."""
-_SECRET_HEADER = re.compile(
-    r"auth|cookie|key|token|secret|passw|pwd|credential|bearer|session|signature", re.IGNORECASE
-)
-_SECRET_VALUE = re.compile(r"(bearer|basic|digest|token)\s+\S|eyJ[\w-]+\.|://[^/?#\s]*@", re.IGNORECASE)
-QUIET: Final = ("httpx", "httpcore")
-"""Loggers that would log URLs, which contain customers' data."""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,11 +97,7 @@ class Settings(Table, frozen=True, kw_only=True):
             raise ValueError("requests: expected at least one [[requests]]")
         if self.bearer is not None and self.basic is not None:
             raise ValueError("basic: cannot be used with bearer")
-        open_secrets = [
-            name
-            for name, value in self.headers.items()
-            if _SECRET_HEADER.search(name) or _SECRET_VALUE.match(value.strip())
-        ]
+        open_secrets = [name for name, value in self.headers.items() if may_be_secret(name, value)]
         if open_secrets:
             raise ValueError(f"headers.{open_secrets[0]}: may be a secret; write it under secret_headers, from a file")
         if self.key is not None and self.certificate is None:
@@ -131,8 +120,7 @@ class HttpValuesPlugin:
     Config = Settings
 
     def __init__(self, config: Settings) -> None:
-        for name in QUIET:
-            logging.getLogger(name).setLevel(logging.WARNING)
+        quieten()
         self._config = config
         self._requests = [(request, request.parameters) for request in config.requests]
         self._client: httpx.AsyncClient
@@ -257,13 +245,7 @@ class HttpValuesPlugin:
 
     def _tls(self) -> ssl.SSLContext:
         config = self._config
-        try:
-            context = ssl.create_default_context(cafile=config.ca)
-            if config.certificate is not None:
-                context.load_cert_chain(config.certificate, config.key)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"the certificates cannot be used: {error}") from None
-        return context
+        return client_context(config.ca, config.certificate, config.key)
 
     def _warnings(self) -> list[str]:
         config = self._config

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import socket
 from typing import Annotated, Final, Literal
 
 import msgspec
+from gateway_connections import quieten
 
 from gateway import Context, Duration, Notice, hookimpl
 from gateway_notify.outbox import Outbox
 from gateway_notify.targets import Chat, Email, Mail, Table, Webhook
 
 KINDS: Final = ("dead-letters", "unknown-type", "plugin", "journal")
-QUIET: Final = ("httpx", "httpcore")
-"""Loggers that would log the webhook's URL, which is a secret."""
 
 
 class Settings(Table, frozen=True, kw_only=True):
@@ -50,8 +48,7 @@ class NotifyPlugin:
     contract = (1, 1)
 
     def __init__(self, config: Settings) -> None:
-        for name in QUIET:
-            logging.getLogger(name).setLevel(logging.WARNING)
+        quieten()
         self._config = config
         self._outboxes: list[Outbox] = []
 
