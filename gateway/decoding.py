@@ -80,6 +80,15 @@ class Decoder:
         """Decode a POST body of an organisation; see `decode`."""
         return decode(raw, hook, self.names, self._zones.get(organisation, UTC))
 
+    def decode_kept(self, organisation: str, raw: bytes, hook: str, name: str | None) -> Decoded:
+        """Decode a body that was kept as this hook, and by this name where no hook had it: what was unknown, or could
+        not be read, is tried again. A body that is no longer a JSON object is not readable."""
+        path = hook if hook != UNKNOWN else name if name is not None and name.startswith("/") else None
+        try:
+            return self.decode(organisation, raw, path)
+        except ValueError:
+            return Decoded(hook, None, False, None, None, None, None, name)
+
     async def decode_large(self, organisation: str, raw: bytes, hook: str | None) -> Decoded:
         """Like `decode`, in a thread, one body after the other. The result has no payload: millions of objects would
         slow down each garbage collection. The journal decodes the event again for its delivery."""

@@ -124,11 +124,10 @@ def command(expression: str, which: Filter, config_path: Path, as_json: bool) ->
 
 def _event(row: EventRow, decoder: Decoder) -> Event:
     """The event as a plugin gets it: what was unknown, or could not be read, is tried again."""
-    from gateway.events import UNKNOWN, Event
+    from gateway.events import Event
 
-    raw, known = bytes(row.body), row.hook != UNKNOWN
-    path = row.name if row.name is not None and row.name.startswith("/") else None
-    decoded = decoder.decode(row.organisation, raw, row.hook if known else path)
+    raw = bytes(row.body)
+    decoded = decoder.decode_kept(row.organisation, raw, row.hook, row.name)
     return Event(
         id=row.id,
         received_at=row.received_at,

@@ -124,26 +124,20 @@ def where(which: Filter) -> tuple[str, tuple[Any, ...]]:
 
 def restore(decoder: Decoder, row: tuple[Any, ...]) -> Event:
     """An event from a row of `EVENT`; what could not be read when it came is tried again."""
-    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, *_, raw, name = row
-    if hook == UNKNOWN:
-        hook = name if name is not None and name.startswith("/") else None
-    try:
-        decoded = decoder.decode(organisation, raw, hook)
-        hook, payload, readable, name = decoded.hook, decoded.payload, decoded.readable, decoded.name
-    except ValueError:
-        hook, payload, readable = row[4], None, False
+    _, event_id, received_at, organisation, hook, conversation_id, customer_uid, _, conflict, *_, raw, name = row
+    decoded = decoder.decode_kept(organisation, raw, hook, name)
     return Event(
         id=event_id,
         received_at=moment(received_at),
         organisation=organisation,
-        hook=hook,
-        payload=payload,
+        hook=decoded.hook,
+        payload=decoded.payload,
         raw=raw,
-        readable=bool(readable),
+        readable=decoded.readable,
         conflict=bool(conflict),
         conversation_id=conversation_id,
         customer_uid=customer_uid,
-        name=name,
+        name=decoded.name,
     )
 
 
