@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from sample_ports import use_free_ports
 
 STARTS_WITHIN = 30.0
 NOTARY = Path(__file__).parent / "external" / "notary"
@@ -33,7 +34,7 @@ def main(wheel: Path) -> None:
         folder.mkdir()
         gateway = binaries / "gateway"
         subprocess.run([gateway, "init"], cwd=folder, check=True)
-        _use_free_ports(folder / "config.toml")
+        use_free_ports(folder / "config.toml")
         subprocess.run([gateway, "check", "--offline"], cwd=folder, check=True)
         _serve(gateway, folder)
         _try_third_party(binaries, folder, Path(temporary, "elsewhere"))
@@ -68,15 +69,6 @@ def _try_scaffold(binaries: Path, folder: Path) -> None:
         subprocess.run([binaries / "pip", "install", "--quiet", "--no-deps", folder / arguments[0]], check=True)
         python, place = binaries / "python", folder / arguments[0]
         subprocess.run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider"], cwd=place, check=True, timeout=200)
-
-
-def _use_free_ports(config: Path) -> None:
-    """The machine that tries this may have a gateway of its own on the usual ports."""
-    text = config.read_text()
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        for usual, probe in ((8080, one), (8081, two)):
-            text = text.replace(f"#port = {usual}", f"port = {probe.getsockname()[1]}")
-    config.write_text(text)
 
 
 def _serve(gateway: Path, folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
+
+from sample_ports import use_free_ports
 
 PATIENCE = 60.0
 APPENDED = ", at its end"
@@ -87,7 +88,7 @@ def follow(page: str, folder: Path, own: dict[str, str]) -> list[str]:
                 else:
                     printed += _run(command, folder, environment, step.printed)
                 if command == "gateway init":
-                    _use_free_ports(folder / "config.toml")
+                    use_free_ports(folder / "config.toml")
             if step.printed is not None:
                 assert _normal(printed) == _normal(step.printed), f"{step.text}printed:\n{printed}"
     return ran
@@ -123,15 +124,6 @@ def _stop(process: subprocess.Popen[str]) -> None:
         assert process.returncode == 0, f"the gateway exited {process.returncode} after Ctrl+C"
     finally:
         process.kill()
-
-
-def _use_free_ports(config: Path) -> None:
-    """The machine that tries this may have a gateway of its own on the usual ports."""
-    text = config.read_text()
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        for usual, probe in ((8080, one), (8081, two)):
-            text = text.replace(f"#port = {usual}", f"port = {probe.getsockname()[1]}")
-    config.write_text(text)
 
 
 def _normal(printed: str) -> list[str]:
