@@ -122,27 +122,24 @@ class Gateway:
 
     async def stop(self) -> None:
         """Wait for the running deliveries, checkpoint, shut the plugins down, and close the journal."""
-        await self.rates.stop()
-        await self.notices.stop()
-        await self.monitor.stop()
-        await self.drift.stop()
-        await self.operations.stop()
-        await self._watch.stop()
-        await (self._draining or self.delivery.stop(DRAIN_SECONDS))
-        await self.values.close()
-        await self._lifecycle.stop(SHUTDOWN_SECONDS)
-        await self.journal.close()
+        await self._end(abandoned=False)
 
     async def abandon(self) -> None:
         """Break off as the death of the process does: nothing more is delivered, checkpointed or settled. The plugins
         are shut down, so that they let go of what they hold."""
+        await self._end(abandoned=True)
+
+    async def _end(self, abandoned: bool) -> None:
         await self.rates.stop()
         await self.notices.stop()
         await self.monitor.stop()
-        await self.drift.stop(keep=False)
+        await self.drift.stop(keep=not abandoned)
         await self.operations.stop()
         await self._watch.stop()
-        await self.delivery.abandon()
+        if abandoned:
+            await self.delivery.abandon()
+        else:
+            await (self._draining or self.delivery.stop(DRAIN_SECONDS))
         await self.values.close()
         await self._lifecycle.stop(SHUTDOWN_SECONDS)
         await self.journal.close()

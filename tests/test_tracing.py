@@ -20,6 +20,7 @@ from gateway import tracing as traces
 from gateway.config.tables import TracingSettings
 from gateway.http.tokens import mint
 from gateway.preflight import examine_config
+from gateway.testing import running_gateway
 
 PHONE, UID, CONVERSATION, TEXT = "447700900123", "customer-4711", "conversation-77", "a private word"
 EVENT = (
@@ -143,6 +144,16 @@ def test_a_call_after_a_restart_belongs_to_the_trace_of_its_event(tmp_path: Path
         late = collector.wait("deliver to crm", before + 1)
         eventually(lambda: any(not span.status.code for span in collector.spans["deliver to crm"]), within=30)
         assert (late.trace_id.hex(), late.parent_span_id) == (event, commit.span_id)
+
+
+async def test_what_is_queued_is_sent_at_the_end(
+    tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that stops just after an event has sent its spans, which wait 5 s for others else."""
+    monkeypatch.setattr(traces, "STOP_SECONDS", 30.0)
+    async with running_gateway(f'[tracing]\nendpoint = "{collector.url}"\n', directory=tmp_path) as gateway:
+        await gateway.webio.send()
+    assert {name: len(spans) for name, spans in collector.spans.items()} == {"POST": 1, "commit": 1}
 
 
 def test_a_sender_that_does_not_sample_is_obeyed(tmp_path: Path, collector: Collector) -> None:
