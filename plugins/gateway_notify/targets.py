@@ -7,12 +7,12 @@ import ssl
 from collections.abc import Sequence
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import httpx
 import msgspec
+from gateway_connections import is_loopback
 
 from gateway import Notice, Secret
 from gateway_notify.message import FORMATS, lines, title
@@ -73,11 +73,7 @@ class Email(Table, frozen=True, kw_only=True):
     def encryption(self) -> Literal["starttls", "tls", "none"]:
         if self.tls is not None:
             return self.tls
-        try:
-            local = self.host == "localhost" or ip_address(self.host).is_loopback
-        except ValueError:
-            local = False
-        return "none" if local and self.password is None else "starttls"
+        return "none" if is_loopback(self.host) and self.password is None else "starttls"
 
 
 class Chat:

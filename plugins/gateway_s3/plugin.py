@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import ipaddress
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
 import msgspec
+from gateway_connections import is_loopback
 
 from gateway import Context, Duration, Event, Secret, Selector, hookimpl
 
@@ -144,7 +144,7 @@ class S3Plugin:
         finally:
             await bucket.close()
         endpoint = urlsplit(self._config.endpoint or "https://")
-        if endpoint.scheme == "http" and not _is_loopback(endpoint.hostname or ""):
+        if endpoint.scheme == "http" and not is_loopback(endpoint.hostname or ""):
             return ["endpoint: events go there unencrypted; https:// encrypts them"]
         return []
 
@@ -226,10 +226,3 @@ class S3Plugin:
         if self._bucket is None:
             raise NotWritten("the plugin has not started")
         return self._bucket
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
