@@ -328,7 +328,7 @@ async def test_shutdown_ends_what_is_being_started(tmp_path: Path) -> None:
 
 async def test_at_most_so_many_run_as_the_table_says(tmp_path: Path) -> None:
     """`concurrency`, as for every plugin; and no zombies afterwards."""
-    script = "echo + >> log; sleep 0.05; echo - >> log"
+    script = "echo + >> log; until [ $(grep -c + log) -ge 3 ]; do sleep 0.01; done; sleep 0.05; echo - >> log"
     async with sending(tmp_path, configured(script, "concurrency = 3\n")) as rig:
         for number in range(12):
             await rig.send(str(number))
