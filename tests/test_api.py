@@ -459,7 +459,8 @@ async def test_the_config_in_effect(tmp_path: Path) -> None:
 
 
 async def test_openapi_describes_what_there_is(tmp_path: Path) -> None:
-    """Each path of it answers, every reference leads somewhere, and Webio's nine hooks have their schemas."""
+    """Each path of it answers (`/changes` does not end: see test_live_pages), every reference leads somewhere, and
+    Webio's nine hooks have their schemas."""
     async with in_process(tmp_path) as gateway:
         document = await look(gateway, "/api/openapi.json")
         assert document["openapi"] == "3.1.0"
@@ -469,7 +470,7 @@ async def test_openapi_describes_what_there_is(tmp_path: Path) -> None:
         assert references <= schemas.keys()
         assert "communicationActionId" in schemas["InboundMessage"]["properties"]
         for path, methods in document["paths"].items():
-            if "get" in methods and "{" not in path:
+            if "get" in methods and "{" not in path and path != "/changes":
                 query = b"customer=1" if path == "/api/timeline" else b""
                 assert (await gateway.manage("GET", path, query=query)).status == 200
         assert (await gateway.request("GET", "/api/openapi.json")).status == 404
