@@ -139,6 +139,26 @@ def test_a_sound_plugin_is_complete(plugin: type, make: Callable[[Path], PluginC
         assert {"unknown_is_not_answered", "failing_target_is_a_failure"} <= passed
 
 
+class Loud(Sound):
+    """Keeps its logger, from which every handler is reachable."""
+
+    def __init__(self, config: Sound.Config) -> None:
+        super().__init__(config)
+        self.log = logging.getLogger("plugins.loud")
+
+    @hookimpl
+    def on_event(self, event: Event) -> None:
+        super().on_event(event)
+        self.log.info("got one")
+
+
+def test_what_the_log_keeps_is_not_the_plugins(caplog: pytest.LogCaptureFixture) -> None:
+    """The lines that pytest collects, one for each event."""
+    caplog.set_level(logging.INFO)
+    check_plugin(Loud, case).require("safe")
+    assert "got one" in caplog.messages
+
+
 class Lax(Sound):
     class Config(Sound.Config, frozen=True, kw_only=True, forbid_unknown_fields=False):
         pass
