@@ -18,7 +18,8 @@ from gateway import Reject, hookimpl
 class Plugin:
     @hookimpl
     async def on_event(self, event):
-        print(f"got {event.organisation} {event.hook} {event.readable}", flush=True)
+        # in one write, or a line of the log may come between the text and its end
+        print(f"got {event.organisation} {event.hook} {event.readable}\\n", end="", flush=True)
 """
 FAILING = """
 from gateway import hookimpl
