@@ -42,6 +42,10 @@ TALKATIVE = """
                 raise RuntimeError(said)
             if state["rejecting"]:
                 raise Reject(said)
+
+        @hookimpl
+        def forget(self, selector):
+            raise RuntimeError("Kanarienvogel has no account")
 """
 CONFIG = """
     [values]
@@ -126,6 +130,20 @@ async def test_a_viewer_sees_every_answer_of_the_api_masked(tmp_path: Path, talk
         for name, text in told.items():
             if name.startswith("/api/events"):
                 assert json.loads(text).keys() == json.loads(seen[name]).keys()
+
+
+async def test_a_viewer_does_not_see_whom_an_erasure_failed_for(tmp_path: Path, talkative: dict[str, bool]) -> None:
+    """What a plugin said of the customer is for operators; that it failed is for a viewer, too."""
+    async with with_a_customer(tmp_path) as (gateway, _):
+        erasure = {"kind": "forget", "filter": {"customer": CUSTOMER}}
+        begun = await gateway.manage("POST", "/api/operations", erasure, [HOST, OPERATES])
+        where = f"/api/operations/{begun.document['number']}"
+        while not (told := await ask(gateway, where, OPERATES)).document["finished"]:
+            await asyncio.sleep(0.01)
+        assert "Kanarienvogel" in told.document["failed"]["talkative"]
+        seen = await ask(gateway, where)
+        assert "Kanarienvogel" not in seen.body.decode()
+        assert seen.document["failed"]["talkative"].startswith("RuntimeError")
 
 
 async def test_a_masked_event_keeps_its_shape(tmp_path: Path, talkative: dict[str, bool]) -> None:

@@ -12,8 +12,8 @@ from litestar.exceptions import HTTPException
 
 from gateway.http.access import Access, peer
 from gateway.http.api import api_routes
+from gateway.http.api.answers import json_answer
 from gateway.http.api.context import BODY_BYTES, AdminContext
-from gateway.http.api.events import json_answer
 from gateway.http.api.operations import OperationLog
 from gateway.http.api.overview import ask_values, records_of
 from gateway.http.api.status import plugins_health
@@ -84,7 +84,7 @@ def create_admin(gateway: Gateway, reloader: Reloader, access: Access) -> Litest
         require_operator(request)  # it asks the providers, and tells what they know of a customer
         organisation = request.query_params.get("organisation", "")
         answer = await ask_values(context, request, organisation, request.scope["query_string"])
-        return Response(Explanation.of(answer), media_type="application/json", headers={"cache-control": "no-store"})
+        return json_answer(Explanation.of(answer))
 
     def refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
         if error.status_code in _LOGGED:

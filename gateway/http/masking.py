@@ -24,8 +24,9 @@ _BY_KEY: Final[dict[str, Callable[[str], str | None]]] = {
     "address": hint,
     "name": public,
     "error": without_message,
+    "failed": without_message,  # of an erasure, by plugin
 }
-"""Keys of the API's documents whose texts may tell of a customer."""
+"""Keys of the API's documents whose texts, or the texts below them, may tell of a customer."""
 
 
 def masked_fields(raw: bytes) -> list[tuple[str, str]]:
@@ -61,7 +62,7 @@ def masked_document(value: Any, key: str = "") -> Any:
         fields = {field.encode_name: getattr(value, field.name) for field in msgspec.structs.fields(value)}
         return tag | {name: masked_document(one, name) for name, one in fields.items() if one is not msgspec.UNSET}
     if isinstance(value, Mapping):
-        return {name: masked_document(one, str(name)) for name, one in value.items()}
+        return {name: masked_document(one, key if key in _BY_KEY else str(name)) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [masked_document(one, key) for one in value]
     return _BY_KEY[key](value) if isinstance(value, str) and key in _BY_KEY else value

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from litestar import Response, get, post
 from litestar.exceptions import NotFoundException
-from litestar.response.base import ASGIResponse
 
 from gateway.http.api import pages
+from gateway.http.api.answers import json_answer
 from gateway.http.api.context import AdminContext, AnyRequest, NotNow
 from gateway.http.api.operations import OperationLog, Started
 from gateway.http.api.query import (
@@ -25,33 +25,15 @@ from gateway.http.api.query import (
     require_known,
 )
 from gateway.http.audit import audit
-from gateway.http.masking import masked_document
-from gateway.http.roles import is_viewer
 from gateway.journal.interface import DEAD, RETRYING, WAITING, Filter
 from gateway.journal.search import EventRow, Search
 from gateway.text import counted
-
-NO_STORE = {"cache-control": "no-store"}
 
 
 class DeliverTo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The plugin that gets an event again."""
 
     plugin: str
-
-
-class MaskedResponse(Response[Any]):
-    """A document that is masked where a viewer gets it."""
-
-    def to_asgi_response(self, app: Any, request: AnyRequest, **options: Any) -> ASGIResponse:
-        if is_viewer(request):
-            self.content = masked_document(self.content)
-        return super().to_asgi_response(app, request, **options)
-
-
-def json_answer(document: Any) -> Response[Any]:
-    """A document as JSON that caches must not store: it may have customers' data. A viewer gets it masked."""
-    return MaskedResponse(document, media_type="application/json", headers=NO_STORE)
 
 
 def is_look_up(which: Filter) -> bool:

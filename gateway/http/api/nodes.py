@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from litestar import Response, get
 
+from gateway.http.api.answers import json_answer
 from gateway.http.api.context import AdminContext, AnyRequest
-from gateway.http.api.events import json_answer
 
 
 class Owned(msgspec.Struct, kw_only=True):

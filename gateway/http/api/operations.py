@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import msgspec
 from litestar import Response, delete, get, post
 from litestar.exceptions import NotFoundException
 
 from gateway.forgetting import selector_of
+from gateway.http.api.answers import json_answer
 from gateway.http.api.context import AdminContext, AnyRequest, NotNow
 from gateway.http.api.query import LIMIT, MOST, Invalid, number, parameters
 from gateway.http.audit import audit, masked
@@ -20,7 +21,6 @@ from gateway.journal.operator import Kind, StoredOperation
 from gateway.operations import NotCancellable
 from gateway.text import counted
 
-T = TypeVar("T")
 MOST_IDS: Final = 10_000
 WHAT: Final[dict[Kind, str]] = {
     "retry": "retry of dead letters",
@@ -191,15 +191,15 @@ def operation_routes(context: AdminContext, operations: OperationLog) -> list[An
     @get("/api/operations")
     async def listed(request: AnyRequest) -> Response[OperationList]:
         limit = number(parameters(request, ("limit",)), "limit", LIMIT, 1, MOST)
-        return _answer(await operations.newest(limit))
+        return json_answer(await operations.newest(limit))
 
     @get("/api/operations/{number:str}")
     async def state(request: AnyRequest) -> Response[Operation]:
-        return _answer(_known(await operations.named(request.path_params["number"])))
+        return json_answer(_known(await operations.named(request.path_params["number"])))
 
     @delete("/api/operations/{number:str}", status_code=200)
     async def cancel(request: AnyRequest) -> Response[Operation]:
-        return _answer(_known(await operations.cancel(request, request.path_params["number"])))
+        return json_answer(_known(await operations.cancel(request, request.path_params["number"])))
 
     return [begin, listed, state, cancel]
 
@@ -208,10 +208,6 @@ def _known(found: Operation | None) -> Operation:
     if found is None:
         raise NotFoundException(detail="no operation has this number")
     return found
-
-
-def _answer(document: T) -> Response[T]:
-    return Response(document, media_type="application/json", headers={"cache-control": "no-store"})
 
 
 def require_sound(which: Filter) -> None:

@@ -9,9 +9,10 @@ from litestar import Response, get
 
 from gateway.drift import FieldChange
 from gateway.http.api import pages
+from gateway.http.api.answers import json_answer
 from gateway.http.api.context import AdminContext, AnyRequest
 from gateway.http.api.effective import effective
-from gateway.http.api.events import is_look_up, json_answer
+from gateway.http.api.events import is_look_up
 from gateway.http.api.query import LIMIT, MOST, Invalid, filter_of, moment, number, parameters, require_known
 from gateway.http.audit import audit
 from gateway.journal.interface import Filter

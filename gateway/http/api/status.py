@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 from litestar import Response, get
 
+from gateway.http.api.answers import json_answer
 from gateway.http.api.context import AdminContext, AnyRequest
-from gateway.http.api.events import json_answer
 from gateway.http.roles import is_viewer
 from gateway.journal import journal_space
 from gateway.service import Gateway

@@ -9,8 +9,8 @@ import msgspec
 from litestar import Response, get, post
 from litestar.exceptions import HTTPException
 
+from gateway.http.api.answers import json_answer
 from gateway.http.api.context import AnyRequest
-from gateway.http.api.events import json_answer
 from gateway.http.audit import audit
 from gateway.http.dashboard.rendering import Renderer, see_other
 from gateway.http.sign_in_links import PATH, SignInLink
