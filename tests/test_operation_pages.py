@@ -32,6 +32,7 @@ HOLDING = """
                 if most < 0:
                     raise Reject("none")
                 await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)  # so slow that it gets one event at a time, and each counts at once
             self.taken += 1
 """
 CONFIG = "[plugins.holding]\nconcurrency = 1\n"
