@@ -56,7 +56,8 @@ class Changed(msgspec.Struct):
 
 
 def reload_rounds(directory: Path, requests: int, *, say: Callable[[str], None] = lambda line: None) -> Changed:
-    """Reload a config that differs each time until `requests` events are acknowledged, under 16 senders that keep
+    """Reload a config that differs each time until `requests` events are acknowledged and each of `_CHANGED` has been
+    in force, under 16 senders that keep
     their connections and one that asks for values; then the verdict."""
     text = f"{SETTINGS}\n[plugins.provider]\n"
     victim = Victim(directory, text, {"recorder": RECORDER, "provider": PROVIDER})
@@ -78,7 +79,7 @@ def reload_rounds(directory: Path, requests: int, *, say: Callable[[str], None] 
                 reloads += 1
                 if reloads % 20 == 0:
                     say(f"{reloads} reloads, {len(senders.acknowledged)} acknowledged")
-                if len(senders.acknowledged) >= requests:
+                if len(senders.acknowledged) >= requests and reloads >= len(_CHANGED):
                     break
             ended.set()
             senders.finish(60)
