@@ -206,9 +206,11 @@ def test_a_link_signs_in(site: Site, browser: Browser) -> None:
     """Without a password; it is in neither the address of the page nor its referrer."""
     tab = Tab(browser, site.gateway.admin_url)
     try:
-        tab.page.goto(site.gateway.cli("open", "--print").stdout.strip())
-        tab.page.get_by_role("button", name="Sign out").wait_for()
-        assert (tab.path, tab.page.evaluate("document.referrer")) == ("/", "")
+        answer = tab.page.goto(site.gateway.cli("open", "--print").stdout.strip())
+        assert answer is not None
+        assert (answer.status, tab.path) == (200, "/"), tab.main.inner_text()
+        assert tab.page.get_by_role("button", name="Sign out").is_visible(), tab.page.content()
+        assert tab.page.evaluate("document.referrer") == ""
         assert (tab.unusable(), tab.faults) == ([], [])
     finally:
         tab.close()
