@@ -164,7 +164,7 @@ async def test_what_ends_while_its_message_is_under_way_is_told_as_over(tmp_path
 
 
 async def test_an_end_is_told_however_much_waits(tmp_path: Path) -> None:
-    """Of what was told. A beginning is left out where 100 others wait; what is under way counts until it is delivered."""
+    """Of what was told. A beginning is left out where 100 others wait, of which those under way are a part."""
     options = 'gather = "1ms"\nevery = "500ms"\n'
     async with service((200, b"ok")) as slack, started(tmp_path, chat(slack.port, tmp_path, options=options)) as plugin:
         await plugin.notice(notice())
