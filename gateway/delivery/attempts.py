@@ -8,8 +8,7 @@ from typing import Final
 import msgspec
 
 from gateway.delivery.items import Item
-from gateway.delivery.retry import RetryPolicy
-from gateway.hookspecs import Retry
+from gateway.delivery.retry import RetryPolicy, asked_again
 
 STILL_WORKS: Final = 10.0
 """Seconds after an event was taken in which the plugin counts as one that works, unless an event fails for the first
@@ -57,7 +56,7 @@ class CountedAttempts:
     def failed(self, item: Item, error: BaseException, now: float) -> tuple[int, bool]:
         """An attempt failed. Returns how many count now, and whether it was the last."""
         before = 0 if item.row is None else item.row.attempts
-        patient = isinstance(error, Retry) and error.counts
+        patient = asked_again(error)
         item.failures, item.mark = item.failures + 1, self.taken
         counts = not before or item.works or patient
         if counts:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.delivery.outage import Outage
+from gateway.delivery.retry import asked_again
 from gateway.events import Event
-from gateway.hookspecs import Reject, Retry
+from gateway.hookspecs import Reject
 from gateway.log import RateLimit
 from gateway.metrics import Histogram
 from gateway.plugin_host.call import PluginFault
@@ -79,7 +80,7 @@ class Health:
             return  # the log names the dead letter
         what = "the checkpoint of " if seq is None else ""
         self.faults.warning(log, f"{what}plugin {self.plugin}", error, event_id=event_id)
-        if not (isinstance(error, Retry) and error.counts):
+        if not asked_again(error):
             self.outage.failed(error, now, seq)
 
     def buried(self, event_id: str, attempts: int) -> None:

@@ -11,6 +11,11 @@ from gateway.journal.interface import Parked
 from gateway.plugin_host.load import PluginDelivery
 
 
+def asked_again(error: BaseException) -> bool:
+    """Whether a plugin that works asked for an event once more, as an attempt that counts."""
+    return isinstance(error, Retry) and error.counts
+
+
 class RetryPolicy(msgspec.Struct):
     """Limits of one plugin's retries; all but `max_attempts` are in seconds. Only `change` changes them."""
 
@@ -37,7 +42,7 @@ class RetryPolicy(msgspec.Struct):
     def gives_up(self, error: BaseException, attempts: int, works: bool, age: float) -> bool:
         """Whether an event is a dead letter after `attempts` that count. `works` is whether the plugin has taken
         another event since the attempt before; `age` is how many seconds no attempt has counted."""
-        if isinstance(error, Reject) or (isinstance(error, Retry) and error.counts) or works:
+        if isinstance(error, Reject) or asked_again(error) or works:
             return isinstance(error, Reject) or attempts >= self.max_attempts
         return age >= self.give_up_after
 

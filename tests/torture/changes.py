@@ -57,8 +57,7 @@ class Changed(msgspec.Struct):
 
 def reload_rounds(directory: Path, requests: int, *, say: Callable[[str], None] = lambda line: None) -> Changed:
     """Reload a config that differs each time until `requests` events are acknowledged and each of `_CHANGED` has been
-    in force, under 16 senders that keep
-    their connections and one that asks for values; then the verdict."""
+    in force, under 16 senders that keep their connections and one that asks for values; then the verdict."""
     text = f"{SETTINGS}\n[plugins.provider]\n"
     victim = Victim(directory, text, {"recorder": RECORDER, "provider": PROVIDER})
     (directory / "other.secret").write_text(OTHER_SECRET)
