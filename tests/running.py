@@ -197,7 +197,7 @@ def running(
         gateway.kill()
 
 
-def eventually(holds: Callable[[], bool], *, within: float = 10.0) -> None:
+def eventually(holds: Callable[[], bool], *, within: float = 30.0) -> None:
     """Wait until `holds()` is true, because of another process. Fails after `within` seconds."""
     deadline = time.monotonic() + within
     while not holds():

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from browsing import Tab, chromium
 from playwright.sync_api import Browser
-from running import RunningGateway, running
+from running import RunningGateway, eventually, running
 
 pytestmark = pytest.mark.timeout(400)  # on a busy machine
 
@@ -75,7 +75,7 @@ def test_an_event_shows_itself(gateway: RunningGateway, open_tab: OpenTab) -> No
     before = received(now)
     send(gateway, "live-1")
     find.wait_for("live-1")
-    now.page.wait_for_function(f"Number(document.querySelector('#events-received').innerText) === {before + 1}")
+    eventually(lambda: received(now) == before + 1, within=90)
     assert now.page.locator("details[open]").count() == 1
     assert find.page.evaluate("document.activeElement.getAttribute('href')") == row
     for tab in (now, find):
