@@ -1,0 +1,119 @@
+"""A whole cluster under load: two database hosts, gateways, and what its history is read from."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import asyncpg
+from history import Findings, Kept, judge
+from load import Acknowledged, Load, Target
+from network import open_network
+from nodes import DELIVERY, RECORDERS, Node, gateways
+from servers import DATABASE, Pair, wait_until
+
+PLUGINS: Final = ("spread", "single")
+_BEHIND: Final = """
+SELECT (SELECT count(*) FROM cursors WHERE plugin IN ('spread', 'single') AND seq < (SELECT seq FROM head))
+     + (SELECT count(*) FROM parked WHERE state IN ('retrying', 'waiting'))
+"""
+"""How many shards have not had all events, and how many events wait to be tried again."""
+
+
+class Cluster:
+    """A primary, a standby and gateways; `with` starts and ends them. The servers' data are in a folder of their own,
+    since their owner may not read `folder`, where the gateways are."""
+
+    def __init__(
+        self, folder: Path, *, synchronous: bool = True, count: int = 3, text: str = DELIVERY + RECORDERS
+    ) -> None:
+        self._stack = ExitStack()
+        self.folder = folder
+        self.data = Path(tempfile.mkdtemp(prefix="cluster-"))
+        self.data.chmod(0o755)
+        self._stack.callback(shutil.rmtree, self.data, ignore_errors=True)
+        self.network = open_network()
+        self._stack.callback(self.network.close)
+        self.pair = Pair(self.network, self.data, synchronous=synchronous)
+        self._stack.callback(self.pair.close)
+        self.nodes = gateways(self.network, self.pair, folder, count, text)
+
+    def __enter__(self) -> Self:
+        try:
+            self.pair.start()
+            self._stack.callback(self.kill)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def start(self, patch: str = "") -> None:
+        """Start all gateways at the same time, and wait until they accept connections."""
+        for node in self.nodes:
+            node.start(patch=patch)
+        for node in self.nodes:
+            node.wait_for_words("gateway: webhooks at ")
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    def load(self, **options: Any) -> Load:
+        """Load on all gateways, with the options of `Load`."""
+        targets = [Target(node.name, node.host.listen, node.port) for node in self.nodes]
+        return Load(self.nodes[0].config, targets, **options)
+
+    def ask(self, statement: str) -> str:
+        """What a statement returns on the primary."""
+        return self.pair.primary.ask(statement)
+
+    def owner(self, plugin: str) -> Node | None:
+        """The gateway that delivers a plugin of one shard."""
+        name = self.ask(f"SELECT owner_name FROM cursors WHERE plugin = '{plugin}' AND owner IS NOT NULL")
+        return next((node for node in self.nodes if node.name == name), None)
+
+    def wait_delivered(self, within: float = 180) -> None:
+        """Wait until every plugin has everything."""
+        wait_until(lambda: self.ask(_BEHIND) == "0", "everything is delivered", within)
+
+    def kept(self) -> list[Kept]:
+        """The events of the journal, in their order."""
+
+        async def rows() -> list[Any]:
+            primary = self.pair.primary
+            connection = await asyncpg.connect(
+                host=str(primary.folder), port=primary.port, user=DATABASE, database=DATABASE
+            )
+            try:
+                query = "SELECT seq, id::text, conversation_id, raw FROM events ORDER BY seq"
+                return list(await connection.fetch(query))
+            finally:
+                await connection.close()
+
+        return [
+            Kept(seq, event_id, json.loads(raw)["communicationActionId"], conversation)
+            for seq, event_id, conversation, raw in asyncio.run(rows())
+        ]
+
+    def judge(self, acknowledged: Sequence[Acknowledged]) -> Findings:
+        deliveries = [delivery for node in self.nodes for delivery in node.deliveries()]
+        return judge(acknowledged, self.kept(), deliveries, PLUGINS)
+
+
+Say = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Says nothing."""
