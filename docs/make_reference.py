@@ -93,6 +93,7 @@ FIELDS: Final = {
     "attempt": "The number of this try, from 1.",
     "redelivered": "Whether this plugin may have had it before.",
     "replayed": "Whether an operator asked for it again.",
+    "epoch": "Grows each time that another gateway takes over the plugin's events; 0 where the journal is a file.",
     "type": "As received.",
     "extra": "Every other field, by Webio's name; numbers that are not integers are `Decimal`.",
     "communication_action_id": "Webio's id of the message.",

@@ -149,7 +149,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `attempt` counts the tries of this delivery from 1, those that an outage failed included.
     `redelivered` is true when this plugin may have had the event before; false means that it did not. `replayed`
     is true when an operator asked for it again. `name` is given where `hook` is `"unknown"`: the `type` that the event
-    came by, or `/` and the rest of its path; at most 64 characters.
+    came by, or `/` and the rest of its path; at most 64 characters. `epoch` grows each time that another gateway takes
+    over the plugin's events: a system that refuses a lower epoch than it has seen refuses a gateway that was replaced
+    without noticing it. It is 0 where the journal is a file.
     """
 
     id: str
@@ -166,6 +168,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: int = 1
     redelivered: bool = False
     replayed: bool = False
+    epoch: int = 0
 
     def fields(self) -> dict[str, Any]:
         """The whole body as a dictionary with Webio's own names; non-integers are `Decimal`."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.delivery.crash_guard import CrashGuard
-from gateway.delivery.health import Health
 from gateway.delivery.items import Batch
 from gateway.delivery.machine import Machine
-from gateway.journal.interface import JournalError, LeaseLost, Track
+from gateway.delivery.shared import Shared
+from gateway.journal.interface import JournalError, LeaseLost, Standing, Track
 from gateway.plugin_host.call import Stuck
 from gateway.plugin_host.event_calls import EventCalls, Outcome
 from gateway.plugin_host.load import Plugin
@@ -25,19 +25,25 @@ gains nothing from more threads."""
 SLOW_EVENT: Final = 0.002
 """Seconds that an event takes on average, from which on more threads gain something."""
 STUCK_PAUSE: Final = 0.5
+LEASE_PAUSE: Final = 0.2
+"""Seconds until a lease that is over is looked at again: it may have been renewed."""
 
 
 class Dispatcher:
-    """Hands out what is ready, in at most `concurrency` batches at once."""
+    """Hands out what is ready while the lease lasts, in at most `concurrency` batches at once of all shards."""
 
-    def __init__(self, plugin: Plugin, machine: Machine, guard: CrashGuard, health: Health, epoch: int) -> None:
+    def __init__(
+        self, plugin: Plugin, track: Track, machine: Machine, guard: CrashGuard, shared: Shared, standing: Standing
+    ) -> None:
         self.closed = False
         """Whether nothing more is handed out."""
         self._plugin = plugin
         self._machine = machine
         self._guard = guard
-        self._health = health
-        self._lease = (Track(plugin.name), epoch)
+        self._shared = shared
+        self._health = shared.health
+        self._track = track
+        self._epoch, self._lease = standing.epoch, standing.lease
         self._batches: dict[asyncio.Task[None], Batch] = {}
         self._seconds = BATCH_SECONDS
         """Seconds per event, on a moving average."""
@@ -51,7 +57,17 @@ class Dispatcher:
             self._machine.ready.clear()
             if self._error is not None:
                 raise self._error
-            self._dispatch()
+            if self._has_lease():
+                self._dispatch()
+
+    def _has_lease(self) -> bool:
+        """Whether events may be handed out. `LeaseLost`."""
+        if self._lease is None or not self._lease.is_over:
+            return True
+        if self._lease.lost:
+            raise LeaseLost(f"the cursor of plugin {self._track.plugin} has been taken again")
+        asyncio.get_running_loop().call_later(LEASE_PAUSE, self._machine.ready.set)
+        return False
 
     def open(self) -> None:
         self.closed = False
@@ -84,10 +100,14 @@ class Dispatcher:
                 outage.begin_probe(self._plugin.delivery.backoff_max)
             task = asyncio.create_task(self._deliver(batch), name=f"batch of {self._plugin.name}")
             self._batches[task] = batch
+            self._shared.begin(task, batch)
             task.add_done_callback(self._ended)
         if outage.probing:
             self._wait_for_probe()
-        more = 0 < len(self._batches) < self._plugin.delivery.concurrency and self._machine.conversations.next_item()
+        more = (
+            0 < len(self._shared.batches) < self._plugin.delivery.concurrency
+            and self._machine.conversations.next_item()
+        )
         if more and self._plugin.threaded and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SECOND_BATCH, self._look_again)
 
@@ -98,37 +118,38 @@ class Dispatcher:
     def _wait_for_probe(self) -> None:
         if self._probe_timer is not None:
             self._probe_timer.cancel()
-        if not (self.closed or self._batches or self._machine.attempts.unproven):
+        if not (self.closed or self._shared.batches or self._shared.unproven):
             at = self._health.outage.probe_at
             self._probe_timer = asyncio.get_running_loop().call_at(at, self._machine.ready.set)
 
     def _may_begin(self) -> bool:
         if self._health.outage.probing:
             due = asyncio.get_running_loop().time() >= self._health.outage.probe_at
-            return due and not self._batches and not self._machine.attempts.unproven
-        if not self._batches:
+            return due and not self._shared.batches and not self._shared.unproven
+        batches = self._shared.batches
+        if not batches:
             return True
-        if len(self._batches) >= self._plugin.delivery.concurrency:
+        if len(batches) >= self._plugin.delivery.concurrency:
             return False
         first = self._machine.conversations.next_item()
-        if first is None or first.careful or any(batch.items[0].careful for batch in self._batches.values()):
+        if first is None or first.careful or any(batch.items[0].careful for batch in batches.values()):
             return False
         if not self._plugin.threaded or self._seconds >= SLOW_EVENT:
             return True
         now = asyncio.get_running_loop().time()
-        return now - max(batch.began for batch in self._batches.values()) >= SECOND_BATCH
+        return now - max(batch.began for batch in batches.values()) >= SECOND_BATCH
 
     def _size(self) -> int:
         return max(1, min(BATCH, int(BATCH_SECONDS / self._seconds)))
 
     async def _deliver(self, batch: Batch) -> None:
         outcomes: Sequence[Outcome]
-        calls = EventCalls(self._plugin, batch.items)
+        calls = EventCalls(self._plugin, batch.items, self._lease)
         first = batch.items[0]
         try:
             if first.careful:
                 suspected = self._machine.crashes.get(first.seq, 0) > 0
-                async with self._guard.marked(*self._lease, first.seq, suspected):
+                async with self._guard.marked(self._track, self._epoch, first.seq, suspected):
                     outcomes = await calls.run()
             else:
                 outcomes = await calls.run()
@@ -149,4 +170,4 @@ class Dispatcher:
         del self._batches[task]
         if not task.cancelled():
             self._error = self._error or task.exception()
-        self._machine.ready.set()
+        self._shared.end(task, self._machine.ready)

@@ -87,6 +87,12 @@ class Machine:
         self.conversations.reach(item)
         return True
 
+    def passed(self, after: int, through: int) -> None:
+        """The live log has been read from one position up to another, also where it gave no event."""
+        self.conversations.position = through
+        for seq in sorted(seq for seq in self.parked.items if after < seq <= through):
+            self.conversations.reach(self.parked.items[seq])
+
     def admit(self, item: Item) -> None:
         """Add an event that was read."""
         if not (item.careful and self._has_killed(item)):

@@ -9,12 +9,12 @@ from typing import Final
 
 from gateway.delivery.crash_guard import CrashGuard
 from gateway.delivery.dispatching import Dispatcher
-from gateway.delivery.health import Health
 from gateway.delivery.machine import Machine
 from gateway.delivery.reading import LogReader, until_read
 from gateway.delivery.replaying import ReplayReader
 from gateway.delivery.retry import RetryPolicy
 from gateway.delivery.settling import Settler
+from gateway.delivery.shared import Shared
 from gateway.delivery.withdrawing import withdraw_retried
 from gateway.journal.interface import Journal, Standing, Track
 from gateway.plugin_host.load import Plugin
@@ -29,21 +29,26 @@ class Pipeline:
     def __init__(
         self,
         plugin: Plugin,
+        track: Track,
         journal: Journal,
         guard: CrashGuard,
-        health: Health,
+        shared: Shared,
         clock: Callable[[], float],
         standing: Standing,
     ) -> None:
+        health = shared.health
         self.policy = RetryPolicy.of(plugin.delivery)
         self.machine = Machine(standing, self.policy, health, clock, buffers="checkpoint" in plugin.hooks)
-        self.live = LogReader(plugin, journal, self.machine, health, standing)
+        self.live = LogReader(plugin, track, journal, self.machine, health, standing)
+        self.epoch = standing.epoch
         self._plugin = plugin
+        self._track = track
         self._journal = journal
-        self._replays = ReplayReader(plugin, journal, self.machine, self.live, standing)
-        self._dispatcher = Dispatcher(plugin, self.machine, guard, health, standing.epoch)
+        self._shared = shared
+        self._replays = ReplayReader(plugin, track, journal, self.machine, self.live, standing)
+        self._dispatcher = Dispatcher(plugin, track, self.machine, guard, shared, standing)
         self._settler = Settler(
-            plugin, journal, self.machine, self.live, self._replays, self._dispatcher, health, standing.epoch
+            plugin, track, journal, self.machine, self.live, self._replays, self._dispatcher, shared, standing.epoch
         )
         self._looking = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -54,10 +59,14 @@ class Pipeline:
         return bool(self._tasks)
 
     @property
+    def through(self) -> bool:
+        """Whether all there is was read and has left the window."""
+        return not len(self.live.window) and self.live.cursor >= self._journal.newest and self._replays.idle
+
+    @property
     def idle(self) -> bool:
         """Whether all there is was taken and settled; dead letters are."""
-        through = not len(self.live.window) and self.live.cursor >= self._journal.newest and self._replays.idle
-        return through and self.machine.idle and self._settler.idle
+        return self.through and self.machine.idle and self._settler.idle
 
     @property
     def cautious(self) -> bool:
@@ -66,6 +75,7 @@ class Pipeline:
 
     async def run(self) -> None:
         """Deliver until drained or abandoned; raises what a part of it raised, `LeaseLost` above all."""
+        self._shared.join(self)
         loops = (self.live.run(), self._replays.run(), self._retry(), self._dispatcher.run(), self._settler.run())
         self._tasks = [asyncio.create_task(loop, name=f"delivery to {self._plugin.name}") for loop in loops]
         self._journal.on_commit.append(self.live.wake.set)
@@ -77,6 +87,7 @@ class Pipeline:
         finally:
             self._journal.on_commit.remove(self.live.wake.set)
             await self.abandon()
+            self._shared.leave(self)
 
     async def drain(self, deadline: float) -> None:
         """Hand out nothing more, wait until `deadline` (by the event loop's clock) for what the plugin has, and settle
@@ -106,7 +117,7 @@ class Pipeline:
             parked = self.machine.parked
             parked.begin_look()
             try:
-                changes = await self._journal.changes(Track(self._plugin.name))
+                changes = await self._journal.changes(self._track)
                 self.machine.take_up(parked.new_of(changes.parked))
             finally:
                 parked.end_look()
@@ -114,10 +125,9 @@ class Pipeline:
 
     async def take_back(self, number: int, seqs: Collection[int]) -> None:
         """See `Delivery.take_back`; `seqs` are of this plugin."""
-        track = Track(self._plugin.name)
         async with self._looking:  # or they would be taken up again
             kept = withdraw_retried(self.machine, seqs)
-            await self._journal.take_back(track, number, [seq for seq in seqs if seq not in kept])
+            await self._journal.take_back(self._track, number, [seq for seq in seqs if seq not in kept])
         await self.look_again()
 
     async def end_replay(self, number: int) -> None:

@@ -15,7 +15,7 @@ from gateway.delivery.health import Health
 from gateway.delivery.items import Item, Window
 from gateway.delivery.machine import Machine
 from gateway.events import Event
-from gateway.journal.interface import Cursors, JournalError, LeaseLost, Standing
+from gateway.journal.interface import Cursors, JournalError, LeaseLost, Standing, Track
 from gateway.log import RateLimit
 from gateway.plugin_host.load import Plugin
 
@@ -33,6 +33,8 @@ FULL_PAUSE: Final = 0.25
 """Seconds after which a window that stays full is looked at again."""
 PARKED: Final = 10_000
 """Parked events at which a plugin reads no further until some have left."""
+PASSED: Final = 0.3
+"""Seconds until the cursor follows over events of other shards."""
 AGAIN: Final = 0.5
 """Seconds until a journal that could not be read is read again."""
 
@@ -52,18 +54,28 @@ async def until_read(read: Callable[[], Awaitable[T]]) -> T:
 class LogReader:
     """Reads the log from the cursor on, while there is room."""
 
-    def __init__(self, plugin: Plugin, journal: Cursors, machine: Machine, health: Health, standing: Standing) -> None:
+    def __init__(
+        self,
+        plugin: Plugin,
+        track: Track,
+        journal: Cursors,
+        machine: Machine,
+        health: Health,
+        standing: Standing,
+    ) -> None:
         self.wake = asyncio.Event()
         """There may be more to read, or room for it."""
         self._plugin = plugin
+        self._track = track
         self._journal = journal
         self._machine = machine
         self._health = health
         self._careful = not standing.clean
         self._last_careful = 0
         self.window = Window(standing.cursor)
-        self._again_until, self._again_left = journal.newest, 2 * WINDOW
+        self._again_until, self._again_left = journal.newest, 2 * WINDOW * standing.owners
         """However the last run ended, the first events may have come before."""
+        self._passing: asyncio.TimerHandle | None = None
 
     @property
     def cursor(self) -> int:
@@ -105,18 +117,32 @@ class LogReader:
                 page = PAGE if self._plugin.where.expression is None else FILTERED_PAGE
                 window, limit = self.window, min(page, WINDOW - len(self.window))
                 position = self._machine.conversations.position
-                entries = await until_read(partial(self._journal.read, position, limit))
+                found = await until_read(partial(self._journal.read_track, self._track, position, limit))
                 if window is not self.window:
                     continue  # a checkpoint failed meanwhile
-                for seq, event in entries:
+                for seq, event in found.entries:
                     self._read(seq, event)
-                if not entries:
+                if found.through == position:
                     break
+                if not found.entries or found.through > found.entries[-1].seq:
+                    self._pass(position, found.through)
                 await asyncio.sleep(0)  # what was read may be dispatched
             if not (
                 self._has_room() or self._health.outage.probing
             ):  # while all fails, there is nothing to make way for
                 self._machine.park_slow()
+
+    def _pass(self, after: int, through: int) -> None:
+        """Between two positions, what was not read belongs to other shards. The cursor follows a little later."""
+        self._machine.passed(after, through)
+        self.window.add(through, 0)
+        self.window.settle(through)
+        if self._passing is None:
+            self._passing = asyncio.get_running_loop().call_later(PASSED, self._passed)
+
+    def _passed(self) -> None:
+        self._passing = None
+        self._machine.unsettled.set()
 
     def _read(self, seq: int, event: Event) -> None:
         self.window.add(seq, len(event.raw))

@@ -15,7 +15,7 @@ from gateway.delivery.machine import Machine
 from gateway.delivery.reading import WINDOW, LogReader, until_read
 from gateway.delivery.withdrawing import withdraw_replayed
 from gateway.events import Event
-from gateway.journal.interface import Cursors, Replay, ReplayProgress, Standing
+from gateway.journal.interface import Cursors, Replay, ReplayProgress, Standing, Track
 from gateway.plugin_host.load import Plugin
 
 PAGE: Final = 200
@@ -26,10 +26,19 @@ AHEAD_BYTES: Final = 32 * 2**20
 class ReplayReader:
     """A plugin's replays, one after the other. An event whose live delivery is still ahead waits for that."""
 
-    def __init__(self, plugin: Plugin, journal: Cursors, machine: Machine, live: LogReader, standing: Standing) -> None:
+    def __init__(
+        self,
+        plugin: Plugin,
+        track: Track,
+        journal: Cursors,
+        machine: Machine,
+        live: LogReader,
+        standing: Standing,
+    ) -> None:
         self.wake = asyncio.Event()
         """There may be more to read, or room for it."""
         self._plugin = plugin
+        self._track = track
         self._journal = journal
         self._machine = machine
         self._live = live
@@ -121,11 +130,13 @@ class ReplayReader:
                 replay, window = self._replays[0], self._window
                 until = min(replay.until, self._live.cursor)
                 if len(window) < AHEAD and window.size <= AHEAD_BYTES and self._read_to < until:
-                    entries = await until_read(partial(self._journal.scan, replay.filter, self._read_to, until, PAGE))
+                    page = await until_read(
+                        partial(self._journal.read_track, self._track, self._read_to, PAGE, replay.filter, until)
+                    )
                     if window is self._window and self._read_to < replay.until:
-                        for seq, event in entries:
+                        for seq, event in page.entries:
                             self._read(seq, event)
-                        self._read_to = entries[-1].seq if entries else until
+                        self._read_to = page.through
                         self._machine.unsettled.set()
                     continue
                 if self._finished:

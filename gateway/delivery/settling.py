@@ -8,11 +8,11 @@ from collections.abc import Collection
 from typing import Final
 
 from gateway.delivery.dispatching import Dispatcher
-from gateway.delivery.health import Health
 from gateway.delivery.items import Item
 from gateway.delivery.machine import Machine
 from gateway.delivery.reading import LogReader
 from gateway.delivery.replaying import ReplayReader
+from gateway.delivery.shared import Shared
 from gateway.journal.interface import Cursors, JournalFailed, JournalFull, Settlement, Track
 from gateway.plugin_host.call import GRACE, CallTimeout, PluginFault, Stuck
 from gateway.plugin_host.load import Plugin
@@ -31,21 +31,24 @@ class Settler:
     def __init__(
         self,
         plugin: Plugin,
+        track: Track,
         journal: Cursors,
         machine: Machine,
         live: LogReader,
         replays: ReplayReader,
         dispatcher: Dispatcher,
-        health: Health,
+        shared: Shared,
         epoch: int,
     ) -> None:
         self._plugin = plugin
+        self._track = track
         self._journal = journal
         self._machine = machine
         self._live = live
         self._replays = replays
         self._dispatcher = dispatcher
-        self._health = health
+        self._shared = shared
+        self._health = shared.health
         self._epoch = epoch
         self._checkpoint = plugin.hooks.get("checkpoint")
         self._draining = asyncio.Event()
@@ -115,7 +118,7 @@ class Settler:
         cursor = self._live.cursor if self._live.window.advance() else None
         replay = self._replays.progress()
         park, release = self._machine.parked.changes(self._live.cursor)
-        track = Track(self._plugin.name)
+        track = self._track
         replayed = [item.seq for item in taken if item.replay or (item.row is not None and item.row.replayed)]
         attempts, self._machine.parked.attempts = self._machine.parked.attempts, []
         while len(park) > ROWS or len(attempts) > ROWS:  # before the cursor moves past them
@@ -177,10 +180,9 @@ class Settler:
 
     def _look_at_outage(self) -> None:
         """Tell of its end; forget it where nothing is left that the plugin could take."""
-        outage, live = self._health.outage, self._live
+        outage = self._health.outage
         outage.tell_end(self._waiting)
-        through = live.cursor >= self._journal.newest and self._replays.idle
-        if outage.failures and through and self._machine.idle:
+        if outage.failures and self._shared.idle:
             outage.reset()
 
     def _waiting(self) -> int:

@@ -20,6 +20,7 @@ from gateway.journal.failures import JournalError as JournalError
 from gateway.journal.failures import JournalFailed as JournalFailed
 from gateway.journal.failures import JournalFull as JournalFull
 from gateway.journal.failures import LeaseLost as LeaseLost
+from gateway.journal.lease import Lease
 from gateway.journal.operator import Operator
 
 if TYPE_CHECKING:
@@ -67,6 +68,22 @@ class Entry(NamedTuple):
 
     seq: int
     event: Event
+
+
+class Stretch(NamedTuple):
+    """The next events of a track in order, and the position up to which was looked: what is missing up to there belongs
+    to other shards, is settled already, does not match or was erased."""
+
+    entries: Sequence[Entry]
+    through: int
+
+
+class Share(NamedTuple):
+    """How many of a plugin's shards this gateway owns at most, and how many of those it has it is to give back, so that
+    the gateways that run have about the same number."""
+
+    most: int
+    surplus: int = 0
 
 
 class Parked(msgspec.Struct, kw_only=True):
@@ -150,7 +167,9 @@ class Changes(NamedTuple):
 
 class Standing(msgspec.Struct):
     """The cursor is ours. `clean` is whether the last owner released it cleanly (true for a new cursor). `dead_ahead`
-    are the dead letters past the cursor; `crashes` counts, by position, the deliveries during which a process died."""
+    are the dead letters past the cursor; `crashes` counts, by position, the deliveries during which a process died.
+    `lease` is None where no other gateway can take the cursor. `owners` is how many gateways may have delivered past
+    the cursor at the same time, because there were other shards then."""
 
     epoch: int
     cursor: int
@@ -159,6 +178,8 @@ class Standing(msgspec.Struct):
     dead_ahead: list[int]
     replays: list[Replay]
     crashes: dict[int, int]
+    lease: Lease | None = None
+    owners: int = 1
 
 
 class HeldBy(msgspec.Struct):
@@ -197,20 +218,31 @@ class Cursors(Protocol):
 
     on_commit: list[Callable[[], None]]
     """Called in the event loop after events were added."""
+    on_turnover: list[Callable[[], None]]
+    """Called in the event loop when a cursor may have come free, or `share` may have changed."""
 
     @property
     def newest(self) -> int:
         """The position of the newest event known here; others may have appended since."""
 
     async def take_cursor(
-        self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,)
+        self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,), shards: int = 1
     ) -> Standing | HeldBy:
         """Become the owner of a cursor, with the next epoch. A new cursor begins after the newest event, or at the
         start. `hooks` say what the plugin takes from here on, as in `journal/takes.py`. Where the last owner did not
-        release the cursor, each delivery that it had marked as running counts as a crash."""
+        release the cursor, each delivery that it had marked as running counts as a crash. `shards` is how many the
+        plugin has; a change of it waits until no gateway owns one of the plugin's cursors."""
 
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:
         """Release a cursor. `clean`: no event is suspected of having killed a process. Raises `LeaseLost`."""
+
+    def share(self, plugin: str) -> Share:
+        """How many of a plugin's shards this gateway should own now."""
+
+    async def read_track(
+        self, track: Track, after: int, limit: int, which: Filter | None = None, until: int | None = None
+    ) -> Stretch:
+        """Like `read`, but only events of a track whose cursor is ours; with `which`, like `scan`."""
 
     async def read(self, after: int, limit: int) -> Sequence[Entry]:
         """Up to `limit` events after a position, fewer where large or damaged; `JournalDamaged` where the first is."""

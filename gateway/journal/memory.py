@@ -40,6 +40,7 @@ from gateway.journal.interface import (
     Track,
 )
 from gateway.journal.memory_store import Store
+from gateway.journal.one_shard import OneShard
 from gateway.journal.operator import Kind, PluginAnswers, StoredOperation, carry_out
 from gateway.journal.search import UnknownName, ValueRecord
 from gateway.large_bodies import LARGE
@@ -49,7 +50,7 @@ HOUSEKEEPING: Final = 0.5
 """Seconds between looks at retention and size."""
 
 
-class MemoryJournal:
+class MemoryJournal(OneShard):
     """See `Journal`. `latency` gives the seconds that the next commit or read takes; `seed` makes ids repeatable. While
     `full` is true nothing can be written."""
 
@@ -65,6 +66,7 @@ class MemoryJournal:
         self.store = store or Store()
         self.decoder = Decoder(config)
         self.on_commit: list[Callable[[], None]] = []
+        self.on_turnover: list[Callable[[], None]] = []
         self.on_failure: Callable[[JournalFailed], None] = lambda error: None
         self.value_records_lost = 0
         self.commits = Commits()
@@ -145,7 +147,9 @@ class MemoryJournal:
     def _recorded(self, future: asyncio.Future[None]) -> None:
         self.value_records_lost += future.cancelled() or future.exception() is not None
 
-    async def take_cursor(self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,)) -> Standing:
+    async def take_cursor(
+        self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,), shards: int = 1
+    ) -> Standing:
         return await self._write(partial(self.store.take, track, 0 if from_start else self.newest, hooks))
 
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:

@@ -6,13 +6,18 @@ import asyncio
 import threading
 import time
 from collections.abc import Hashable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 from gateway.events import Event
 from gateway.hookspecs import Reject
 from gateway.plugin_host.call import GRACE, CallTimeout, Job, Stuck, call_on, run
 from gateway.plugin_host.load import Plugin
 from gateway.plugin_host.loop import LoopCall
+
+if TYPE_CHECKING:
+    from gateway.journal.lease import Lease
 
 LONGEST: Final = 0.1
 """Seconds after which a batch begins no further event, so that a plugin that has become slow is noticed in time."""
@@ -43,11 +48,13 @@ class EventCalls:
     """Several events through a plugin's hooks, one after the other, under a guard and a timeout each.
 
     The hooks of several events share one trip to the plugin's loop or, where all are plain, into one of its threads, so
-    that a fast plugin pays little for it. What was given up does not count when it ends after all."""
+    that a fast plugin pays little for it. What was given up does not count when it ends after all. With a lease, no
+    event is begun once that is over, and each has the epoch."""
 
-    def __init__(self, plugin: Plugin, items: Sequence[Deliverable]) -> None:
+    def __init__(self, plugin: Plugin, items: Sequence[Deliverable], lease: Lease | None = None) -> None:
         self._plugin = plugin
         self._items = items
+        self._lease = lease
         self._timeout = float(plugin.delivery.timeout)
         self._outcomes: list[Outcome] = []
         self.seconds: list[float] = []
@@ -85,9 +92,14 @@ class EventCalls:
 
     def _in_thread(self) -> None:
         self._started, self._began = self._now(), time.monotonic()
+        lease = self._lease
         for item in self._items:
             outcome: Outcome = SKIPPED if item.conversation in self._failed else None
             if outcome is None and (event := item.event) is not None:
+                if lease is not None:
+                    if lease.is_over:
+                        return
+                    event = msgspec.structs.replace(event, epoch=lease.epoch)
                 calls = self._plugin.calls(event)
                 outcome = None if calls else Reject(NOT_TAKEN)
                 for impl in calls:
@@ -99,9 +111,14 @@ class EventCalls:
 
     async def _on_loop(self) -> None:
         self._started, self._began = self._now(), time.monotonic()
+        lease = self._lease
         for item in self._items:
             outcome: Outcome = SKIPPED if item.conversation in self._failed else None
             if outcome is None and (event := item.event) is not None:
+                if lease is not None:
+                    if lease.is_over:
+                        return
+                    event = msgspec.structs.replace(event, epoch=lease.epoch)
                 try:
                     calls = self._plugin.calls(event)
                     outcome = None if calls else Reject(NOT_TAKEN)

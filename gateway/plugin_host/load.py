@@ -55,6 +55,7 @@ class PluginDelivery(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     ordered: bool
     from_start: bool
+    shards: int = 1
 
 
 class Plugin:

@@ -68,7 +68,7 @@ class Stuttering:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._journal, name)
-        return self._reading(found) if name in ("read", "fetch", "scan") else found
+        return self._reading(found) if name in ("read_track", "fetch") else found
 
     def _reading(self, read: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def reading(*arguments: Any) -> Any:
@@ -84,11 +84,11 @@ class Stuttering:
         await self._journal.settle(settlement)
 
     async def take_cursor(
-        self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,)
+        self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,), shards: int = 1
     ) -> Standing | HeldBy:
         if self._world.odds(0.05):
             return HeldBy("another", self._world.clock() + 3.0)
-        return await self._journal.take_cursor(track, from_start, hooks)
+        return await self._journal.take_cursor(track, from_start, hooks, shards)
 
 
 class Inline(Threads):

@@ -28,15 +28,15 @@ async def test_a_lost_cursor_ends_the_delivery_until_it_can_be_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The plugin is unhealthy meanwhile; afterwards it has everything, repeats marked."""
-    monkeypatch.setattr("gateway.delivery.consumer.TAKE_AGAIN", 0.3)
+    monkeypatch.setattr("gateway.delivery.shard.TAKE_AGAIN", 0.3)
     one = Plain()
     async with delivering(tmp_path, {"a": one}) as rig:
         await rig.send("x")
         await rig.idle()
         await rig.journal.take_cursor(Track("a"), True)
         await rig.send("x")
-        await rig.until(lambda: not rig.consumer("a").health.healthy)
-        assert rig.consumer("a").health.trouble == "another gateway has taken its cursor"
+        await rig.until(lambda: not rig.consumer("a").healthy)
+        assert rig.consumer("a").trouble == "another gateway has taken its cursor"
         assert [line for line in caplog.messages if "asking for the cursor again in 0.3 s" in line]
         await rig.send("x")
         await rig.idle()
@@ -61,14 +61,16 @@ async def test_a_gateway_stops_in_time_although_it_has_lost_a_cursor(tmp_path: P
 async def test_a_cursor_that_another_gateway_owns_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Health says by which gateway; the other plugins go on."""
+    """That is no trouble; the other plugins go on."""
     config = journal_config(tmp_path)
     journal = open_journal(config)
     await journal.start()
     take, owned = journal.take_cursor, True
 
-    async def owned_by_another(track: Track, from_start: bool, hooks: Collection[str]) -> Standing | HeldBy:
-        return HeldBy("node-2", 0.0) if owned and track.plugin == "a" else await take(track, from_start, hooks)
+    async def owned_by_another(
+        track: Track, from_start: bool, hooks: Collection[str], shards: int
+    ) -> Standing | HeldBy:
+        return HeldBy("node-2", 0.0) if owned and track.plugin == "a" else await take(track, from_start, hooks, shards)
 
     monkeypatch.setattr(journal, "take_cursor", owned_by_another)
     a, b = Plain(), Plain()
@@ -77,7 +79,8 @@ async def test_a_cursor_that_another_gateway_owns_is_waited_for(
     rig = Rig(config, journal, delivery)
     await rig.send("x")
     await rig.idle("b")
-    await rig.until(lambda: rig.consumer("a").health.trouble == "another gateway (node-2) delivers to it")
+    await rig.until(lambda: rig.consumer("a").elsewhere == {0: "node-2"})
+    assert (rig.consumer("a").healthy, rig.consumer("a").trouble, rig.consumer("a").owns) == (True, None, False)
     assert (a.taken, b.taken) == ([], [1])
     owned = False
     await rig.idle()

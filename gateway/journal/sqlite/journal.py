@@ -35,6 +35,7 @@ from gateway.journal.interface import (
     Standing,
     Track,
 )
+from gateway.journal.one_shard import OneShard
 from gateway.journal.search import ValueRecord
 from gateway.journal.sqlite import cursors
 from gateway.journal.sqlite.checksum import sound_events
@@ -53,7 +54,7 @@ RECORDS: Final = 10_000
 READ_BYTES: Final = 4 * 2**20
 
 
-class SqliteJournal(SqliteOperator):
+class SqliteJournal(OneShard, SqliteOperator):
     """See `Journal`. One process at a time: take the lock before `start`."""
 
     def __init__(
@@ -67,6 +68,7 @@ class SqliteJournal(SqliteOperator):
         self.path: Path = config.journal.path
         self.decoder = Decoder(config)
         self.on_commit: list[Callable[[], None]] = []
+        self.on_turnover: list[Callable[[], None]] = []
         self.on_failure: Callable[[JournalFailed], None] = lambda error: None
         self.value_records_lost = 0
         self.commits = Commits()
@@ -146,7 +148,9 @@ class SqliteJournal(SqliteOperator):
         if future.cancelled() or future.exception() is not None:
             self.value_records_lost += 1
 
-    async def take_cursor(self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,)) -> Standing:
+    async def take_cursor(
+        self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,), shards: int = 1
+    ) -> Standing:
         return await self.operate(cursors.take, track, 0 if from_start else self.newest, hooks)
 
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:

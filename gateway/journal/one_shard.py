@@ -1,0 +1,27 @@
+"""What an engine does that one gateway has to itself: each plugin has one shard, and every event belongs to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.journal.interface import Share, Stretch
+
+if TYPE_CHECKING:
+    from gateway.journal.interface import Cursors, Filter, Track
+
+
+class OneShard:
+    """See `Cursors`."""
+
+    def share(self, plugin: str) -> Share:
+        return Share(1)
+
+    async def read_track(
+        self: Cursors, track: Track, after: int, limit: int, which: Filter | None = None, until: int | None = None
+    ) -> Stretch:
+        if which is None:
+            entries = await self.read(after, limit)
+            return Stretch(entries, entries[-1].seq if entries else after)
+        end = self.newest if until is None else until
+        entries = await self.scan(which, after, end, limit)
+        return Stretch(entries, entries[-1].seq if entries else end)
