@@ -24,10 +24,11 @@ def exposed(config: Config) -> Iterator[Problem]:
     if config.server.tls is not None:
         yield from _readable("server.tls.key", config.server.tls.key)
         folders.setdefault(config.server.tls.key.parent, "server.tls.key")
-    journal = config.journal.path
-    for file in _files(journal):
-        yield from _readable("journal.path", file)
-    folders.setdefault(journal.parent, "journal.path")
+    if config.journal.url is None:
+        journal = config.journal.path
+        for file in _files(journal):
+            yield from _readable("journal.path", file)
+        folders.setdefault(journal.parent, "journal.path")
     for folder, path in folders.items():
         yield from _writable(path, folder)
 

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.config.convert import ConfigError, Problem, TableReader, dotted
 from gateway.config.field_types import show
+from gateway.config.journal_rules import journal_faults
 from gateway.config.rules import faults, name_fault
 from gateway.config.tables import (
     AdminSettings,
@@ -76,6 +77,7 @@ def _read(document: dict[str, Any], source: Path, secrets: bool) -> tuple[Config
     plugins, unsure = _plugins(document.pop("plugins", {}), reader, problems)
     tables = reader.fields(_Document, document, "")
     problems += faults(tables, plugins, unsure, secrets)
+    problems += journal_faults(document.get("journal"), tables["journal"])
     if problems:
         tables = msgspec.structs.asdict(reader.sound_part(_Document, document))
     return Config(source=source, **{**tables, "plugins": plugins}), problems

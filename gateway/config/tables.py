@@ -21,6 +21,7 @@ from gateway.config.bounded_types import (
     Port,
     Workers,
 )
+from gateway.config.database_url import DatabaseUrl
 from gateway.config.field_types import Duration, Network, Secret, Size, Zone
 from gateway.config.formats import Format, Pattern
 
@@ -93,6 +94,20 @@ class JournalSettings(Table, frozen=True, kw_only=True):
     path: Annotated[Path, _says("The journal's file, on a local disk: a network file system can lose events.")] = Path(
         "var/journal.db"
     )
+    url: Annotated[
+        DatabaseUrl | None,
+        _says(
+            "In place of `path`: a PostgreSQL database, which several gateways can share, such as"
+            ' "postgresql://gateway@db.example.com/gateway". It needs the extra `postgresql`.'
+        ),
+    ] = None
+    password: Annotated[Secret | None, _says("The password of the database's user.")] = None
+    ca: Annotated[
+        Path | None, _says("The certificates that sign the database's, as PEM; by default those of this machine.")
+    ] = None
+    require_standby: Annotated[
+        bool, _says("Whether new events get 503 while the database has no synchronous standby.")
+    ] = False
     retention: Annotated[Duration, _says("Events are deleted after this, once every plugin has them.")] = Duration(
         30 * 86400
     )

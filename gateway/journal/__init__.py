@@ -20,6 +20,10 @@ def open_journal(
 ) -> Journal:
     """The journal that `config` names, not started. `clock` gives seconds since 1970. `start()` brings a journal of an
     older layout to the current one, after a checked copy of it unless `copy_before_upgrade` is false."""
+    if config.journal.url is not None:
+        from gateway.journal.postgresql.journal import PostgresqlJournal
+
+        return PostgresqlJournal(config, clock=clock)
     from gateway.journal.sqlite.journal import SqliteJournal
 
     return SqliteJournal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
@@ -27,6 +31,10 @@ def open_journal(
 
 def open_reader(config: Config) -> Search:
     """Search the journal, beside a running gateway or without one. `JournalError` where it cannot be read."""
+    if config.journal.url is not None:
+        from gateway.journal.postgresql import reader
+
+        return reader.open_search(config)
     from gateway.journal.sqlite.reader import open_search
 
     return open_search(config)
@@ -35,6 +43,10 @@ def open_reader(config: Config) -> Search:
 def kept_as_unknown(config: Config, *, running: bool) -> list[UnknownName]:
     """What the journal keeps as unknown, without changing anything; `running` is whether a gateway has it open, whose
     newest commits are then seen, too. `JournalError` where it cannot be read."""
+    if config.journal.url is not None:
+        from gateway.journal.postgresql import reader
+
+        return reader.unknown_names(config)
     from gateway.journal.sqlite.reader import unknown_names
 
     return unknown_names(config.journal.path, running) if config.journal.path.exists() else []

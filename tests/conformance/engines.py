@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from journal_kit import ACME, WAIT, Clock, FaultyFiles, broken, config_of, full, message
+from schemas import Schema
 
 from gateway.config.field_types import Duration
 from gateway.config.tables import Config, HookSettings
@@ -27,6 +28,7 @@ from gateway.journal.interface import (
 from gateway.journal.memory import MemoryJournal
 from gateway.journal.memory_store import Store
 from gateway.journal.operator import StoredOperation
+from gateway.journal.postgresql.journal import PostgresqlJournal
 from gateway.journal.sqlite.journal import SqliteJournal
 
 
@@ -136,7 +138,46 @@ class MemoryEngine(Engine):
         journal.fail()
 
 
-ENGINES = {"sqlite": SqliteEngine, "memory": MemoryEngine}
+class PostgresqlEngine(Engine):
+    """A schema of its own in the machine's PostgreSQL."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._schema = Schema()
+
+    def configure(self, **settings: str) -> None:
+        super().configure(url=self._schema.url, **settings)
+
+    @property
+    def config(self) -> Config:
+        if self._config is None:
+            self.configure()
+        return super().config
+
+    async def close_all(self) -> None:
+        await super().close_all()
+        self._schema.drop()
+
+    def _make(self) -> Journal:
+        return PostgresqlJournal(self.config, clock=self.clock)
+
+    def fill_disk(self) -> None:
+        self._schema.fill()
+
+    def make_room(self) -> None:
+        self._schema.make_room()
+
+    async def break_disk(self, journal: Journal) -> None:
+        async with self._schema.holding_appends() as held:
+            appended = put(journal, message())
+            [(made,)] = await held.connection.fetch("SELECT journal FROM gateway_journal")
+            await held.connection.execute("UPDATE gateway_journal SET journal = gen_random_uuid()")
+            await held.end()
+        await asyncio.gather(appended, return_exceptions=True)
+        self._schema.execute(f"UPDATE gateway_journal SET journal = '{made}'")
+
+
+ENGINES = {"sqlite": SqliteEngine, "memory": MemoryEngine, "postgresql": PostgresqlEngine}
 
 
 def put(journal: Journal, raw: bytes, organisation: str = ACME, hook: str | None = None) -> asyncio.Future[Receipt]:

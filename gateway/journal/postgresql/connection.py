@@ -1,0 +1,103 @@
+"""Connections to the database: to a host that takes writes, verified, and given up when the network is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.journal.interface import JournalError
+
+try:
+    import asyncpg
+except ModuleNotFoundError:
+    raise JournalError(
+        "journal.url needs the driver of PostgreSQL; install it: pip install 'webio-gateway[postgresql]'"
+    ) from None
+
+from gateway.journal.postgresql.failures import translated
+
+if TYPE_CHECKING:
+    from gateway.config.tables import Config
+
+CONNECT_SECONDS: Final = 5.0
+"""One host has this long to answer."""
+_SESSION: Final = {
+    "TimeZone": "UTC",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "60000",
+    "client_min_messages": "warning",
+    "jit": "off",
+    "standard_conforming_strings": "on",
+}
+_BY_INDEX: Final = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""The writer looks rows up one by one, also before the database knows how large the tables are."""
+_TCP: Final = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 5000}
+"""A network that is gone ends a connection after 5 s."""
+
+
+class DatabaseConnection(asyncpg.Connection):  # type: ignore[misc,type-arg,unused-ignore]
+    """A connection that notices when a commit did not wait for the standby: `local_only`."""
+
+    def __init__(self, *values: Any) -> None:
+        super().__init__(*values)
+        self.local_only = False
+        self.add_log_listener(self._heard)
+        link = self._transport.get_extra_info("socket")
+        if link is not None and link.family in (socket.AF_INET, socket.AF_INET6):
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _TCP.items():
+                with contextlib.suppress(AttributeError, OSError):  # not on every system
+                    link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def _heard(self, connection: Any, message: Any) -> None:
+        # Its text may be in another language; no statement of the journal gives a warning of its own.
+        self.local_only = self.local_only or message.severity_en == "WARNING"
+
+
+async def connect(config: Config, purpose: str, *, by_index: bool = False) -> DatabaseConnection:
+    """A connection to the first host of `journal.url` that takes writes. `purpose` is a word for `pg_stat_activity`.
+    `CannotConnect` where an operator must change something, `DatabaseLost` where a later try may succeed."""
+    settings = config.journal
+    url = settings.url
+    if url is None:
+        raise JournalError("journal.url is missing")
+    options: dict[str, Any] = {}
+    if settings.password is not None:
+        options["password"] = settings.password.text()
+    if (context := _tls(config)) is not None:
+        options["ssl"] = context
+    name = f"webio-gateway {config.node.name} {purpose}"[:63]
+    session = {**_SESSION, **(_BY_INDEX if by_index else {}), "application_name": name}
+    with translated():
+        made: DatabaseConnection = await asyncpg.connect(
+            str(url),
+            server_settings=session,
+            connection_class=DatabaseConnection,
+            timeout=CONNECT_SECONDS,
+            target_session_attrs="read-write",
+            **options,
+        )
+    return made
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    """How the database's certificate is verified; None where the driver does what `sslmode` says."""
+    settings = config.journal
+    if settings.url is None:
+        return None
+    mode = settings.url.option("sslmode")
+    if mode is None and settings.url.is_local and settings.ca is None:
+        return None
+    if mode is not None and not mode.startswith("verify"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.ca)
+        if (certificate := settings.url.option("sslcert")) is not None:
+            context.load_cert_chain(certificate, settings.url.option("sslkey"))
+    except (OSError, ssl.SSLError) as error:
+        raise JournalError(f"journal.ca: {settings.ca} cannot be used as PEM certificates ({error})") from error
+    context.check_hostname = mode != "verify-ca"
+    return context

@@ -1,0 +1,108 @@
+"""The journal's connections for everything but appends: a few that are kept open, and the rules for their use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from gateway.config.tables import Config
+from gateway.journal.interface import JournalError, JournalFull
+from gateway.journal.postgresql.connection import DatabaseConnection, connect
+from gateway.journal.postgresql.failures import AGAIN, meaning, translated
+
+T = TypeVar("T")
+P = ParamSpec("P")
+CONNECTIONS: Final = 4
+"""Open at the same time, at most."""
+TRIES: Final = 5
+"""Of a transaction that PostgreSQL asks to repeat."""
+LOCAL_ONLY: Final = "the database kept that without its synchronous standby: the wait for it was interrupted"
+
+
+class Database:
+    """Runs statements. Once `failed` is set, it raises this."""
+
+    def __init__(self, config: Config) -> None:
+        self.failed: JournalError | None = None
+        self._config = config
+        self._idle: list[DatabaseConnection] = []
+        self._room = asyncio.Semaphore(CONNECTIONS)
+        self._running: set[asyncio.Task[object]] = set()
+
+    async def close(self) -> None:
+        """Wait for what runs, then close the connections."""
+        self.failed = self.failed or JournalFull("the journal is closed")
+        while self._running:
+            await asyncio.wait(self._running)
+        while self._idle:
+            with contextlib.suppress(Exception):
+                await self._idle.pop().close(timeout=1)
+
+    def drop_idle(self) -> None:
+        """Close the connections that are not in use: the database that they lead to is not the right one any more."""
+        while self._idle:
+            self._idle.pop().terminate()
+
+    async def operate(
+        self, run: Callable[Concatenate[DatabaseConnection, P], Awaitable[T]], *values: P.args, **named: P.kwargs
+    ) -> T:
+        """Run something in one transaction; its result once that is durable. `JournalFull` where nothing was kept, or
+        where the connection was lost meanwhile: what `run` does can be repeated without harm. Neither the transaction
+        nor its commit is cancelled with the caller. `run` may be called several times."""
+        if self.failed is not None:
+            raise self.failed
+
+        async def work() -> T:
+            for left in reversed(range(TRIES)):
+                try:
+                    async with self.connection() as connection:
+                        connection.local_only = False
+                        async with connection.transaction():
+                            result = await run(connection, *values, **named)
+                        if connection.local_only:
+                            raise JournalFull(LOCAL_ONLY)
+                        return result
+                except JournalFull as error:
+                    if not left or not isinstance(error.__cause__, AGAIN):
+                        raise
+            raise AssertionError
+
+        task: asyncio.Task[T] = asyncio.create_task(work())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def query(
+        self, run: Callable[Concatenate[DatabaseConnection, P], Awaitable[T]], *values: P.args, **named: P.kwargs
+    ) -> T:
+        """Run something that only reads, of which each statement sees what was committed before it."""
+        if self.failed is not None:
+            raise self.failed
+        async with self.connection() as connection:
+            return await run(connection, *values, **named)
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[DatabaseConnection]:
+        """One of the connections, for as long as the block runs; errors of the database become `JournalError`s."""
+        async with self._room:
+            while self._idle and self._idle[-1].is_closed():
+                self._idle.pop()
+            connection = self._idle.pop() if self._idle else await connect(self._config, "journal")
+            try:
+                with translated():
+                    yield connection
+            except BaseException as error:
+                usable = isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError)
+                if not usable or connection.is_closed() or connection.is_in_transaction():
+                    connection.terminate()
+                else:
+                    self._idle.append(connection)
+                raise
+            self._idle.append(connection)
+
+
+def explain(error: Exception) -> str:
+    """The sentence for an error."""
+    return str(meaning(error))

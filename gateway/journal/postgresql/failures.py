@@ -1,0 +1,116 @@
+"""What an error of the database, or of the way to it, means for the journal: one plain sentence each, without secrets
+and without anything of an event."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import asyncpg
+from asyncpg import exceptions as errors
+
+from gateway.journal.interface import JournalError, JournalFull
+
+
+class DatabaseLost(JournalFull):
+    """There is no connection to the database. What was not committed is not kept; it is tried again by itself."""
+
+
+class CannotConnect(JournalError):
+    """The database refuses the gateway, and will do so until an operator changes something."""
+
+
+REFUSED: Final = (
+    errors.InvalidPasswordError,
+    errors.InvalidAuthorizationSpecificationError,
+    errors.InvalidCatalogNameError,
+    errors.InsufficientPrivilegeError,
+    ssl.SSLCertVerificationError,
+)
+LOST: Final = (
+    errors.PostgresConnectionError,
+    errors.AdminShutdownError,
+    errors.CrashShutdownError,
+    errors.CannotConnectNowError,
+    errors.IdleSessionTimeoutError,
+    errors.ConnectionDoesNotExistError,
+    errors.TooManyConnectionsError,
+    errors.ReadOnlySQLTransactionError,
+    errors.TargetServerAttributeNotMatched,
+    errors.InternalClientError,
+    OSError,
+    asyncio.TimeoutError,
+)
+"""Nothing is wrong with what was asked; another connection may work."""
+AGAIN: Final = (errors.SerializationError, errors.DeadlockDetectedError)
+"""PostgreSQL asks for the transaction to be repeated."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of the database within become `JournalError`s."""
+    try:
+        yield
+    except JournalError:
+        raise
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise meaning(error) from error
+
+
+def meaning(error: BaseException) -> JournalError:
+    """The `JournalError` for an error of the driver."""
+    if isinstance(error, JournalError):
+        return error
+    if isinstance(error, errors.TargetServerAttributeNotMatched):
+        return DatabaseLost("no host of journal.url takes writes: each is a standby, or read-only")
+    if isinstance(error, errors.ReadOnlySQLTransactionError):
+        return DatabaseLost("the database takes no writes: it is a standby, or read-only")
+    if isinstance(error, REFUSED):
+        return CannotConnect(_refusal(error))
+    if isinstance(error, errors.TooManyConnectionsError):
+        return DatabaseLost("the database has no connection left (max_connections, or the limit of the user)")
+    if isinstance(error, errors.CannotConnectNowError):
+        return DatabaseLost("the database starts or stops")
+    if isinstance(error, LOST):
+        return DatabaseLost(f"the database cannot be reached ({_short(error)})")
+    if isinstance(error, errors.DiskFullError):
+        return JournalFull("the disk of the database is full")
+    if isinstance(error, errors.InsufficientResourcesError):
+        return JournalFull(f"the database has not enough memory or other resources ({type(error).__name__})")
+    if isinstance(error, errors.QueryCanceledError):
+        return JournalFull("the database ended a statement (statement_timeout, or a person did)")
+    if isinstance(error, errors.LockNotAvailableError):
+        return JournalFull("another session of the database holds a lock on the journal's tables (lock_timeout)")
+    if isinstance(error, AGAIN):
+        return JournalFull("the database could not order two transactions; try again")
+    if isinstance(error, errors.UndefinedTableError | errors.UndefinedColumnError | errors.UndefinedFunctionError):
+        return JournalFull("a table, column or function of the journal is missing in the database: restore it")
+    if isinstance(error, asyncpg.PostgresError):
+        return JournalFull(f"the database refuses to do that ({type(error).__name__}, SQLSTATE {error.sqlstate})")
+    if isinstance(error, asyncpg.InterfaceError):
+        return DatabaseLost(f"the connection to the database cannot be used ({type(error).__name__})")
+    return JournalError(f"the journal failed ({type(error).__name__})")
+
+
+def _refusal(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of the database is not trusted ({error.verify_message}); name the certificate that"
+            " signs it in journal.ca"
+        )
+    if isinstance(error, errors.InvalidPasswordError):
+        return "the database refuses the password; look at journal.password"
+    if isinstance(error, errors.InvalidCatalogNameError):
+        return "the database in journal.url does not exist; create it, or name another"
+    if isinstance(error, errors.InsufficientPrivilegeError):
+        return "the user in journal.url lacks a right on the database or the journal's tables"
+    return "the database refuses the user in journal.url (pg_hba.conf, or the user does not exist)"
+
+
+def _short(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "it does not answer" if isinstance(error, asyncio.TimeoutError) else type(error).__name__

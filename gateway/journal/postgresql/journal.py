@@ -1,0 +1,165 @@
+"""The journal in a PostgreSQL database: a connection that appends, one that listens, and a few for everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from gateway.config.tables import Config
+from gateway.decoding import Decoded, Decoder
+from gateway.journal.append import Appends, awaited
+from gateway.journal.commits import Commits
+from gateway.journal.interface import Done, JournalError, JournalFailed, JournalFull, Receipt
+from gateway.journal.postgresql.connection import DatabaseConnection, connect
+from gateway.journal.postgresql.cursors import PostgresqlCursors
+from gateway.journal.postgresql.database import Database
+from gateway.journal.postgresql.failures import translated
+from gateway.journal.postgresql.layout import Marker, marker_of, upgrade
+from gateway.journal.postgresql.listener import NEWEST, AppendListener
+from gateway.journal.postgresql.operations import PostgresqlOperator
+from gateway.journal.postgresql.records import Records
+from gateway.journal.postgresql.retention import Pruning
+from gateway.journal.postgresql.writer import AppendWriter
+from gateway.journal.search import ValueRecord
+
+log = logging.getLogger("gateway.journal")
+
+HOUSEKEEPING: Final = 0.5
+"""Seconds between two looks at retention, and between two tries to write where that failed."""
+_PROBE: Final = (
+    "INSERT INTO notes VALUES ('probe', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value RETURNING value"
+)
+
+
+class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
+    """See `Journal`. Several processes may work on one database at the same time; `identity` is this one's."""
+
+    def __init__(self, config: Config, *, clock: Callable[[], float] = time.time) -> None:
+        self.identity = uuid.uuid4()
+        self.config = config
+        self.decoder = Decoder(config)
+        self.database = Database(config)
+        self.on_commit: list[Callable[[], None]] = []
+        self.on_failure: Callable[[JournalFailed], None] = lambda error: None
+        self.value_records_lost = 0
+        self.commits = Commits()
+        self.clock = clock
+        self._newest = 0
+        self._told = False
+        self._appends = Appends(clock)
+        self._records = Records(self.database, self._record_lost)
+        self._pruning = Pruning(config)
+        self._marker: Marker
+        self._writer: AppendWriter
+        self._listener: AppendListener
+        self._housekeeper: asyncio.Task[None]
+
+    async def start(self) -> None:
+        connection = await connect(self.config, "writer", by_index=True)
+        try:
+            with translated():
+                self._marker = await upgrade(connection)
+                self._newest = int(await connection.fetchval(NEWEST))
+            self._writer = AppendWriter(self.config, self._connect, self._marker.channel, self.commits, self._committed)
+            self._listener = AppendListener(self.config, self._marker.channel, self._heard)
+            await self._listener.start()
+        except BaseException:
+            connection.terminate()
+            raise
+        self._writer.start(connection)
+        self._housekeeper = asyncio.create_task(self._housekeeping())
+        try:
+            await self.probe()  # a disk without room is found now
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        await self._writer.stop()
+        self._housekeeper.cancel()
+        await asyncio.wait([self._housekeeper])
+        await self._records.flush()
+        await self._listener.stop()
+        await self.database.close()
+
+    @property
+    def newest(self) -> int:
+        return self._newest
+
+    @property
+    def damaged(self) -> int:
+        return 0  # PostgreSQL's own checksums find damage: `data_checksums`
+
+    def refusal(self) -> str | None:
+        return self._writer.refusal
+
+    def append(self, organisation: str, decoded: Decoded, raw: bytes) -> asyncio.Future[Receipt]:
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self.append_then(organisation, decoded, raw, awaited(future))
+        return future
+
+    def append_then(self, organisation: str, decoded: Decoded, raw: bytes, done: Done) -> None:
+        if (refusal := self._writer.refusal) is not None:
+            raise self._writer.failed or JournalFull(refusal)
+        self._writer.put(self._appends.make(organisation, decoded, raw, done))
+
+    def record_value_request(self, record: ValueRecord) -> None:
+        self._records.add(record)
+
+    async def probe(self) -> None:
+        value = str(self.clock())
+        if await self.database.operate(_probe, value) != value:
+            raise JournalError("the journal does not read back what was written")
+
+    def _record_lost(self, count: int) -> None:
+        self.value_records_lost += count
+
+    async def _connect(self) -> DatabaseConnection:
+        """A connection for the writer, after one was lost."""
+        connection = await connect(self.config, "writer", by_index=True)
+        try:
+            with translated():
+                found = await marker_of(connection)
+            if found is None or found.journal != self._marker.journal:
+                raise JournalFailed(
+                    "the database in journal.url is another one than before; a commit was lost, and what became of it"
+                    " is unknown"
+                )
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def _committed(self, newest: int) -> None:
+        if self._writer.failed is not None:
+            self.database.failed = self._writer.failed
+            if not self._told:
+                self._told = True
+                self.on_failure(self._writer.failed)
+            return
+        self._heard(newest)
+
+    def _heard(self, newest: int) -> None:
+        if newest > self._newest:
+            self._newest = newest
+            for listener in self.on_commit:
+                listener()
+
+    async def _housekeeping(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING)
+            try:
+                if self._writer.refusing.reason is not None and not self._writer.reconnecting:
+                    await self.probe()
+                    self._writer.refusing.take()
+                await self._pruning.prune(self.database, self.clock())
+            except JournalError as error:
+                log.debug("journal: retention has to wait: %s", error)
+
+
+async def _probe(connection: DatabaseConnection, value: str) -> str:
+    return str(await connection.fetchval(_PROBE, value))

@@ -1,0 +1,82 @@
+"""The layout of the journal's tables: numbered steps, each one transaction, guarded by a lock. A new journal is made by
+the same steps that bring an older one up to date. All of it is in the first schema of the session's search_path."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, NamedTuple
+
+from gateway.journal.interface import JournalError
+from gateway.journal.postgresql.append_function import APPEND, LOOK_UP
+from gateway.journal.postgresql.connection import DatabaseConnection
+from gateway.journal.postgresql.tables import MARKER, TABLES, VIEWS
+
+log = logging.getLogger("gateway.journal")
+
+STEPS: Final = {1: TABLES + APPEND + LOOK_UP + VIEWS}
+LAYOUT: Final = max(STEPS)
+_LOCK: Final = 0x77656269  # "webi"; two gateways that start at the same time
+
+
+class Marker(NamedTuple):
+    """What the journal says of itself: its id, its layout, and the identifier of the cluster that it was made in."""
+
+    journal: str
+    layout: int
+    system_identifier: str | None
+
+    @property
+    def channel(self) -> str:
+        """The channel on which appends are notified: that of this journal, in whichever schema."""
+        return f"gateway_{self.journal.replace('-', '')}"
+
+
+async def marker_of(connection: DatabaseConnection) -> Marker | None:
+    """The journal that there is, or None. `JournalError` for one that this version cannot work with."""
+    if await connection.fetchval("SELECT current_schema()") is None:
+        raise JournalError("journal.url: the search_path names no schema that exists; create it, or name another")
+    if await connection.fetchval("SELECT to_regclass(current_schema() || '.' || $1)", MARKER) is None:
+        tables = await connection.fetchval(
+            "SELECT count(*) FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+            " AND relkind IN ('r', 'p', 'v', 'm', 'f')"
+        )
+        if tables:
+            raise JournalError(
+                "journal.url: the database has tables, but not those of a journal; it is another application's. Name an"
+                " empty database, or an empty schema with ?search_path="
+            )
+        return None
+    row = await connection.fetchrow(f"SELECT journal::text, layout, system_identifier FROM {MARKER}")
+    if row is None:
+        raise JournalError(f"the table {MARKER} of the journal is empty; restore the database")
+    found = Marker(row["journal"], row["layout"], row["system_identifier"])
+    if found.layout > LAYOUT:
+        raise JournalError(
+            f"the journal was written by a newer version of the gateway (layout {found.layout}); this one knows up to"
+            f" {LAYOUT}: install that version"
+        )
+    return found
+
+
+async def upgrade(connection: DatabaseConnection) -> Marker:
+    """Make the journal, or bring it to the current layout."""
+    before = await marker_of(connection)
+    if before is not None and before.layout == LAYOUT:
+        return before
+    for number in range(1, LAYOUT + 1):
+        async with connection.transaction():
+            await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(current_schema()))")
+            found = await marker_of(connection)
+            if found is not None and found.layout >= number:
+                continue
+            await connection.execute(STEPS[number])
+            if found is None:
+                await connection.execute(f"INSERT INTO {MARKER} (layout) VALUES ({number})")
+            else:
+                await connection.execute(f"UPDATE {MARKER} SET layout = {number}")
+    after = await marker_of(connection)
+    if after is None:
+        raise JournalError("the journal could not be made")
+    if before is not None:
+        log.warning("journal: the database was upgraded from layout %d to %d", before.layout, LAYOUT)
+    return after
