@@ -7,6 +7,10 @@ class JournalError(Exception):
     """The journal cannot do what was requested. The message is a sentence for the operator."""
 
 
+class JournalRefused(JournalError):
+    """The journal cannot be used until an operator changes the config, or what it names. A start ends with exit 78."""
+
+
 class JournalFull(JournalError):
     """The journal is at its size limit, or the disk is (almost) full. Nothing was kept; try again later."""
 

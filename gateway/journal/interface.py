@@ -19,6 +19,7 @@ from gateway.journal.failures import JournalDamaged as JournalDamaged
 from gateway.journal.failures import JournalError as JournalError
 from gateway.journal.failures import JournalFailed as JournalFailed
 from gateway.journal.failures import JournalFull as JournalFull
+from gateway.journal.failures import JournalRefused as JournalRefused
 from gateway.journal.failures import LeaseLost as LeaseLost
 from gateway.journal.lease import Lease
 from gateway.journal.operator import Operator

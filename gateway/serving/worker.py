@@ -26,7 +26,7 @@ from gateway.http.access import Access
 from gateway.http.admin import create_admin
 from gateway.http.app import create_app
 from gateway.journal import journal_lock
-from gateway.journal.interface import JournalError, JournalFailed
+from gateway.journal.interface import JournalError, JournalFailed, JournalRefused
 from gateway.permissions import exposed
 from gateway.preflight import Examined, sound_config
 from gateway.reload import Reloader
@@ -78,7 +78,7 @@ def main(options: Options, config: str, supervisor: int, control: int, *listenin
     except Exception as error:
         expected = isinstance(error, JournalError | OSError)
         print(f"gateway: {error if expected else f'{type(error).__name__}: {error}'}", file=sys.stderr)  # noqa: T201
-        return EXIT_START
+        return EXIT_CONFIG if isinstance(error, JournalRefused) else EXIT_START
     return 0
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+NOT_DURABLE: Final = "WG001"
+"""The SQLSTATE where the settings of the database do not keep what is committed."""
 _COLUMNS: Final = (
     "seq, id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, created, digest,"
     " natural_key, name, address, bucket, node, raw"
@@ -23,6 +25,7 @@ CREATE FUNCTION gateway_append(
     by_node text,
     dedupe_window bigint,  -- microseconds
     channel text,
+    need_standby boolean,
     OUT before bigint,   -- the n-th event of the group that is not repeated has the position before + n
     OUT newest bigint,
     OUT repeated integer[],  -- which events of the group repeat another, from 1
@@ -39,6 +42,11 @@ DECLARE
     owner record;
     epoch CONSTANT timestamptz := timestamptz '1970-01-01 00:00:00+00';
 BEGIN
+    IF current_setting('fsync') <> 'on' OR current_setting('full_page_writes') <> 'on'
+        OR current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
+        OR need_standby AND current_setting('synchronous_standby_names') = '' THEN
+        RAISE EXCEPTION 'a commit would not be durable' USING ERRCODE = '{NOT_DURABLE}';
+    END IF;
     UPDATE head SET seq = head.seq + size RETURNING head.seq - size INTO before;
     newest := before + size;
     INSERT INTO events ({_COLUMNS})

@@ -7,12 +7,12 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.journal.interface import JournalError
+from gateway.journal.interface import JournalRefused
 
 try:
     import asyncpg
 except ModuleNotFoundError:
-    raise JournalError(
+    raise JournalRefused(
         "journal.url needs the driver of PostgreSQL; install it: pip install 'webio-gateway[postgresql]'"
     ) from None
 
@@ -31,6 +31,7 @@ _SESSION: Final = {
     "client_min_messages": "warning",
     "jit": "off",
     "standard_conforming_strings": "on",
+    "gateway.direct": "yes",
 }
 _BY_INDEX: Final = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 """The writer looks rows up one by one, also before the database knows how large the tables are."""
@@ -59,11 +60,11 @@ class DatabaseConnection(asyncpg.Connection):  # type: ignore[misc,type-arg,unus
 
 async def connect(config: Config, purpose: str, *, by_index: bool = False) -> DatabaseConnection:
     """A connection to the first host of `journal.url` that takes writes. `purpose` is a word for `pg_stat_activity`.
-    `CannotConnect` where an operator must change something, `DatabaseLost` where a later try may succeed."""
+    `JournalRefused` where an operator must change something, `DatabaseLost` where a later try may succeed."""
     settings = config.journal
     url = settings.url
     if url is None:
-        raise JournalError("journal.url is missing")
+        raise JournalRefused("journal.url is missing")
     options: dict[str, Any] = {}
     if settings.password is not None:
         options["password"] = settings.password.text()
@@ -98,6 +99,6 @@ def _tls(config: Config) -> ssl.SSLContext | None:
         if (certificate := settings.url.option("sslcert")) is not None:
             context.load_cert_chain(certificate, settings.url.option("sslkey"))
     except (OSError, ssl.SSLError) as error:
-        raise JournalError(f"journal.ca: {settings.ca} cannot be used as PEM certificates ({error})") from error
+        raise JournalRefused(f"journal.ca: {settings.ca} cannot be used as PEM certificates ({error})") from error
     context.check_hostname = mode != "verify-ca"
     return context

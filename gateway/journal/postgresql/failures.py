@@ -12,15 +12,16 @@ from typing import Final
 import asyncpg
 from asyncpg import exceptions as errors
 
-from gateway.journal.interface import JournalError, JournalFull
+from gateway.journal.interface import JournalError, JournalFull, JournalRefused
+from gateway.journal.postgresql.append_function import NOT_DURABLE
 
 
 class DatabaseLost(JournalFull):
     """There is no connection to the database. What was not committed is not kept; it is tried again by itself."""
 
 
-class CannotConnect(JournalError):
-    """The database refuses the gateway, and will do so until an operator changes something."""
+class NoPrimary(DatabaseLost):
+    """No host takes writes."""
 
 
 REFUSED: Final = (
@@ -65,11 +66,11 @@ def meaning(error: BaseException) -> JournalError:
     if isinstance(error, JournalError):
         return error
     if isinstance(error, errors.TargetServerAttributeNotMatched):
-        return DatabaseLost("no host of journal.url takes writes: each is a standby, or read-only")
+        return NoPrimary("no host of journal.url takes writes: each is a standby, or read-only")
     if isinstance(error, errors.ReadOnlySQLTransactionError):
-        return DatabaseLost("the database takes no writes: it is a standby, or read-only")
+        return NoPrimary("the database takes no writes: it is a standby, or read-only")
     if isinstance(error, REFUSED):
-        return CannotConnect(_refusal(error))
+        return JournalRefused(_refusal(error))
     if isinstance(error, errors.TooManyConnectionsError):
         return DatabaseLost("the database has no connection left (max_connections, or the limit of the user)")
     if isinstance(error, errors.CannotConnectNowError):
@@ -88,6 +89,8 @@ def meaning(error: BaseException) -> JournalError:
         return JournalFull("the database could not order two transactions; try again")
     if isinstance(error, errors.UndefinedTableError | errors.UndefinedColumnError | errors.UndefinedFunctionError):
         return JournalFull("a table, column or function of the journal is missing in the database: restore it")
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate == NOT_DURABLE:
+        return JournalFull("the settings of the database have changed, and it could lose events that were answered")
     if isinstance(error, asyncpg.PostgresError):
         return JournalFull(f"the database refuses to do that ({type(error).__name__}, SQLSTATE {error.sqlstate})")
     if isinstance(error, asyncpg.InterfaceError):

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.journal.append import Append
 from gateway.journal.interface import Receipt
 from gateway.journal.postgresql.columns import values_of
 from gateway.journal.postgresql.connection import DatabaseConnection
 
-_APPEND: Final = f"SELECT * FROM gateway_append({', '.join(f'${number}' for number in range(1, 19))})"
+_APPEND: Final = f"SELECT * FROM gateway_append({', '.join(f'${number}' for number in range(1, 20))})"
 _KEPT: Final = "SELECT gateway_kept($1::uuid[])"
 
 
-async def insert(
-    connection: DatabaseConnection, appends: Sequence[Append], node: str, window: int, channel: str
-) -> int:
-    """Append a group and return the newest position. `window` is the dedupe window in microseconds.
+class Appending(NamedTuple):
+    """What all groups of a gateway have in common. `window` is the dedupe window in microseconds."""
+
+    node: str
+    window: int
+    channel: str
+    need_standby: bool
+
+
+async def insert(connection: DatabaseConnection, appends: Sequence[Append], common: Appending) -> int:
+    """Append a group and return the newest position.
 
     Sets each one's `seq`; a duplicate keeps its `seq` of 0 and its receipt names the first event. One round trip, which
     ends once the group is durable: never cancel it."""
     columns: list[Any] = list(zip(*map(values_of, appends), strict=True))
-    found: Any = await connection.fetchrow(_APPEND, *columns, _earlier(appends), node, window, channel)
+    found: Any = await connection.fetchrow(_APPEND, *columns, _earlier(appends), *common)
     before, newest, repeated, ids, hooks, readables = found
     for seq, append in enumerate(appends, before + 1):
         append.seq = seq

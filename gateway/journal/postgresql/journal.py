@@ -13,11 +13,12 @@ from gateway.config.tables import Config
 from gateway.decoding import Decoded, Decoder
 from gateway.journal.append import Appends, awaited
 from gateway.journal.commits import Commits
-from gateway.journal.interface import Done, JournalError, JournalFailed, JournalFull, Receipt
+from gateway.journal.interface import Done, JournalError, JournalFailed, JournalFull, JournalRefused, Receipt
 from gateway.journal.postgresql.connection import DatabaseConnection, connect
 from gateway.journal.postgresql.cursors import PostgresqlCursors
 from gateway.journal.postgresql.database import Database
-from gateway.journal.postgresql.failures import translated
+from gateway.journal.postgresql.durability import identity_fault, require, system_identifier
+from gateway.journal.postgresql.failures import DatabaseLost, NoPrimary, translated
 from gateway.journal.postgresql.layout import Marker, marker_of, upgrade
 from gateway.journal.postgresql.listener import NEWEST, AppendListener
 from gateway.journal.postgresql.operations import PostgresqlOperator
@@ -30,6 +31,9 @@ log = logging.getLogger("gateway.journal")
 
 HOUSEKEEPING: Final = 0.5
 """Seconds between two looks at retention, and between two tries to write where that failed."""
+START_SECONDS: Final = 60.0
+"""How long a start waits for a database that cannot be reached."""
+START_PAUSE: Final = 0.5
 _PROBE: Final = (
     "INSERT INTO notes VALUES ('probe', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value RETURNING value"
 )
@@ -59,11 +63,12 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self._housekeeper: asyncio.Task[None]
 
     async def start(self) -> None:
-        connection = await connect(self.config, "writer", by_index=True)
+        connection = await self._first_connection()
         try:
             with translated():
                 self._marker = await upgrade(connection)
                 self._newest = int(await connection.fetchval(NEWEST))
+            await require(connection, self.config, self._marker, again=False)
             self._writer = AppendWriter(self.config, self._connect, self._marker.channel, self.commits, self._committed)
             self._listener = AppendListener(self.config, self._marker.channel, self._heard)
             await self._listener.start()
@@ -77,6 +82,27 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         except BaseException:
             await self.close()
             raise
+
+    async def _first_connection(self) -> DatabaseConnection:
+        """Connect; a database that starts, or fails over, has `START_SECONDS` for that."""
+        deadline, told = time.monotonic() + START_SECONDS, ""
+        while True:
+            try:
+                connection = await connect(self.config, "writer", by_index=True)
+                try:
+                    await require(connection, self.config, None, again=False)
+                except BaseException:
+                    connection.terminate()
+                    raise
+                return connection
+            except DatabaseLost as error:
+                if time.monotonic() >= deadline:
+                    kind = JournalRefused if isinstance(error, NoPrimary) else JournalError
+                    raise kind(f"{error}, after {START_SECONDS:.0f} s of trying") from error
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("journal: %s; trying again for %.0f s", told, deadline - time.monotonic())
+                await asyncio.sleep(START_PAUSE)
 
     async def close(self) -> None:
         await self._writer.stop()
@@ -122,6 +148,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         """A connection for the writer, after one was lost."""
         connection = await connect(self.config, "writer", by_index=True)
         try:
+            await require(connection, self.config, None, again=True)
             with translated():
                 found = await marker_of(connection)
             if found is None or found.journal != self._marker.journal:
@@ -129,10 +156,16 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
                     "the database in journal.url is another one than before; a commit was lost, and what became of it"
                     " is unknown"
                 )
+            if (fault := identity_fault(self._marker, await self._identifier(connection))) is not None:
+                raise JournalFailed(f"{fault}; a commit was lost, and what became of it is unknown")
         except BaseException:
             connection.terminate()
             raise
         return connection
+
+    async def _identifier(self, connection: DatabaseConnection) -> str | None:
+        with translated():
+            return await system_identifier(connection)
 
     def _committed(self, newest: int) -> None:
         if self._writer.failed is not None:
@@ -154,11 +187,23 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
             await asyncio.sleep(HOUSEKEEPING)
             try:
                 if self._writer.refusing.reason is not None and not self._writer.reconnecting:
-                    await self.probe()
-                    self._writer.refusing.take()
+                    await self._look_again()
                 await self._pruning.prune(self.database, self.clock())
             except JournalError as error:
                 log.debug("journal: retention has to wait: %s", error)
+
+    async def _look_again(self) -> None:
+        """New events are refused, because one could not be kept. Take them again once that has changed."""
+        try:
+            async with self.database.connection() as connection:
+                await require(connection, self.config, self._marker, again=True)
+            await self.probe()
+        except DatabaseLost:
+            return
+        except JournalError as error:
+            self._writer.refusing.refuse(str(error))
+        else:
+            self._writer.refusing.take()
 
 
 async def _probe(connection: DatabaseConnection, value: str) -> str:

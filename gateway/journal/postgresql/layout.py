@@ -4,17 +4,24 @@ the same steps that bring an older one up to date. All of it is in the first sch
 from __future__ import annotations
 
 import logging
+import re
 from typing import Final, NamedTuple
 
-from gateway.journal.interface import JournalError
+from gateway.journal.interface import JournalRefused
 from gateway.journal.postgresql.append_function import APPEND, LOOK_UP
 from gateway.journal.postgresql.connection import DatabaseConnection
+from gateway.journal.postgresql.durability import system_identifier
 from gateway.journal.postgresql.tables import MARKER, TABLES, VIEWS
 
 log = logging.getLogger("gateway.journal")
 
 STEPS: Final = {1: TABLES + APPEND + LOOK_UP + VIEWS}
 LAYOUT: Final = max(STEPS)
+NAMES: Final = re.findall(r"^CREATE TABLE (\w+)", TABLES, re.MULTILINE)
+_MISSING: Final = (
+    "SELECT name FROM unnest($1::text[]) AS name"
+    " WHERE to_regclass(quote_ident(current_schema()) || '.' || name) IS NULL LIMIT 1"
+)
 _LOCK: Final = 0x77656269  # "webi"; two gateways that start at the same time
 
 
@@ -32,26 +39,29 @@ class Marker(NamedTuple):
 
 
 async def marker_of(connection: DatabaseConnection) -> Marker | None:
-    """The journal that there is, or None. `JournalError` for one that this version cannot work with."""
+    """The journal that there is, or None. `JournalRefused` for one that this version cannot work with."""
     if await connection.fetchval("SELECT current_schema()") is None:
-        raise JournalError("journal.url: the search_path names no schema that exists; create it, or name another")
-    if await connection.fetchval("SELECT to_regclass(current_schema() || '.' || $1)", MARKER) is None:
+        raise JournalRefused("journal.url: the search_path names no schema that exists; create it, or name another")
+    if await connection.fetchval("SELECT to_regclass(quote_ident(current_schema()) || '.' || $1)", MARKER) is None:
         tables = await connection.fetchval(
             "SELECT count(*) FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
             " AND relkind IN ('r', 'p', 'v', 'm', 'f')"
         )
         if tables:
-            raise JournalError(
+            raise JournalRefused(
                 "journal.url: the database has tables, but not those of a journal; it is another application's. Name an"
                 " empty database, or an empty schema with ?search_path="
             )
         return None
     row = await connection.fetchrow(f"SELECT journal::text, layout, system_identifier FROM {MARKER}")
     if row is None:
-        raise JournalError(f"the table {MARKER} of the journal is empty; restore the database")
+        raise JournalRefused(f"the table {MARKER} of the journal is empty; restore the database")
     found = Marker(row["journal"], row["layout"], row["system_identifier"])
+    missing = await connection.fetchval(_MISSING, NAMES)
+    if missing is not None:
+        raise JournalRefused(f"the table {missing} of the journal is missing in the database; restore it")
     if found.layout > LAYOUT:
-        raise JournalError(
+        raise JournalRefused(
             f"the journal was written by a newer version of the gateway (layout {found.layout}); this one knows up to"
             f" {LAYOUT}: install that version"
         )
@@ -71,12 +81,15 @@ async def upgrade(connection: DatabaseConnection) -> Marker:
                 continue
             await connection.execute(STEPS[number])
             if found is None:
-                await connection.execute(f"INSERT INTO {MARKER} (layout) VALUES ({number})")
+                identifier = await system_identifier(connection)
+                await connection.execute(
+                    f"INSERT INTO {MARKER} (layout, system_identifier) VALUES ($1, $2)", number, identifier
+                )
             else:
                 await connection.execute(f"UPDATE {MARKER} SET layout = {number}")
     after = await marker_of(connection)
     if after is None:
-        raise JournalError("the journal could not be made")
+        raise JournalRefused("the journal could not be made")
     if before is not None:
         log.warning("journal: the database was upgraded from layout %d to %d", before.layout, LAYOUT)
     return after

@@ -19,7 +19,7 @@ from gateway.journal.interface import JournalError, JournalFailed, JournalFull
 from gateway.journal.postgresql.connection import DatabaseConnection
 from gateway.journal.postgresql.database import LOCAL_ONLY
 from gateway.journal.postgresql.failures import DatabaseLost, meaning
-from gateway.journal.postgresql.insert import insert, kept_of
+from gateway.journal.postgresql.insert import Appending, insert, kept_of
 from gateway.journal.postgresql.refusing import Refusals
 
 if TYPE_CHECKING:
@@ -54,11 +54,10 @@ class AppendWriter:
         self.closed = False
         self.reconnecting = False
         self._connect = connect
-        self._channel = channel
         self._commits = commits
         self._committed = committed
-        self._node = config.node.name
-        self._window = int(config.journal.dedupe_window * 1_000_000)
+        window = int(config.journal.dedupe_window * 1_000_000)
+        self._appending = Appending(config.node.name, window, channel, config.journal.require_standby)
         self._queue: deque[Append] = deque()
         self._wake = asyncio.Event()
         self._writing_since: float | None = None
@@ -132,7 +131,7 @@ class AppendWriter:
         self._writing_since = since = time.monotonic()
         try:
             connection.local_only = False
-            newest = await insert(connection, group, self._node, self._window, self._channel)
+            newest = await insert(connection, group, self._appending)
             if connection.local_only:
                 raise JournalFull(LOCAL_ONLY)
         except _ERRORS as error:
