@@ -7,7 +7,18 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.events import Event
-from gateway.journal.interface import EVERY_HOOK, Changes, Entry, Filter, HeldBy, Settlement, Standing, Track
+from gateway.journal.interface import (
+    EVERY_HOOK,
+    Changes,
+    Entry,
+    Filter,
+    HeldBy,
+    Settlement,
+    Share,
+    Standing,
+    Stretch,
+    Track,
+)
 from gateway.journal.postgresql.columns import EVENT, restore
 from gateway.journal.postgresql.connection import DatabaseConnection
 
@@ -31,8 +42,16 @@ class PostgresqlCursors:
         raise NotImplementedError
 
     async def take_cursor(
-        self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,)
+        self, track: Track, from_start: bool, hooks: Collection[str] = (EVERY_HOOK,), shards: int = 1
     ) -> Standing | HeldBy:
+        raise NotImplementedError
+
+    def share(self, plugin: str) -> Share:
+        raise NotImplementedError
+
+    async def read_track(
+        self, track: Track, after: int, limit: int, which: Filter | None = None, until: int | None = None
+    ) -> Stretch:
         raise NotImplementedError
 
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:

@@ -48,6 +48,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self.decoder = Decoder(config)
         self.database = Database(config)
         self.on_commit: list[Callable[[], None]] = []
+        self.on_turnover: list[Callable[[], None]] = []
         self.on_failure: Callable[[JournalFailed], None] = lambda error: None
         self.value_records_lost = 0
         self.commits = Commits()
