@@ -119,7 +119,11 @@ class Node:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def wait_for_words(self, words: str, within: float = 60) -> None:
-        wait_until(lambda: words in self.words(), f"{self.name} says {words!r}; it said {self.words()[-2000:]}", within)
+        """Wait until it says something; fails at once where it ends without."""
+        wait_until(
+            lambda: words in self.words() or not self.lives, f"{self.name} says {words!r}; ", within, words=self.words
+        )
+        assert words in self.words(), f"{self.name} has ended: {self.words()[-2000:]}"
 
     def deliveries(self) -> list[Delivery]:
         return read(self.folder, self.name)

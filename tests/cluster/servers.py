@@ -185,7 +185,8 @@ class Pair:
     def url(self, host: Host) -> str:
         """The journal's URL for a gateway on this host: it names both database hosts."""
         ways = [self.network.way(host, there, port) for there, port in zip(self.hosts, self.ports, strict=True)]
-        return f"postgresql://{DATABASE}@{','.join(f'{address}:{port}' for address, port in ways)}/{DATABASE}"
+        hosts = ",".join(f"{address}:{port}" for address, port in ways)
+        return f"postgresql://{DATABASE}@{hosts}/{DATABASE}?sslmode=disable"
 
     def promote(self) -> float:
         """Kill what is left of the primary, and make the standby the primary; the monotonic time when that began."""
@@ -218,10 +219,10 @@ class Pair:
                 server.kill()
 
 
-def wait_until(holds: Callable[[], bool], what: str, within: float) -> None:
-    """Wait for a condition of another process, and fail where it does not come."""
+def wait_until(holds: Callable[[], bool], what: str, within: float, *, words: Callable[[], str] = lambda: "") -> None:
+    """Wait for a condition of another process, and fail, with the end of its `words`, where it does not come."""
     deadline = time.monotonic() + within
     while not holds():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within:g} s: {what}")
+            raise AssertionError(f"not within {within:g} s: {what}{words()[-2000:]}")
         time.sleep(0.02)

@@ -42,11 +42,11 @@ async def marker_of(connection: DatabaseConnection) -> Marker | None:
     """The journal that there is, or None. `JournalRefused` for one that this version cannot work with."""
     if await connection.fetchval("SELECT current_schema()") is None:
         raise JournalRefused("journal.url: the search_path names no schema that exists; create it, or name another")
+    tables = await connection.fetchval(  # counted before the marker is looked for: another gateway may be making both
+        "SELECT count(*) FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+        " AND relkind IN ('r', 'p', 'v', 'm', 'f')"
+    )
     if await connection.fetchval("SELECT to_regclass(quote_ident(current_schema()) || '.' || $1)", MARKER) is None:
-        tables = await connection.fetchval(
-            "SELECT count(*) FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
-            " AND relkind IN ('r', 'p', 'v', 'm', 'f')"
-        )
         if tables:
             raise JournalRefused(
                 "journal.url: the database has tables, but not those of a journal; it is another application's. Name an"
