@@ -56,6 +56,7 @@ async def exits(worker: Worker) -> None:
 
 
 async def clings(worker: Worker) -> None:
+    worker.said.append("begun")
     while True:
         try:
             await asyncio.sleep(3600)
@@ -116,7 +117,7 @@ async def test_a_task_that_does_not_end_holds_up_nothing(
     monkeypatch.setattr("gateway.plugin_host.lifecycle.CANCEL_SECONDS", 0.05)
     worker = Worker(clings)
     async with running_gateway(plugins={"worker": worker}) as gateway:
-        await gateway.until(lambda: gateway.metrics()['gateway_plugin_tasks{plugin="worker"}'] == 1)
+        await gateway.until(lambda: "begun" in worker.said)
     assert "shutdown" in worker.said
     assert "plugin worker: tasks did not end within 0.05 s: clings" in caplog.messages
 
