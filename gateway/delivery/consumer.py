@@ -30,6 +30,7 @@ class Consumer:
         self._shared = Shared(self.health)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._shards = [
             Shard(plugin, number, journal, guard, self._shared, clock, self._ended)
             for number in range(plugin.delivery.shards)
@@ -110,6 +111,12 @@ class Consumer:
             return
         self._journal.on_turnover.append(self._turn_over)
         self._task = asyncio.create_task(self._keep_share(), name=f"share of {self.plugin.name}")
+        self._starting = asyncio.create_task(self._when_started(), name=f"start of {self.plugin.name}")
+
+    async def _when_started(self) -> None:
+        """A gateway whose plugin has started may have a greater share."""
+        await self.plugin.startup.done.wait()
+        self._wake.set()
 
     def _turn_over(self) -> None:
         """A cursor may have come free."""
@@ -140,8 +147,8 @@ class Consumer:
             log.critical("plugin %s: delivery stopped until a restart", self.plugin.name, exc_info=error)
 
     async def _take_share(self) -> None:
-        share = self._journal.share(self.plugin.name)
         staying = [shard for shard in self._shards if shard.is_staying]
+        share = self._journal.share(self.plugin.name, len(self._shards), len(staying))
         for shard in staying[len(staying) - share.surplus :]:
             shard.give_back()
         now = asyncio.get_running_loop().time()
@@ -165,9 +172,10 @@ class Consumer:
     async def _stop_asking(self) -> None:
         if self._turn_over in self._journal.on_turnover:
             self._journal.on_turnover.remove(self._turn_over)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._task, self._starting) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def start_over(self, gone: Collection[int]) -> None:
         """The events at these positions were erased: when this returns, the plugin has returned those that it had, and

@@ -24,6 +24,7 @@ class Delivery:
         guard = CrashGuard(journal)
         self._journal = journal
         self._topping_up: asyncio.Task[None] | None = None
+        self._stopping = False
         self.consumers = {
             plugin.name: Consumer(plugin, journal, guard, clock) for plugin in plugins if plugin.takes_events
         }
@@ -31,13 +32,24 @@ class Delivery:
     async def start(self) -> None:
         """Begin to deliver to every plugin where it stands; the cursors of all others begin to expire."""
         await self._journal.retire_cursors(list(self.consumers))
+        await self._journal.announce(self._deliveries)
         for consumer in self.consumers.values():
             await consumer.start()
         self._topping_up = asyncio.create_task(self._top_up())
 
+    def _deliveries(self) -> dict[str, bool]:
+        """To which plugins this gateway delivers, and whether each of them has started."""
+        if self._stopping:
+            return {}
+        return {name: consumer.plugin.startup.done.is_set() for name, consumer in self.consumers.items()}
+
     async def stop(self, seconds: float) -> None:
         """Let the plugins finish what they have, for at most `seconds`; the rest comes again at the next start."""
         deadline = asyncio.get_running_loop().time() + seconds
+        self._stopping = True
+        with contextlib.suppress(JournalError, TimeoutError):
+            async with asyncio.timeout(seconds / 4):
+                await self._journal.announce(self._deliveries)  # others take over at once what this one releases
         await self._stop_topping_up()
         await asyncio.gather(*(consumer.stop(deadline) for consumer in self.consumers.values()))
 

@@ -7,7 +7,7 @@ that touches storage can raise `JournalError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -237,8 +237,12 @@ class Cursors(Protocol):
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:
         """Release a cursor. `clean`: no event is suspected of having killed a process. Raises `LeaseLost`."""
 
-    def share(self, plugin: str) -> Share:
-        """How many of a plugin's shards this gateway should own now."""
+    def share(self, plugin: str, shards: int, owned: int) -> Share:
+        """How many of a plugin's shards this gateway should own, which now owns `owned` of them."""
+
+    async def announce(self, deliveries: Callable[[], Mapping[str, bool]]) -> None:
+        """Tell the other gateways at once, and from then on again and again, to which plugins this one delivers, and
+        whether each of them has started."""
 
     async def read_track(
         self, track: Track, after: int, limit: int, which: Filter | None = None, until: int | None = None

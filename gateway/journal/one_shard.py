@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gateway.journal.interface import Share, Stretch
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
 class OneShard:
     """See `Cursors`."""
 
-    def share(self, plugin: str) -> Share:
-        return Share(1)
+    def share(self, plugin: str, shards: int, owned: int) -> Share:
+        return Share(shards)
+
+    async def announce(self, deliveries: Callable[[], Mapping[str, bool]]) -> None:
+        """There are no other gateways."""
 
     async def read_track(
         self: Cursors, track: Track, after: int, limit: int, which: Filter | None = None, until: int | None = None

@@ -16,7 +16,8 @@ BUCKETS: Final = 64
 """Conversations are spread over so many; a shard of a plugin has whole buckets."""
 EVENT: Final = "seq, id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, raw, name"
 """The columns that `restore` needs."""
-_REPLACED: Final = "\ufffd"
+REPLACED: Final = "\ufffd"
+"""In place of what a column cannot hold."""
 _PREFIX: Final = 48
 
 
@@ -28,7 +29,7 @@ def storable(text: str | None) -> str | None:
     """A text as PostgreSQL can hold it, with U+FFFD for what it cannot hold: NUL and lone surrogates."""
     if text is None or (text.isascii() and "\0" not in text):
         return text
-    return text.replace("\0", _REPLACED).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text.replace("\0", REPLACED).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def bucket_of(organisation: str, conversation: str | None, event_id: str) -> int:
@@ -100,4 +101,4 @@ def restore(decoder: Decoder, row: Mapping[str, Any] | Sequence[Any]) -> Event:
 
 def _exact(kept: str | None, read: str | None) -> str | None:
     """The text of the body where the column could not hold it as it is."""
-    return read if kept is not None and _REPLACED in kept and read is not None else kept
+    return read if kept is not None and REPLACED in kept and read is not None else kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -19,8 +20,12 @@ from gateway.journal.postgresql.cursors import PostgresqlCursors
 from gateway.journal.postgresql.database import Database
 from gateway.journal.postgresql.durability import identity_fault, require, system_identifier
 from gateway.journal.postgresql.failures import DatabaseLost, NoPrimary, translated
+from gateway.journal.postgresql.following import Follower
 from gateway.journal.postgresql.layout import Marker, marker_of, upgrade
+from gateway.journal.postgresql.leases import DEFAULT_TIMES, Leases, LeaseTimes
 from gateway.journal.postgresql.listener import NEWEST, AppendListener
+from gateway.journal.postgresql.marks import Marks
+from gateway.journal.postgresql.nodes import Nodes
 from gateway.journal.postgresql.operations import PostgresqlOperator
 from gateway.journal.postgresql.records import Records
 from gateway.journal.postgresql.retention import Pruning
@@ -42,7 +47,10 @@ _PROBE: Final = (
 class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
     """See `Journal`. Several processes may work on one database at the same time; `identity` is this one's."""
 
-    def __init__(self, config: Config, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, config: Config, *, clock: Callable[[], float] = time.time, lease: LeaseTimes = DEFAULT_TIMES
+    ) -> None:
+        super().__init__()
         self.identity = uuid.uuid4()
         self.config = config
         self.decoder = Decoder(config)
@@ -58,6 +66,10 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self._appends = Appends(clock)
         self._records = Records(self.database, self._record_lost)
         self._pruning = Pruning(config)
+        self._leases = Leases(lease)
+        self._marks = Marks()
+        self._looking: asyncio.Task[None] | None = None
+        self._closing = False
         self._marker: Marker
         self._writer: AppendWriter
         self._listener: AppendListener
@@ -71,7 +83,13 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
                 self._newest = int(await connection.fetchval(NEWEST))
             await require(connection, self.config, self._marker, again=False)
             self._writer = AppendWriter(self.config, self._connect, self._marker.channel, self.commits, self._committed)
-            self._listener = AppendListener(self.config, self._marker.channel, self._heard)
+            self._channel = self._marker.channel
+            self._follower = Follower(self.database, lambda: self.decoder, lambda: self._newest)
+            self.nodes = Nodes(
+                self.config, self.identity, self._marker.layout, self._channel, self._leases, self._marks, self.clock,
+                self._turned_over,
+            )  # fmt: skip
+            self._listener = AppendListener(self.config, self._channel, self._heard, self._look_around)
             await self._listener.start()
         except BaseException:
             connection.terminate()
@@ -106,6 +124,10 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
                 await asyncio.sleep(START_PAUSE)
 
     async def close(self) -> None:
+        self._closing = True
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
+        await self.nodes.stop()
         await self._writer.stop()
         self._housekeeper.cancel()
         await asyncio.wait([self._housekeeper])
@@ -167,6 +189,16 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
     async def _identifier(self, connection: DatabaseConnection) -> str | None:
         with translated():
             return await system_identifier(connection)
+
+    def _look_around(self) -> None:
+        """Another gateway has said that something is different."""
+        if not self._closing and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        with contextlib.suppress(JournalError):  # the next beat looks, too
+            await self.nodes.look()
+        self._turned_over()
 
     def _committed(self, newest: int) -> None:
         if self._writer.failed is not None:

@@ -11,11 +11,12 @@ from gateway.journal.interface import JournalRefused
 from gateway.journal.postgresql.append_function import APPEND, LOOK_UP
 from gateway.journal.postgresql.connection import DatabaseConnection
 from gateway.journal.postgresql.durability import system_identifier
+from gateway.journal.postgresql.settle_function import SETTLE
 from gateway.journal.postgresql.tables import MARKER, TABLES, VIEWS
 
 log = logging.getLogger("gateway.journal")
 
-STEPS: Final = {1: TABLES + APPEND + LOOK_UP + VIEWS}
+STEPS: Final = {1: TABLES + APPEND + LOOK_UP + SETTLE + VIEWS}
 LAYOUT: Final = max(STEPS)
 NAMES: Final = re.findall(r"^CREATE TABLE (\w+)", TABLES, re.MULTILINE)
 _MISSING: Final = (

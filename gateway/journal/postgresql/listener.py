@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.journal.interface import JournalError
 from gateway.journal.postgresql.connection import DatabaseConnection, connect
 from gateway.journal.postgresql.failures import translated
+from gateway.journal.postgresql.settling import CURSORS
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
@@ -28,10 +29,14 @@ class AppendListener:
     """Calls `heard` with the newest position whenever there is a newer one. One that lost its connection connects again
     and looks at the newest position itself."""
 
-    def __init__(self, config: Config, channel: str, heard: Callable[[int], None]) -> None:
+    def __init__(
+        self, config: Config, channel: str, heard: Callable[[int], None], turned_over: Callable[[], None]
+    ) -> None:
+        """`turned_over` is called when a cursor has come free, or a gateway has come, changed or gone."""
         self._config = config
         self._channel = channel
         self._heard = heard
+        self._turned_over = turned_over
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -71,3 +76,5 @@ class AppendListener:
     def _notified(self, connection: Any, process: int, channel: str, payload: Any) -> None:
         if str(payload).isdecimal():
             self._heard(int(payload))
+        elif payload == CURSORS:
+            self._turned_over()

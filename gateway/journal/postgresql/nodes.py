@@ -1,0 +1,207 @@
+"""The gateways on one journal: the heartbeat of this one, which also renews its leases, and what it knows of others.
+
+A gateway knows its own row by its identity, not by its name. It is live while its last beat is not older than a lease
+lasts. Each beat is one statement, on a connection that nothing else uses, so that no slow query delays it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from gateway.journal.interface import JournalError, Share, Track
+from gateway.journal.postgresql.connection import DatabaseConnection, connect
+from gateway.journal.postgresql.failures import meaning, translated
+from gateway.journal.postgresql.settling import CURSORS
+from gateway.log import RateLimit
+
+if TYPE_CHECKING:
+    from gateway.config.tables import Config
+    from gateway.journal.postgresql.leases import Leases
+    from gateway.journal.postgresql.marks import Marks
+
+log = RateLimit(logging.getLogger("gateway.journal"))
+
+KEPT: Final = 7 * 86400.0
+"""Seconds for which the row of a gateway that is gone is kept."""
+AGAIN: Final = 0.5
+"""Seconds after which a beat that failed is tried again."""
+_BEAT: Final = """
+WITH beat AS (
+    INSERT INTO nodes (id, name, version, layout, about) VALUES ($1, $3, $4, $5, $6::text::jsonb)
+    ON CONFLICT (id) DO UPDATE SET beat_at = clock_timestamp(), about = excluded.about, stopped_at = NULL
+), mine AS (
+    SELECT plugin, shard FROM cursors WHERE owner = $1 ORDER BY plugin, shard FOR NO KEY UPDATE
+)
+UPDATE cursors c SET lease_until = clock_timestamp() + $2 * interval '1 second' FROM mine
+WHERE c.plugin = mine.plugin AND c.shard = mine.shard RETURNING c.plugin, c.shard, c.epoch
+"""
+_LIVE: Final = (
+    "SELECT id, name, started_at, about FROM nodes"
+    " WHERE stopped_at IS NULL AND beat_at > clock_timestamp() - $1 * interval '1 second' ORDER BY started_at, id"
+)
+_OWNED: Final = (
+    "SELECT plugin, owner, count(*) AS shards FROM cursors WHERE lease_until > clock_timestamp() GROUP BY plugin, owner"
+)
+_LEAVE: Final = (
+    "WITH gone AS (UPDATE cursors SET owner = NULL, owner_name = NULL, lease_until = NULL WHERE owner = $1)"
+    " UPDATE nodes SET stopped_at = clock_timestamp(), about = jsonb_set(about, '{delivers}', '{}') WHERE id = $1"
+)
+
+
+class Node(NamedTuple):
+    """A gateway that runs: to which plugins it delivers, and whether each of them has started there."""
+
+    identity: UUID
+    name: str
+    delivers: Mapping[str, bool]
+
+
+class Nodes:
+    """`deliveries` says to which plugins this gateway delivers, and whether each has started; `about` is what else its
+    row tells others, as JSON. `turned_over` is called when the picture of the others may have changed."""
+
+    def __init__(
+        self,
+        config: Config,
+        identity: UUID,
+        layout: int,
+        channel: str,
+        leases: Leases,
+        marks: Marks,
+        clock: Callable[[], float],
+        turned_over: Callable[[], None],
+    ) -> None:
+        self.about: dict[str, Any] = {}
+        self.deliveries: Callable[[], Mapping[str, bool]] = dict
+        self.live: list[Node] = []
+        self.owned: dict[str, dict[UUID, int]] = {}
+        """How many shards of a plugin each gateway owns."""
+        self._config = config
+        self._identity = identity
+        self._layout = layout
+        self._channel = channel
+        self._leases = leases
+        self._marks = marks
+        self._clock = clock
+        self._turned_over = turned_over
+        self._connection: DatabaseConnection | None = None
+        self._beating = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def announce(self) -> None:
+        """Tell the others at once of this gateway, and go on to beat until `stop`. `JournalError`."""
+        await self._beat(announce=True)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="leases")
+
+    async def stop(self) -> None:
+        """The gateway is gone: its cursors are free."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        held = self._leases.held()
+        for track in held:
+            self._leases.end(track)
+        if self._task is None and not held:
+            return  # a command, not a gateway
+        with contextlib.suppress(JournalError):
+            async with self._beating:
+                connection = await self._connected()
+                with translated():
+                    await self._marks.keep(connection, self._clock(), last=True)
+                    await connection.execute(_LEAVE, self._identity)
+                    await self._notify(connection)
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def look(self) -> None:
+        """Look at the others anew: one of them has said that something is different. `JournalError`."""
+        async with self._beating:
+            connection = await self._connected()
+            with translated():
+                await self._look(connection)
+
+    def share(self, plugin: str, shards: int, owned: int) -> Share:
+        """How many of a plugin's shards this gateway is to own, which now owns `owned` of them. A gateway whose plugin
+        has not started leaves them to others, if it has started there."""
+        nodes = {node.identity: node.delivers[plugin] for node in self.live if plugin in node.delivers}
+        nodes[self._identity] = self.deliveries().get(plugin, True)
+        able = [identity for identity, started in nodes.items() if started] or list(nodes)
+        if self._identity not in able:
+            return Share(0, owned)
+        least, most = shards // len(able), -(-shards // len(able))
+        counts = self.owned.get(plugin, {})
+        lacks = any(counts.get(one, 0) < least for one in able if one != self._identity)
+        return Share(most, max(owned - most, 1 if owned > least and lacks else 0))
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._leases.times.every)
+            while True:
+                try:
+                    await self._beat()
+                    break
+                except JournalError as error:
+                    log.warning("the leases of cursors could not be renewed, trying again: %s", error)
+                    await asyncio.sleep(min(AGAIN, self._leases.times.every))
+            self._turned_over()
+
+    async def _beat(self, announce: bool = False) -> None:
+        async with self._beating:
+            connection = await self._connected()
+            try:
+                async with asyncio.timeout(self._leases.times.lasts / 2):
+                    await self._renew(connection)
+                    if announce:
+                        await self._notify(connection)
+                    await self._marks.keep(connection, self._clock())
+                    await self._look(connection)
+            except BaseException as error:
+                connection.terminate()
+                if isinstance(error, Exception):
+                    raise meaning(error) from error
+                raise
+
+    async def _renew(self, connection: DatabaseConnection) -> None:
+        held, asked = self._leases.held(), self._leases.clock()
+        about = {**self.about, "delivers": self.deliveries()}
+        rows = await connection.fetch(
+            _BEAT,
+            self._identity,
+            self._leases.times.lasts,
+            self._config.node.name,
+            version("webio-gateway"),
+            self._layout,
+            msgspec.json.encode(about).decode(),
+        )
+        self._leases.renewed(held, asked, [(Track(row["plugin"], row["shard"]), row["epoch"]) for row in rows])
+
+    async def _look(self, connection: DatabaseConnection) -> None:
+        rows = await connection.fetch(_LIVE, self._leases.times.lasts)
+        owned = await connection.fetch(_OWNED)
+        self.live = [
+            Node(row["id"], row["name"], msgspec.json.decode(row["about"]).get("delivers", {})) for row in rows
+        ]
+        self.owned = {}
+        for row in owned:
+            self.owned.setdefault(row["plugin"], {})[row["owner"]] = row["shards"]
+
+    async def _connected(self) -> DatabaseConnection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._config, "leases")
+            with translated():
+                await self._connection.execute(
+                    f"DELETE FROM nodes WHERE coalesce(stopped_at, beat_at) < clock_timestamp() - interval '{KEPT} s'"
+                )
+        return self._connection
+
+    async def _notify(self, connection: DatabaseConnection) -> None:
+        await connection.execute("SELECT pg_notify($1, $2)", self._channel, CURSORS)
