@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.config.convert import ConfigError, Problem
+from gateway.config.journal_rules import journal_warnings
 from gateway.config.load import read_config
 from gateway.config.rules import proxies_allowed, repeated_secrets, weak_password
 from gateway.config.tables import Config, ValuesSettings
@@ -43,6 +44,7 @@ def examine_config(config_path: Path) -> Examined:
         wiring += error.problems
     wiring += missing_extra(config.tracing)
     warnings = [*repeated_secrets(config.organisations), *proxies_allowed(config.server)]
+    warnings += journal_warnings(config.journal)
     for plugin in plugins:
         warnings += plugin.filter.without_effect(plugin.name)
         warnings += deprecated(plugin)

@@ -19,7 +19,7 @@ from gateway.config.convert import Problem, dotted, each, placed
 from gateway.config.rules import is_loopback
 from gateway.config.tables import Config
 from gateway.decoding import Decoder
-from gateway.journal import check_journal, journal_lock, kept_as_unknown
+from gateway.journal import check_database, check_journal, journal_lock, kept_as_unknown
 from gateway.journal.interface import JournalError
 from gateway.journal.lock import GATEWAY, LINK, JournalLock
 from gateway.permissions import exposed
@@ -48,7 +48,7 @@ def examine(config: Config, plugins: list[Plugin], unsound: Collection[str] = ()
     """Every fault found, without changing anything. `unsound` tables have a fault, and only defaults in the config."""
     yield from (Finding(problem, warning=True) for problem in exposed(config))
     if "journal" not in unsound:
-        yield from _journal(config)
+        yield from _journal(config) if config.journal.url is None else _database(config)
     if not {"server", "admin"} & set(unsound):
         yield from _tls(config)
     yield from _listeners(config, unsound)
@@ -96,6 +96,18 @@ def _journal(config: Config) -> Iterator[Finding]:
     elif free + used < config.journal.max_size:
         what = f"the journal may grow to {_mib(config.journal.max_size)}, but its disk has only {_mib(free)} free"
         yield _warning("journal.max_size", f"{what}; new events get 503 below min_free")
+
+
+def _database(config: Config) -> Iterator[Finding]:
+    try:
+        found = check_database(config)
+    except JournalError as error:  # its driver is missing
+        yield _error("journal.url", str(error))
+        return
+    yield from (_error("journal.url", sentence) for sentence in found.errors)
+    yield from (_warning("journal.url", sentence) for sentence in found.warnings)
+    if not found.errors:
+        yield from _unknown(config)
 
 
 def _unknown(config: Config) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gateway.config.tables import Config
     from gateway.journal.interface import Journal
     from gateway.journal.lock import JournalLock
-    from gateway.journal.search import Backup, Findings, Search, UnknownName
+    from gateway.journal.search import Backup, DatabaseFindings, Findings, Search, UnknownName
 
 
 def open_journal(
@@ -111,3 +111,10 @@ def check_journal(config: Config) -> str | None:
     from gateway.journal.sqlite.layout import look_at
 
     return look_at(config.journal.path)
+
+
+def check_database(config: Config) -> DatabaseFindings:
+    """Look at the database in `journal.url` without changing it."""
+    from gateway.journal.postgresql.checking import check
+
+    return check(config)

@@ -173,6 +173,14 @@ class Findings(msgspec.Struct):
         return not (self.events or self.cursors or self.rows or self.pages)
 
 
+class DatabaseFindings(msgspec.Struct):
+    """What a look at the journal's database found: why no gateway could work on it, and what an operator should know
+    besides."""
+
+    errors: list[str] = []
+    warnings: list[str] = []
+
+
 class Backup(NamedTuple):
     """A copy of the journal in one file: how many events it has, its size in bytes, and where it is."""
 

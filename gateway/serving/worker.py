@@ -21,7 +21,7 @@ from typing import Final
 from gateway import log as logs
 from gateway.config.certificates import tls_faults
 from gateway.config.convert import ConfigError
-from gateway.config.tables import Config
+from gateway.config.tables import Config, JournalSettings
 from gateway.http.access import Access
 from gateway.http.admin import create_admin
 from gateway.http.app import create_app
@@ -139,18 +139,22 @@ async def serve(
 
 def starting(examined: Examined) -> str:
     """The first line of the log: what starts, with which config, journal and plugins."""
-    journal = examined.config.journal.path
-    try:
-        size = f"{journal.stat().st_size / 2**20:.1f} MiB"
-    except OSError:
-        size = "new"
     plugins = ", ".join(
         f"{plugin.name} ({f'{plugin.distribution} {plugin.version}'.strip()})" for plugin in examined.plugins
     )
     return (
         f"starting: version {version('webio-gateway')}, process {os.getpid()}, config {examined.config.source},"
-        f" journal {journal} ({size}), plugins: {plugins or 'none'}"
+        f" journal {_journal_shown(examined.config.journal)}, plugins: {plugins or 'none'}"
     )
+
+
+def _journal_shown(settings: JournalSettings) -> str:
+    if settings.url is not None:
+        return settings.url.shown
+    try:
+        return f"{settings.path} ({settings.path.stat().st_size / 2**20:.1f} MiB)"
+    except OSError:
+        return f"{settings.path} (new)"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from gateway.config.tables import Config
 from gateway.journal.interface import JournalError, JournalFull
 from gateway.journal.postgresql.connection import DatabaseConnection, connect
-from gateway.journal.postgresql.failures import AGAIN, meaning, translated
+from gateway.journal.postgresql.failures import AGAIN, translated
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -101,8 +101,3 @@ class Database:
                     self._idle.append(connection)
                 raise
             self._idle.append(connection)
-
-
-def explain(error: Exception) -> str:
-    """The sentence for an error."""
-    return str(meaning(error))

@@ -4,6 +4,7 @@ and without anything of an event."""
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ LOST: Final = (
     asyncio.TimeoutError,
 )
 """Nothing is wrong with what was asked; another connection may work."""
+DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, errors.InternalClientError, OSError)
+"""All that the driver raises."""
 AGAIN: Final = (errors.SerializationError, errors.DeadlockDetectedError)
 """PostgreSQL asks for the transaction to be repeated."""
 
@@ -57,7 +60,7 @@ def translated() -> Iterator[None]:
         yield
     except JournalError:
         raise
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER as error:
         raise meaning(error) from error
 
 
@@ -73,6 +76,10 @@ def meaning(error: BaseException) -> JournalError:
         return JournalRefused(_refusal(error))
     if isinstance(error, errors.TooManyConnectionsError):
         return DatabaseLost("the database has no connection left (max_connections, or the limit of the user)")
+    if isinstance(error, errors.ProtocolViolationError):
+        return JournalRefused(
+            "journal.url leads to a connection pooler, or to what is not PostgreSQL: name the database server itself"
+        )
     if isinstance(error, errors.CannotConnectNowError):
         return DatabaseLost("the database starts or stops")
     if isinstance(error, LOST):
@@ -114,6 +121,8 @@ def _refusal(error: BaseException) -> str:
 
 
 def _short(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's own text repeats the address
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return "it does not answer" if isinstance(error, asyncio.TimeoutError) else type(error).__name__

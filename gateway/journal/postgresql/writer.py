@@ -11,14 +11,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-import asyncpg
-
 from gateway.journal.append import Append
 from gateway.journal.commits import Commits
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
 from gateway.journal.postgresql.connection import DatabaseConnection
 from gateway.journal.postgresql.database import LOCAL_ONLY
-from gateway.journal.postgresql.failures import DatabaseLost, meaning
+from gateway.journal.postgresql.failures import DRIVER, DatabaseLost, meaning
 from gateway.journal.postgresql.insert import Appending, insert, kept_of
 from gateway.journal.postgresql.refusing import Refusals
 
@@ -34,7 +32,7 @@ IN_DOUBT: Final = 10.0
 """Seconds for which the senders of a group whose commit was not answered wait for a connection."""
 PAUSES: Final = (0.05, 0.1, 0.2, 0.5)
 """Seconds between tries to connect; the last one goes on."""
-_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, JournalError)
+_ERRORS: Final = (*DRIVER, JournalError)
 
 
 class AppendWriter:
