@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from click.testing import CliRunner
 from clusters import Cluster, clusters
 from machine import free_ports
 from postgresql.conftest import Configure, opened
+from postgresql.relay import relaying
 from running import write_config
 from schemas import Schema, execute
 
@@ -199,41 +198,10 @@ async def test_another_cluster_than_the_one_the_journal_was_made_in(schema: Sche
     assert await checked(config) == [sentence]
 
 
-KEY_DATA = b"K\x00\x00\x00\x0c"
-"""The begin of the message in which a server tells a session's process, in the next four bytes."""
-
-
-@asynccontextmanager
-async def pooler(port: int) -> AsyncIterator[int]:
-    """What a connection pooler looks like from outside: the session's process is not the one that the server told."""
-
-    running: set[asyncio.Task[None]] = set()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, changes: bool) -> None:
-        try:
-            while data := await reader.read(2**16):
-                if changes and (at := data.find(KEY_DATA)) >= 0:
-                    data, changes = data[: at + 5] + b"\x00\x00\x00\x07" + data[at + 9 :], False
-                writer.write(data)
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", port)
-        running.add(asyncio.create_task(pump(reader, back, changes=False)))
-        running.add(asyncio.create_task(pump(there, writer, changes=True)))
-
-    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1]
-    await asyncio.wait(running)
-
-
 async def test_a_connection_pooler(cluster: Cluster, schema: Schema, configure: Configure) -> None:
     """It would take the session, with its settings and notifications, away between two statements."""
-    async with pooler(cluster.port) as port:
-        config = configure(schema.url.replace(f":{cluster.port}/", f":{port}/"))
+    async with relaying(cluster.port, replaces=True) as relay:
+        config = configure(schema.url.replace(f":{cluster.port}/", f":{relay.port}/"))
         assert await refusal(config) == (
             "journal.url leads to a connection pooler, which takes the session away between two statements: name the"
             " database server itself"

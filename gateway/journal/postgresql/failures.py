@@ -25,6 +25,10 @@ class NoPrimary(DatabaseLost):
     """No host takes writes."""
 
 
+class ValueRefused(JournalFull):
+    """The database cannot hold something in what was to be written; the rest can be written without it."""
+
+
 REFUSED: Final = (
     errors.InvalidPasswordError,
     errors.InvalidAuthorizationSpecificationError,
@@ -98,8 +102,12 @@ def meaning(error: BaseException) -> JournalError:
         return JournalFull("a table, column or function of the journal is missing in the database: restore it")
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate == NOT_DURABLE:
         return JournalFull("the settings of the database have changed, and it could lose events that were answered")
+    if isinstance(
+        error, errors.DataError | errors.IntegrityConstraintViolationError | errors.ProgramLimitExceededError
+    ):
+        return ValueRefused(f"the database cannot hold a value of that ({_state(error)})")
     if isinstance(error, asyncpg.PostgresError):
-        return JournalFull(f"the database refuses to do that ({type(error).__name__}, SQLSTATE {error.sqlstate})")
+        return JournalFull(f"the database refuses to do that ({_state(error)})")
     if isinstance(error, asyncpg.InterfaceError):
         return DatabaseLost(f"the connection to the database cannot be used ({type(error).__name__})")
     return JournalError(f"the journal failed ({type(error).__name__})")
@@ -118,6 +126,10 @@ def _refusal(error: BaseException) -> str:
     if isinstance(error, errors.InsufficientPrivilegeError):
         return "the user in journal.url lacks a right on the database or the journal's tables"
     return "the database refuses the user in journal.url (pg_hba.conf, or the user does not exist)"
+
+
+def _state(error: asyncpg.PostgresError) -> str:
+    return f"{type(error).__name__}, SQLSTATE {error.sqlstate}"
 
 
 def _short(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from gateway.journal.commits import Commits
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
 from gateway.journal.postgresql.connection import DatabaseConnection
 from gateway.journal.postgresql.database import LOCAL_ONLY
-from gateway.journal.postgresql.failures import DRIVER, DatabaseLost, meaning
+from gateway.journal.postgresql.failures import DRIVER, DatabaseLost, ValueRefused, meaning
 from gateway.journal.postgresql.insert import Appending, insert, kept_of
 from gateway.journal.postgresql.refusing import Refusals
 
@@ -119,6 +119,13 @@ class AppendWriter:
             newest = await self._insert(self._connection, group)
         except DatabaseLost as error:
             await self._in_doubt(group, error)
+        except ValueRefused as error:
+            if len(group) == 1:
+                log.error("journal: cannot keep an event, which gets 503: %s", error)
+                self._answer(group, error)
+            else:  # the others do without the one
+                await self._commit(group[: len(group) // 2])
+                await self._commit(group[len(group) // 2 :])
         except JournalError as error:
             self.refusing.refuse(str(error))
             self._answer(group, error)

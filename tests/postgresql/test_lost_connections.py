@@ -1,0 +1,251 @@
+"""A connection that is lost with a commit, a server that stops, fails over or changes: nothing that was answered is
+lost, nothing is kept twice, and the gateway goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import pytest
+from clusters import Cluster, clusters
+from journal_kit import ACME, message
+from postgresql.conftest import Configure, opened
+from postgresql.relay import relaying
+from schemas import Schema, execute
+
+from gateway.journal.interface import JournalFull, Receipt
+from gateway.journal.postgresql import refusing
+from gateway.journal.postgresql.database import LOCAL_ONLY
+from gateway.journal.postgresql.journal import PostgresqlJournal
+
+WAIT = 60.0
+
+
+def put(journal: PostgresqlJournal, raw: bytes) -> asyncio.Future[Receipt]:
+    return journal.append(ACME, journal.decoder.decode(ACME, raw, None), raw)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def until_taken(journal: PostgresqlJournal) -> None:
+    await until(lambda: journal.refusal() is None)
+
+
+async def kept(journal: PostgresqlJournal) -> list[bytes]:
+    return [entry.event.raw for entry in await journal.read(0, 100_000)]
+
+
+async def test_a_commit_that_the_server_broke_off_is_made_again(schema: Schema, configure: Configure) -> None:
+    """Its senders wait, and get the answer of the new commit; new events get 503 meanwhile."""
+    async with opened(configure(schema.url)) as journal:
+        bodies = [message() for _ in range(3)]
+        async with schema.holding_appends() as held:
+            futures = [put(journal, raw) for raw in bodies]
+            await held.end()
+            await until(lambda: journal.refusal() is not None)
+            with pytest.raises(JournalFull, match="the database cannot be reached"):
+                put(journal, message())
+        receipts = await asyncio.wait_for(asyncio.gather(*futures), WAIT)
+        assert [receipt.duplicate for receipt in receipts] == [False] * 3
+        assert await kept(journal) == bodies
+        assert journal.refusal() is None
+
+
+async def test_a_commit_whose_answer_was_lost_is_looked_up(
+    cluster: Cluster, schema: Schema, configure: Configure
+) -> None:
+    """What was kept is answered so, and not kept again; what repeats another event is still told to."""
+    async with relaying(cluster.port) as relay:
+        url = schema.url.replace(f":{cluster.port}/", f":{relay.port}/")
+        async with opened(configure(url)) as journal:
+            old = message()
+            first = await put(journal, old)
+            new = [message() for _ in range(3)]
+            relay.swallows = True
+            futures = [put(journal, raw) for raw in (new[0], old, new[1], new[1], new[2])]
+            await asyncio.sleep(0)
+            await until(lambda: schema.execute("SELECT count(*) FROM events") == [(4,)])
+            relay.cut()
+            receipts = await asyncio.wait_for(asyncio.gather(*futures), WAIT)
+            assert [receipt.duplicate for receipt in receipts] == [False, True, False, True, False]
+            assert receipts[1].id == first.id
+            assert receipts[3].id == receipts[2].id
+            assert await kept(journal) == [old, *new]
+            assert journal.newest == 6  # the positions of the two repeats stay free
+
+
+async def test_what_was_not_sent_is_refused_at_once(schema: Schema, configure: Configure) -> None:
+    """An event that arrived while a commit ran, whose connection was then lost, was certainly not kept."""
+    async with opened(configure(schema.url)) as journal:
+        async with schema.holding_appends() as held:
+            sent = put(journal, message())
+            await held.sessions()
+            waiting = put(journal, message())
+            await held.end()
+            with pytest.raises(JournalFull, match="the database cannot be reached"):
+                await asyncio.wait_for(waiting, WAIT)
+        await asyncio.wait_for(sent, WAIT)
+        assert len(await kept(journal)) == 1
+
+
+async def test_a_server_that_is_away_longer_than_senders_wait(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are told to try again; the gateway goes on by itself once the server is back."""
+    monkeypatch.setattr("gateway.journal.postgresql.writer.IN_DOUBT", 0.0)
+    with clusters(1) as (server,):
+        server.make()
+        server.start()
+        async with opened(configure(server.url)) as journal:
+            before = message()
+            await put(journal, before)
+            await asyncio.to_thread(server.stop, signal.SIGQUIT)
+            with pytest.raises(JournalFull):
+                await asyncio.wait_for(put(journal, message()), WAIT)
+            with pytest.raises(JournalFull):
+                await journal.probe()
+            with pytest.raises(JournalFull, match="the database cannot be reached"):
+                put(journal, message())
+            await asyncio.to_thread(server.start)
+            await until_taken(journal)
+            after = message()
+            await put(journal, after)
+            await journal.probe()
+            assert await kept(journal) == [before, after]
+
+
+async def test_under_load_across_crashes_each_event_is_there_once(configure: Configure) -> None:
+    """Senders that try again until they are answered 200, and a server that crashes three times."""
+    with clusters(1) as (server,):
+        server.make()
+        server.start()
+        async with opened(configure(server.url)) as journal:
+            answered: list[bytes] = []
+            running = True
+
+            async def sender() -> None:
+                while running:
+                    raw = message()
+                    while True:
+                        try:
+                            await put(journal, raw)
+                            break
+                        except JournalFull:
+                            await asyncio.sleep(0.01)
+                    answered.append(raw)
+
+            senders = asyncio.gather(*(sender() for _ in range(8)))
+            for _ in range(3):
+                count = len(answered)
+                await until(lambda so_far=count: len(answered) > so_far + 50)  # type: ignore[misc]
+                await asyncio.to_thread(server.stop, signal.SIGQUIT)
+                await asyncio.to_thread(server.start)
+            count = len(answered)
+            await until(lambda: len(answered) > count + 50)
+            running = False
+            await asyncio.wait_for(senders, WAIT)
+            assert sorted(await kept(journal)) == sorted(answered)
+
+
+async def test_the_standby_that_is_promoted_takes_over(configure: Configure) -> None:
+    """The URL names both; what the old primary had answered is there."""
+    with clusters(2) as (primary, standby):
+        primary.make()
+        primary.start()
+        standby.follow(primary)
+        standby.start()
+        primary.change(synchronous_standby_names="standby")
+        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        async with opened(configure(f"postgresql://gateway@{hosts}/gateway")) as journal:
+            before = [message() for _ in range(20)]
+            await asyncio.gather(*(put(journal, raw) for raw in before))
+            await asyncio.to_thread(primary.stop, signal.SIGKILL)
+            execute(standby.admin, "ALTER SYSTEM SET synchronous_standby_names = ''")
+            standby.promote()
+            after = message()
+            while True:
+                try:
+                    await asyncio.wait_for(put(journal, after), WAIT)
+                    break
+                except JournalFull:
+                    await asyncio.sleep(0.05)
+            assert await kept(journal) == [*before, after]
+
+
+async def test_a_commit_without_the_standby_counts_as_failure(
+    cluster: Cluster, schema: Schema, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL keeps it locally and warns, where a person cancels the wait. It is not answered as kept."""
+    monkeypatch.setattr(refusing, "HUNG", 0.2)
+    async with opened(configure(schema.url)) as journal:
+        cluster.change(synchronous_standby_names="nobody")
+        try:
+            raw = message()
+            future = put(journal, raw)
+            waits = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            await until(lambda: bool(execute(cluster.admin, waits)))
+            await until(lambda: "has not finished a commit" in (journal.refusal() or ""))
+            execute(cluster.admin, waits.replace("pid", "pg_cancel_backend(pid)", 1))
+            with pytest.raises(JournalFull) as raised:
+                await asyncio.wait_for(future, WAIT)
+            assert str(raised.value) == LOCAL_ONLY
+            assert journal.refusal() is not None
+        finally:
+            cluster.change(synchronous_standby_names="")
+        await until_taken(journal)
+        assert (await put(journal, raw)).duplicate
+        assert await kept(journal) == [raw]
+
+
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+async def test_settings_that_change_while_the_gateway_runs(
+    cluster: Cluster, schema: Schema, configure: Configure, setting: str
+) -> None:
+    """From then on nothing is answered as kept, until they are as they were."""
+    async with opened(configure(schema.url)) as journal:
+        await put(journal, message())
+        cluster.change(**{setting: "off"})
+        try:
+            await until(lambda: execute(schema.url, f"SHOW {setting}") == [("off",)])
+            with pytest.raises(JournalFull):
+                while True:
+                    await put(journal, message())
+            await until(lambda: f"the database has {setting} = off" in (journal.refusal() or ""))
+        finally:
+            execute(cluster.admin, f"ALTER SYSTEM RESET {setting}", "SELECT pg_reload_conf()")
+        await until_taken(journal)
+        await put(journal, message())
+
+
+async def test_a_table_that_is_dropped_while_the_gateway_runs(schema: Schema, configure: Configure) -> None:
+    """Each event gets 503 with the reason."""
+    async with opened(configure(schema.url)) as journal:
+        schema.execute("ALTER TABLE head RENAME TO gone")
+        with pytest.raises(JournalFull) as raised:
+            await put(journal, message())
+        assert str(raised.value) == (
+            "a table, column or function of the journal is missing in the database: restore it"
+        )
+        assert journal.refusal() is not None
+        schema.execute("ALTER TABLE gone RENAME TO head")
+        await until_taken(journal)
+        await put(journal, message())
+
+
+async def test_an_event_that_the_database_cannot_keep_harms_no_other(schema: Schema, configure: Configure) -> None:
+    """Those that arrived with it are kept, and new ones are taken."""
+    async with opened(configure(schema.url)) as journal:
+        bad = message()
+        schema.execute(f"ALTER TABLE events ADD CHECK (position('{bad.hex()}' in encode(raw, 'hex')) = 0)")
+        good = [message() for _ in range(9)]
+        futures = [put(journal, raw) for raw in (*good[:4], bad, *good[4:])]
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        assert [isinstance(outcome, JournalFull) for outcome in outcomes].index(True) == 4
+        assert len([outcome for outcome in outcomes if isinstance(outcome, Receipt)]) == 9
+        assert await kept(journal) == good
+        assert journal.refusal() is None
