@@ -110,6 +110,7 @@ FIELDS: Final = {
     "organisations": "The names of the organisations of the config.",
     "metrics": "The metrics of the instance's own.",
     "state": "Where `state_dir` is, or is made.",
+    "node": "The gateway's name where others share its journal, else None.",
     "spawner": "What `spawn` calls.",
     "address": "The customer's address, in any notation.",
     "kind": "What the condition is of.",

@@ -117,13 +117,16 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """The argument of `startup`: the instance's name in the config, a logger for it, the config file's folder (to which
     paths are relative), and the names of the organisations. `metrics` are the instance's own, on the gateway's page of
-    metrics (since version (1, 1) of the contract). `state` is where `state_dir` is, or is made."""
+    metrics (since version (1, 1) of the contract). `state` is where `state_dir` is, or is made. `node` is the gateway's
+    name where others share its journal, so that they take turns with the plugin's events; else None (since version
+    (1, 1))."""
 
     name: str
     log: logging.Logger
     directory: Path
     organisations: tuple[str, ...]
     state: Path | None = None
+    node: str | None = None
     metrics: PluginMetrics = msgspec.field(default_factory=PluginMetrics)
     spawner: Callable[[Coroutine[Any, Any, object], str | None], None] | None = None
     """What `spawn` calls."""

@@ -22,7 +22,7 @@ log = logging.getLogger("gateway.server")
 
 APPLIED: Final = ("organisations", "hooks", "values", "delivery", "log")
 """The tables that a running gateway takes over."""
-FIXED_DELIVERY: Final = ("concurrency", "ordered", "from_start")
+FIXED_DELIVERY: Final = ("concurrency", "ordered", "from_start", "shards")
 """What of a plugin's delivery is set up when it starts."""
 
 

@@ -48,6 +48,11 @@ def faults(
         path = dotted("plugins", plugin.name)
         yield from _pace(path, plugin.settings)
         yield from _filter(path, plugin.settings, tables["organisations"])
+        if plugin.settings.shards > 1 and tables["journal"] is not None and tables["journal"].url is None:
+            message = (
+                f"expected 1, found {plugin.settings.shards}: the journal is a file, which one gateway has to itself"
+            )
+            yield Problem(f"{path}.shards", f"{message}; leave it out, or name a database in journal.url")
         if plugin.settings.file is not None and plugin.settings.use is not None:
             yield Problem(
                 f"{path}.use", "names an installed plugin, and `file` a plugin in a file; leave one of them out"

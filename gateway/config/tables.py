@@ -250,6 +250,9 @@ class PluginSettings(Table, frozen=True, kw_only=True):
     backoff: Annotated[Pause | None, _says("As in [delivery].")] = None
     backoff_max: Annotated[Pause | None, _says("As in [delivery].")] = None
     give_up_after: Annotated[Pause | None, _says("As in [delivery].")] = None
+    shards: Annotated[
+        Workers, _says("Into how many parts its conversations are divided, which gateways share. Needs `journal.url`.")
+    ] = 1
 
 
 FILTERS: Final = ("hooks", "organisations")

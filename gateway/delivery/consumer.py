@@ -27,7 +27,7 @@ class Consumer:
         self.plugin = plugin
         self.health = Health(plugin.name, plugin.faults, clock)
         self._journal = journal
-        self._shared = Shared(self.health)
+        self._shared = Shared(plugin, self.health)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -163,11 +163,13 @@ class Consumer:
         cursors back."""
         await self._stop_asking()
         await asyncio.gather(*(shard.stop(deadline) for shard in self._shards))
+        await self._shared.checkpoint.abandon()
 
     async def abandon(self) -> None:
         """Break off: nothing more is called, written or settled."""
         await self._stop_asking()
         await asyncio.gather(*(shard.abandon() for shard in self._shards))
+        await self._shared.checkpoint.abandon()
 
     async def _stop_asking(self) -> None:
         if self._turn_over in self._journal.on_turnover:

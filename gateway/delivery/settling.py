@@ -14,7 +14,7 @@ from gateway.delivery.reading import LogReader
 from gateway.delivery.replaying import ReplayReader
 from gateway.delivery.shared import Shared
 from gateway.journal.interface import Cursors, JournalFailed, JournalFull, Settlement, Track
-from gateway.plugin_host.call import GRACE, CallTimeout, PluginFault, Stuck
+from gateway.plugin_host.call import GRACE, PluginFault
 from gateway.plugin_host.load import Plugin
 
 PAUSE: Final = 0.02
@@ -50,7 +50,8 @@ class Settler:
         self._shared = shared
         self._health = shared.health
         self._epoch = epoch
-        self._checkpoint = plugin.hooks.get("checkpoint")
+        self._failures = shared.checkpoint.failures
+        """How many failed checkpoints of the plugin this shard has seen."""
         self._draining = asyncio.Event()
         self._drained = False
         self._busy = False
@@ -84,7 +85,7 @@ class Settler:
             unsettled.clear()
             taken = self._machine.take_taken()
             error = await self._make_durable() if taken else None
-            if error is None:
+            if error is None and not self._is_undone:
                 await self._settle(taken)
             else:
                 await self._undo(taken, error)
@@ -102,16 +103,17 @@ class Settler:
             async with asyncio.timeout(seconds):
                 await self._draining.wait()
 
+    @property
+    def _is_undone(self) -> bool:
+        """Whether a checkpoint has failed, perhaps of another shard, since this one last settled or undid everything:
+        what the plugin took before that does not count."""
+        return self._failures != self._shared.checkpoint.failures
+
     async def _make_durable(self) -> Exception | None:
-        if self._checkpoint is None:
+        error = await self._shared.checkpoint.make_durable()
+        if error is None:
             self._health.blocked = None
-            return None
-        try:
-            await self._plugin.caller.call(self._checkpoint, timeout=self._plugin.delivery.timeout)
-        except (PluginFault, CallTimeout, Stuck) as error:
-            return error
-        self._health.blocked = None
-        return None
+        return error
 
     async def _settle(self, taken: list[Item]) -> None:
         self._machine.settle(taken)
@@ -148,12 +150,13 @@ class Settler:
         await self._dispatcher.drain(self._plugin.delivery.timeout + 2 * GRACE)
         taken = self._machine.take_taken()
         error = await self._make_durable() if taken else None
-        if error is None:
+        undone = error is not None or self._is_undone
+        if not undone:
             await self._settle(taken)
             taken = []
         for gone, _ in erased:
             self._machine.parked.forget(gone)
-        if error is not None:
+        if undone:
             await self._undo(taken, error)
         else:
             self._rewind(taken)
@@ -168,10 +171,13 @@ class Settler:
         self._replays.rewind()
         self._machine.rewind(taken, self._live.cursor)
 
-    async def _undo(self, taken: list[Item], error: Exception) -> None:
-        cause = error.cause if isinstance(error, PluginFault) else error
-        self._health.failed(cause, asyncio.get_running_loop().time())
+    async def _undo(self, taken: list[Item], error: Exception | None) -> None:
+        """`error` is why the checkpoint failed, None where it was that of another shard."""
+        if error is not None and self._shared.is_new(error):
+            cause = error.cause if isinstance(error, PluginFault) else error
+            self._health.failed(cause, asyncio.get_running_loop().time())
         await self._dispatcher.drain(self._plugin.delivery.timeout + 2 * GRACE)
+        self._failures = self._shared.checkpoint.failures
         await self._settle([])  # what is parked or dead stays so, or it would come behind what was taken after it
         if self._draining.is_set():
             return

@@ -1,12 +1,14 @@
-"""What the shards of one plugin share at this gateway: the plugin's health, and how many batches it has at once."""
+"""What the shards of one plugin share at this gateway: its health, its checkpoints, how many batches it has at once."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+from gateway.delivery.checkpoint import Checkpoint
 from gateway.delivery.health import Health
 from gateway.delivery.items import Batch
+from gateway.plugin_host.load import Plugin
 
 if TYPE_CHECKING:
     from gateway.delivery.pipeline import Pipeline
@@ -15,10 +17,12 @@ if TYPE_CHECKING:
 class Shared:
     """`batches` are those that the plugin has now, of all shards."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, plugin: Plugin, health: Health) -> None:
         self.health = health
+        self.checkpoint = Checkpoint(plugin)
         self.batches: dict[asyncio.Task[None], Batch] = {}
         self._pipelines: list[Pipeline] = []
+        self._told: Exception | None = None
 
     @property
     def unproven(self) -> bool:
@@ -29,6 +33,11 @@ class Shared:
     def idle(self) -> bool:
         """Whether nothing is left that the plugin could take."""
         return all(pipeline.through and pipeline.machine.idle for pipeline in self._pipelines)
+
+    def is_new(self, error: Exception) -> bool:
+        """Whether no shard has told of this failure yet."""
+        new, self._told = error is not self._told, error
+        return new
 
     def join(self, pipeline: Pipeline) -> None:
         """This gateway delivers one more shard."""

@@ -139,6 +139,7 @@ class Lifecycle:
                 directory=self._config.directory,
                 organisations=tuple(self._config.organisations),
                 state=self._config.journal.path.absolute().parent / "plugins" / plugin.name,
+                node=None if self._config.journal.url is None else self._config.node.name,
                 metrics=plugin.metrics,
                 spawner=plugin.tasks.spawn,
             )

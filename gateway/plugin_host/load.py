@@ -56,6 +56,7 @@ class PluginDelivery(msgspec.Struct, frozen=True, kw_only=True):
     ordered: bool
     from_start: bool
     shards: int = 1
+    """Parts of its conversations that gateways share."""
 
 
 class Plugin:
@@ -173,7 +174,7 @@ class _Loader:
         settings = self._reader.table(config_of(kind), self._without_wrong_filters(table, kind), path, OWN_KEYS)
         if settings is None or not sound:
             return None
-        self._claim(settings, path)
+        self._claim(settings, path, table.settings.shards)
         try:
             instance = kind(settings) if hasattr(kind, "Config") else _construct(kind, settings)
             return plugin_around(self._config, table, source, instance)
@@ -202,8 +203,9 @@ class _Loader:
             return False
         return True
 
-    def _claim(self, settings: msgspec.Struct, path: str) -> None:
-        """Refuse a path that another plugin has, too, where it must be exclusive."""
+    def _claim(self, settings: msgspec.Struct, path: str, shards: int) -> None:
+        """Refuse a path that another plugin has, too, where it must be exclusive. A plugin with such a path keeps files
+        on one host, so that a single gateway at a time delivers to it."""
         for field in msgspec.structs.fields(settings):
             value = getattr(settings, field.name)
             if is_exclusive(field.type) and value is not None:
@@ -211,6 +213,13 @@ class _Loader:
                 other = self._claimed.setdefault(os.path.realpath(value), where)
                 if other != where:
                     self._fault(where, f"is the same as {other}; give each its own")
+                if shards > 1:
+                    message = (
+                        f"expected 1, found {shards}: the plugin keeps files in `{field.encode_name}`, for which a"
+                    )
+                    self._fault(
+                        f"{path}.shards", f"{message} single gateway delivers to it; sql_events and s3 can be shared"
+                    )
 
     def _fault(self, path: str, message: str) -> None:
         self.problems.append(Problem(path, message))
@@ -254,4 +263,5 @@ def _delivery(config: Config, own: PluginSettings) -> PluginDelivery:
         concurrency=own.concurrency or general.concurrency,
         ordered=own.ordered,
         from_start=own.start == "start",
+        shards=own.shards,
     )

@@ -41,7 +41,8 @@ def _now() -> datetime:
 
 
 class ArchivePlugin:
-    """Every event as received, once, in `{directory}/{organisation}/{hook}/{YYYY-MM-DD}.jsonl`.
+    """Every event as received, once, in `{directory}/{organisation}/{hook}/{YYYY-MM-DD}.jsonl`. Where several gateways
+    share a journal, each has a folder of its name in `directory`, with the events that it delivered.
 
     A call that the gateway gave up may still run, or wait for a disk that hangs, while its events are delivered again.
     Therefore an event is added to the batch before anything can block, a checkpoint writes its own batch only, and
@@ -77,7 +78,8 @@ class ArchivePlugin:
 
     @hookimpl
     def startup(self, context: Context) -> None:
-        self._store = Store(self._config.directory, context.log)
+        directory = self._config.directory
+        self._store = Store(directory if context.node is None else directory / context.node, context.log)
         self._batch = _Batch()
         self._stop.clear()
         if self._config.compress:

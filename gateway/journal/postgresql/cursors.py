@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gateway.journal.postgresql.connection import DatabaseConnection
     from gateway.journal.postgresql.database import Database
     from gateway.journal.postgresql.leases import Leases
-    from gateway.journal.postgresql.marks import Marks
+    from gateway.journal.postgresql.marks import CursorMarks
     from gateway.journal.postgresql.nodes import Nodes
 
 
@@ -57,7 +57,7 @@ class PostgresqlCursors:
     on_turnover: list[Callable[[], None]]
     nodes: Nodes
     _leases: Leases
-    _marks: Marks
+    _marks: CursorMarks
     _follower: Follower
     _channel: str
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.journal.interface import Entry, Filter, Stretch
 from gateway.journal.postgresql.columns import EVENT, restore
 from gateway.journal.postgresql.queries import left_to_check, where
-from gateway.journal.postgresql.tail import Piece, Row, Tail
+from gateway.journal.postgresql.tail import BucketEvent, Piece, SharedTail
 
 if TYPE_CHECKING:
     from gateway.decoding import Decoder
@@ -31,7 +31,7 @@ class Follower:
         self._database = database
         self._decoder = decoder
         self._newest = newest
-        self.tail = Tail(newest(), self._next)
+        self.tail = SharedTail(newest(), self._next)
 
     async def stretch(
         self, after: int, limit: int, buckets: Collection[int], floors: Sequence[int | None] | None
@@ -39,7 +39,7 @@ class Follower:
         """The next events of these buckets, without those up to their floors."""
         wanted = frozenset(buckets)
 
-        def has(row: Row) -> bool:
+        def has(row: BucketEvent) -> bool:
             return row.bucket in wanted and (floors is None or row.seq > (floors[row.bucket] or 0))
 
         if after >= self.tail.after:
@@ -100,9 +100,9 @@ async def _piece(
     return Piece(found, rows[-1]["seq"] if is_cut else max(after, until))
 
 
-def _row(decoder: Decoder, row: Any) -> Row:
+def _row(decoder: Decoder, row: Any) -> BucketEvent:
     values = tuple(row.values())
-    return Row(row["seq"], row["bucket"], restore(decoder, values[: len(EVENT.split(","))]))
+    return BucketEvent(row["seq"], row["bucket"], restore(decoder, values[: len(EVENT.split(","))]))
 
 
 async def fetched(connection: DatabaseConnection, decoder: Decoder, seqs: Sequence[int]) -> list[Entry]:

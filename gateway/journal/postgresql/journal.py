@@ -24,7 +24,7 @@ from gateway.journal.postgresql.following import Follower
 from gateway.journal.postgresql.layout import Marker, marker_of, upgrade
 from gateway.journal.postgresql.leases import DEFAULT_TIMES, Leases, LeaseTimes
 from gateway.journal.postgresql.listener import NEWEST, AppendListener
-from gateway.journal.postgresql.marks import Marks
+from gateway.journal.postgresql.marks import CursorMarks
 from gateway.journal.postgresql.nodes import Nodes
 from gateway.journal.postgresql.operations import PostgresqlOperator
 from gateway.journal.postgresql.records import Records
@@ -67,7 +67,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self._records = Records(self.database, self._record_lost)
         self._pruning = Pruning(config)
         self._leases = Leases(lease)
-        self._marks = Marks()
+        self._marks = CursorMarks()
         self._looking: asyncio.Task[None] | None = None
         self._closing = False
         self._marker: Marker

@@ -18,7 +18,7 @@ _INSERT: Final = (
 )
 
 
-class Marks:
+class CursorMarks:
     """The last move of each cursor, until a mark of it is due. A settlement only notes it in memory."""
 
     def __init__(self) -> None:

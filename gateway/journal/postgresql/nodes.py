@@ -25,7 +25,7 @@ from gateway.log import RateLimit
 if TYPE_CHECKING:
     from gateway.config.tables import Config
     from gateway.journal.postgresql.leases import Leases
-    from gateway.journal.postgresql.marks import Marks
+    from gateway.journal.postgresql.marks import CursorMarks
 
 log = RateLimit(logging.getLogger("gateway.journal"))
 
@@ -56,7 +56,7 @@ _LEAVE: Final = (
 )
 
 
-class Node(NamedTuple):
+class LiveNode(NamedTuple):
     """A gateway that runs: to which plugins it delivers, and whether each of them has started there."""
 
     identity: UUID
@@ -75,13 +75,13 @@ class Nodes:
         layout: int,
         channel: str,
         leases: Leases,
-        marks: Marks,
+        marks: CursorMarks,
         clock: Callable[[], float],
         turned_over: Callable[[], None],
     ) -> None:
         self.about: dict[str, Any] = {}
         self.deliveries: Callable[[], Mapping[str, bool]] = dict
-        self.live: list[Node] = []
+        self.live: list[LiveNode] = []
         self.owned: dict[str, dict[UUID, int]] = {}
         """How many shards of a plugin each gateway owns."""
         self._config = config
@@ -188,7 +188,7 @@ class Nodes:
         rows = await connection.fetch(_LIVE, self._leases.times.lasts)
         owned = await connection.fetch(_OWNED)
         self.live = [
-            Node(row["id"], row["name"], msgspec.json.decode(row["about"]).get("delivers", {})) for row in rows
+            LiveNode(row["id"], row["name"], msgspec.json.decode(row["about"]).get("delivers", {})) for row in rows
         ]
         self.owned = {}
         for row in owned:

@@ -26,7 +26,7 @@ _REPLAYS: Final = (
 )
 
 
-class Place(NamedTuple):
+class CursorPlace(NamedTuple):
     """A cursor: all events of its shard up to `seq` are settled, and in each bucket those up to the bucket's floor."""
 
     seq: int
@@ -43,15 +43,15 @@ def buckets_of(shard: int, shards: int) -> range:
     return range(shard, BUCKETS, shards)
 
 
-def spread(places: Sequence[Place], shards: int) -> list[Place]:
+def spread(places: Sequence[CursorPlace], shards: int) -> list[CursorPlace]:
     """The cursors of so many shards, where the plugin is at these, of which there is one for each shard until now."""
     settled = [places[bucket % len(places)].settled(bucket) for bucket in range(BUCKETS)]
-    found: list[Place] = []
+    found: list[CursorPlace] = []
     for shard in range(shards):
         buckets = buckets_of(shard, shards)
         seq = min(settled[bucket] for bucket in buckets)
         floors = [settled[bucket] if bucket in buckets and settled[bucket] > seq else None for bucket in range(BUCKETS)]
-        found.append(Place(seq, floors if any(floors) else None))
+        found.append(CursorPlace(seq, floors if any(floors) else None))
     return found
 
 
@@ -65,7 +65,7 @@ async def change_shards(
 ) -> None:
     """Give a plugin another number of shards; no gateway owns one of its `cursors`, the locked rows in order. All get
     a later epoch, so that whoever owned one before has lost it."""
-    places = [Place(row["seq"], row["floors"]) for row in cursors]
+    places = [CursorPlace(row["seq"], row["floors"]) for row in cursors]
     epoch = max(row["epoch"] for row in cursors) + 1
     clean = all(row["clean"] for row in cursors)
     await connection.execute("DELETE FROM cursors WHERE plugin = $1", plugin)

@@ -15,7 +15,7 @@ BYTES: Final = 32 * 2**20
 """At most twice this number of events, and about this many bytes of bodies."""
 
 
-class Row(NamedTuple):
+class BucketEvent(NamedTuple):
     """An event at its position, and its bucket."""
 
     seq: int
@@ -26,21 +26,21 @@ class Row(NamedTuple):
 class Piece(NamedTuple):
     """Events in order, and the position up to which there are no others."""
 
-    rows: Sequence[Row]
+    rows: Sequence[BucketEvent]
     through: int
 
 
-Shard = Callable[[Row], bool]
+Belongs = Callable[[BucketEvent], bool]
 """Whether an event belongs to a shard and is not settled in it yet."""
 
 
-class Tail:
+class SharedTail:
     """All events after `after` up to `through`. `read` reads what comes next: those after a position."""
 
     def __init__(self, after: int, read: Callable[[int], Awaitable[Piece]]) -> None:
         self.after = self.through = after
         self._read = read
-        self._rows: list[Row] = []
+        self._rows: list[BucketEvent] = []
         self._bytes = 0
         self._reading = asyncio.Lock()
         self._start = 0
@@ -60,7 +60,7 @@ class Tail:
                     self.through = piece.through
                     self._trim()
 
-    def entries(self, after: int, limit: int, has: Shard) -> tuple[list[Entry], int]:
+    def entries(self, after: int, limit: int, has: Belongs) -> tuple[list[Entry], int]:
         """At most `limit` events of a shard after a position that is not before `self.after`, and up to which position
         they are all."""
         found: list[Entry] = []
