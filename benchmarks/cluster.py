@@ -38,7 +38,7 @@ def rounds(folder: Path, seed: str, count: int) -> bool:
 
 
 def say(line: str) -> None:
-    print(f"  {line}", flush=True)
+    print(f"  {time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
 PROOFS: dict[str, tuple[Callable[[Path, str, int], bool], int]] = {"rounds": (rounds, 200)}

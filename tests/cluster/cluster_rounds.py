@@ -43,6 +43,7 @@ def cluster_rounds(folder: Path, rounds: int, seed: str, *, pause: float = 0.05,
     gone: list[str] = []
     with Cluster(folder) as cluster:
         cluster.start()
+        say("the cluster has started")
         with cluster.load(pause=pause) as load:
             load.wait_acknowledged(50)
             for number in range(rounds):
@@ -63,7 +64,9 @@ def cluster_rounds(folder: Path, rounds: int, seed: str, *, pause: float = 0.05,
                 say(f"{number + 1}: {names}, {took:.1f} s, all acknowledge {again:.1f} s after it,"
                     f" {len(load.acknowledged)} in all")  # fmt: skip
             load.finish(60)
+        began = time.monotonic()
         cluster.wait_delivered()
+        say(f"everything is delivered {time.monotonic() - began:.1f} s later")
         exits = [node.terminate() for node in cluster.nodes]
         return Outcome(
             findings=cluster.judge(load.acknowledged),

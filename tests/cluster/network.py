@@ -19,6 +19,8 @@ from machine import free_ports, watch_group
 INSIDE: Final = "GATEWAY_TEST_NAMESPACE"
 """Set in a process that runs in a network namespace of its own, in which it may make bridges and further namespaces."""
 _NET: Final = "10.77.0"
+_NUMBERS: Final = itertools.count(1)
+"""Of bridges and cables, whose names come free some time after they are gone."""
 
 
 class Host:
@@ -61,7 +63,8 @@ def enter_namespace() -> None:
     if subprocess.run(["unshare", "--net", "sh", "-c", attempt], capture_output=True, check=False).returncode:
         return
     os.environ[INSIDE] = "1"
-    os.execvp("unshare", ["unshare", "--net", sys.executable, *sys.argv])
+    inside = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, *sys.argv]
+    os.execvp("unshare", ["unshare", "--net", *inside])
 
 
 def open_network() -> Network:
@@ -72,26 +75,25 @@ class Namespaces:
     """Each host is a network namespace, held by a process that sleeps, with a cable to a bridge of this namespace."""
 
     def __init__(self) -> None:
-        self._hosts: dict[str, tuple[str, subprocess.Popen[bytes]]] = {}
+        self._holders: list[subprocess.Popen[bytes]] = []
         self._ports = itertools.count(5432)
-        _run("ip", "link", "set", "lo", "up")
-        _run("ip", "link", "add", "bridge0", "type", "bridge")
-        _run("ip", "link", "set", "bridge0", "up")
-        _run("ip", "addr", "add", f"{_NET}.254/24", "dev", "bridge0")
+        self._bridge = f"bridge{next(_NUMBERS)}"
+        _run("ip", "link", "add", self._bridge, "type", "bridge")
+        _run("ip", "link", "set", self._bridge, "up")
+        _run("ip", "addr", "add", f"{_NET}.254/24", "dev", self._bridge)
 
     def host(self, name: str) -> Host:
-        number = len(self._hosts) + 1
-        address, cable = f"{_NET}.{number}", f"cable{number}"
+        address, cable = f"{_NET}.{len(self._holders) + 1}", f"cable{next(_NUMBERS)}"
         holder = subprocess.Popen(
             ["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"], stdout=subprocess.PIPE, process_group=0
         )
+        self._holders.append(holder)
         watch_group(holder.pid)
         assert holder.stdout is not None
         holder.stdout.readline()  # it has its namespace now
         _run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(holder.pid))
-        _run("ip", "link", "set", cable, "master", "bridge0", "up")
+        _run("ip", "link", "set", cable, "master", self._bridge, "up")
         host = Host(name, address, ("nsenter", "--net", "--target", str(holder.pid), "--"))
-        self._hosts[name] = address, holder
         for words in ("link set lo up", "link set eth0 up", f"addr add {address}/24 dev eth0"):
             _run(*host.prefix, "ip", *words.split())
         return host
@@ -114,13 +116,13 @@ class Namespaces:
                 _run(*source.prefix, "ip", "neigh", "del", target.listen, "dev", "eth0")
 
     def close(self) -> None:
-        for _, holder in self._hosts.values():
+        for holder in self._holders:
             holder.kill()
             holder.wait()
             if holder.stdout is not None:
                 holder.stdout.close()
         with contextlib.suppress(subprocess.CalledProcessError):
-            _run("ip", "link", "del", "bridge0")
+            _run("ip", "link", "del", self._bridge)
 
 
 def _run(*command: str) -> None:

@@ -20,6 +20,8 @@ from nodes import DELIVERY, RECORDERS, Node, gateways
 from servers import DATABASE, Pair, wait_until
 
 PLUGINS: Final = ("spread", "single")
+MEMORY: Final = Path("/dev/shm")
+"""A file system in memory: processes die here, not machines, and no commit waits for a disk that others use, too."""
 _BEHIND: Final = """
 SELECT (SELECT count(*) FROM cursors WHERE plugin IN ('spread', 'single') AND seq < (SELECT seq FROM head))
      + (SELECT count(*) FROM parked WHERE state IN ('retrying', 'waiting'))
@@ -32,11 +34,19 @@ class Cluster:
     since their owner may not read `folder`, where the gateways are."""
 
     def __init__(
-        self, folder: Path, *, synchronous: bool = True, count: int = 3, text: str = DELIVERY + RECORDERS
+        self,
+        folder: Path,
+        *,
+        synchronous: bool = True,
+        count: int = 3,
+        text: str = DELIVERY + RECORDERS,
+        plugins: Sequence[str] = PLUGINS,
     ) -> None:
+        """`text` has the tables of the gateways' configs, with recorders named `plugins`, which take every event."""
         self._stack = ExitStack()
         self.folder = folder
-        self.data = Path(tempfile.mkdtemp(prefix="cluster-"))
+        self.plugins = plugins
+        self.data = Path(tempfile.mkdtemp(prefix="cluster-", dir=MEMORY if MEMORY.is_dir() else None))
         self.data.chmod(0o755)
         self._stack.callback(shutil.rmtree, self.data, ignore_errors=True)
         self.network = open_network()
@@ -79,10 +89,12 @@ class Cluster:
         """What a statement returns on the primary."""
         return self.pair.primary.ask(statement)
 
-    def owner(self, plugin: str) -> Node | None:
-        """The gateway that delivers a plugin of one shard."""
-        name = self.ask(f"SELECT owner_name FROM cursors WHERE plugin = '{plugin}' AND owner IS NOT NULL")
-        return next((node for node in self.nodes if node.name == name), None)
+    def wait_owner(self, plugin: str, within: float = 60) -> Node:
+        """The gateway that delivers a plugin of one shard, once there is one."""
+        query = f"SELECT owner_name FROM cursors WHERE plugin = '{plugin}' AND owner IS NOT NULL"
+        by_name = {node.name: node for node in self.nodes}
+        wait_until(lambda: self.ask(query) in by_name, f"{plugin} has an owner", within)
+        return by_name[self.ask(query)]
 
     def wait_delivered(self, within: float = 180) -> None:
         """Wait until every plugin has everything."""
@@ -90,26 +102,32 @@ class Cluster:
 
     def kept(self) -> list[Kept]:
         """The events of the journal, in their order."""
+        rows = self._rows("SELECT seq, id::text, conversation_id, raw FROM events ORDER BY seq")
+        return [
+            Kept(seq, event_id, json.loads(raw)["communicationActionId"], conversation)
+            for seq, event_id, conversation, raw in rows
+        ]
 
+    def conversations(self) -> dict[str, str | None]:
+        """The conversation of each event, by its id."""
+        return dict(map(tuple, self._rows("SELECT id::text, conversation_id FROM events")))
+
+    def _rows(self, query: str) -> list[Any]:
         async def rows() -> list[Any]:
             primary = self.pair.primary
             connection = await asyncpg.connect(
                 host=str(primary.folder), port=primary.port, user=DATABASE, database=DATABASE
             )
             try:
-                query = "SELECT seq, id::text, conversation_id, raw FROM events ORDER BY seq"
                 return list(await connection.fetch(query))
             finally:
                 await connection.close()
 
-        return [
-            Kept(seq, event_id, json.loads(raw)["communicationActionId"], conversation)
-            for seq, event_id, conversation, raw in asyncio.run(rows())
-        ]
+        return asyncio.run(rows())
 
     def judge(self, acknowledged: Sequence[Acknowledged]) -> Findings:
         deliveries = [delivery for node in self.nodes for delivery in node.deliveries()]
-        return judge(acknowledged, self.kept(), deliveries, PLUGINS)
+        return judge(acknowledged, self.kept(), deliveries, self.plugins)
 
 
 Say = Callable[[str], None]

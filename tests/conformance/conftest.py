@@ -22,6 +22,9 @@ PENDING = (
     "test_limits.py::test_what_is_parked_or_dead_stays_until_it_is_not",
     "test_limits.py::test_an_unfinished_replay_keeps_what_it_has_yet_to_deliver",
     "test_limits.py::test_a_pruned_body_may_come_again",
+    "test_limits.py::test_beyond_max_size_events_are_refused_until_retention_makes_room",
+    "test_limits.py::test_a_full_disk_refuses_everything_and_loses_nothing",
+    "test_limits.py::test_a_failed_journal_takes_nothing_and_says_so_once",
     "test_limits.py::test_each_hook_has_its_own_retention",
 )
 """What the engine `postgresql` does not do yet: modules, and tests. Take out what passes."""
