@@ -110,15 +110,14 @@ class Nodes:
         held = self._leases.held()
         for track in held:
             self._leases.end(track)
-        if self._task is None and not held:
-            return  # a command, not a gateway
-        with contextlib.suppress(JournalError):
-            async with self._beating:
-                connection = await self._connected()
-                with translated():
-                    await self._marks.keep(connection, self._clock(), last=True)
-                    await connection.execute(_LEAVE, self._identity)
-                    await self._notify(connection)
+        if self._task is not None or held:  # else it is a command, not a gateway
+            with contextlib.suppress(JournalError):
+                async with self._beating:
+                    connection = await self._connected()
+                    with translated():
+                        await self._marks.keep(connection, self._clock(), last=True)
+                        await connection.execute(_LEAVE, self._identity)
+                        await self._notify(connection)
         if self._connection is not None:
             self._connection.terminate()
 
