@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from schemas import Schema, execute
 
 from gateway.cli import cli
 from gateway.config.tables import Config
-from gateway.journal import check_database
+from gateway.journal import check_database, open_journal
 from gateway.journal.interface import JournalError, JournalRefused
 from gateway.journal.postgresql.layout import LAYOUT
 
@@ -220,6 +221,21 @@ async def test_limits_of_the_role_do_not_end_a_commit(cluster: Cluster, configur
             assert await connection.fetchval("SHOW statement_timeout") == "0"
     finally:
         schema.drop()
+
+
+def test_a_driver_that_is_not_installed(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that installs it. A journal in a file needs none."""
+    config = configure("postgresql://gateway@127.0.0.1/gateway")
+    for name in [name for name in sys.modules if name.startswith("gateway.journal.postgresql")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+
+    for use in (open_journal, check_database):
+        with pytest.raises(JournalRefused) as raised:
+            use(config)
+        assert str(raised.value) == (
+            "journal.url needs the driver of PostgreSQL; install it: pip install 'webio-gateway[postgresql]'"
+        )
 
 
 def test_gateway_run_ends_with_78_and_the_sentence(schema: Schema, tmp_path: Path) -> None:

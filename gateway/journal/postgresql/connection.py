@@ -7,15 +7,9 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
+import asyncpg
+
 from gateway.journal.interface import JournalRefused
-
-try:
-    import asyncpg
-except ModuleNotFoundError:
-    raise JournalRefused(
-        "journal.url needs the driver of PostgreSQL; install it: pip install 'webio-gateway[postgresql]'"
-    ) from None
-
 from gateway.journal.postgresql.failures import translated
 
 if TYPE_CHECKING:

@@ -86,6 +86,8 @@ def meaning(error: BaseException) -> JournalError:
         )
     if isinstance(error, errors.CannotConnectNowError):
         return DatabaseLost("the database starts or stops")
+    if isinstance(error, ConnectionError) and "SSL" in str(error):
+        return JournalRefused("the database offers no TLS; set ssl = on there, or give sslmode in journal.url")
     if isinstance(error, LOST):
         return DatabaseLost(f"the database cannot be reached ({_short(error)})")
     if isinstance(error, errors.DiskFullError):
