@@ -1,0 +1,65 @@
+"""`require_standby`: an event is answered only once a second server has it, too."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+from clusters import clusters
+from journal_kit import message
+from postgresql.conftest import Configure, opened
+from postgresql.test_lost_connections import kept, put, until, until_taken
+from schemas import execute
+
+from gateway.journal.interface import JournalFull
+from gateway.journal.postgresql import refusing
+
+SWITCHED_OFF = "the database has no synchronous standby: set synchronous_standby_names"
+
+
+async def test_events_wait_for_the_standby(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is away nothing is answered, and new events get 503; then everything goes on. The same where an
+    operator takes it out of the settings, and where it is promoted and has no standby of its own yet."""
+    monkeypatch.setattr(refusing, "HUNG", 0.2)
+    with clusters(3) as (primary, standby, third):
+        primary.make()
+        primary.start()
+        standby.follow(primary)
+        standby.start()
+        primary.change(synchronous_standby_names="standby")
+        in_step = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
+        await until(lambda: execute(primary.admin, in_step) == [(1,)])
+        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        config = configure(f"postgresql://gateway@{hosts}/gateway", "require_standby = true")
+        async with opened(config) as journal:
+            bodies = [message() for _ in range(4)]
+            await put(journal, bodies[0])
+
+            await asyncio.to_thread(standby.stop)
+            waiting = put(journal, bodies[1])
+            await until(lambda: "has not finished a commit" in (journal.refusal() or ""))
+            assert not waiting.done()
+            await asyncio.to_thread(standby.start)
+            await asyncio.wait_for(waiting, 60)
+            await until_taken(journal)
+
+            primary.change(synchronous_standby_names="")
+            with pytest.raises(JournalFull):
+                while True:
+                    await put(journal, bodies[2])
+            await until(lambda: SWITCHED_OFF in (journal.refusal() or ""))
+            primary.change(synchronous_standby_names="standby")
+            await until_taken(journal)
+            await put(journal, bodies[2])
+
+            execute(standby.admin, "ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()")
+            await asyncio.to_thread(primary.stop, signal.SIGKILL)
+            standby.promote()
+            await until(lambda: SWITCHED_OFF in (journal.refusal() or ""))
+            third.follow(standby)
+            third.start()
+            standby.change(synchronous_standby_names="standby")
+            await until_taken(journal)
+            await put(journal, bodies[3])
+            assert await kept(journal) == bodies
