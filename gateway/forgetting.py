@@ -19,7 +19,7 @@ import msgspec
 from gateway.config.tables import Config
 from gateway.delivery.service import Delivery
 from gateway.journal.interface import Filter, Journal, JournalError
-from gateway.journal.operator import PluginAnswers, StoredOperation
+from gateway.journal.operator import Operator, PluginAnswers, StoredOperation
 from gateway.plugin_host.call import PluginFault
 from gateway.plugin_host.lifecycle import Lifecycle, StartFailed
 from gateway.plugin_host.load import Plugin
@@ -107,9 +107,14 @@ async def forget_running(
     await _end(journal, number)
 
 
-async def forget_stopped(config: Config, plugins: Sequence[Plugin], journal: Journal, which: Filter) -> Forgotten:
-    """Erase without a running gateway: each plugin with a `forget` hook is started for it, and shut down again."""
-    selector, number = selector_of(which), (await journal.begin("forget", which)).number
+async def forget_stopped(
+    config: Config, plugins: Sequence[Plugin], journal: Operator, which: Filter, number: int | None = None
+) -> Forgotten:
+    """Erase without a running gateway: each plugin with a `forget` hook is started for it, and shut down again.
+    `number` is the operation that has begun for it, if one has."""
+    selector = selector_of(which)
+    if number is None:
+        number = (await journal.begin("forget", which)).number
     await journal.forget(which, number)
     answers = PluginAnswers()
     for plugin in _keeping(plugins):
@@ -125,7 +130,7 @@ async def forget_stopped(config: Config, plugins: Sequence[Plugin], journal: Jou
     return await _end(journal, number)
 
 
-async def _end(journal: Journal, number: int) -> Forgotten:
+async def _end(journal: Operator, number: int) -> Forgotten:
     """Forget whom the erasure was about, and tell the outcome; logged without anything of what was erased."""
     await journal.clear(number)
     await journal.wipe()

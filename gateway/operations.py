@@ -1,5 +1,6 @@
 """Carries out what operators ask for: retries, discards, replays and erasures. The journal keeps each of them from its
-begin on, so that the next start goes on with those that a stop or a crash has interrupted."""
+begin on, so that the next start goes on with those that a stop or a crash has interrupted; or another gateway on the
+same journal does, at once."""
 
 from __future__ import annotations
 
@@ -26,6 +27,8 @@ AGAIN: Final = 1.0
 """Seconds until an operation goes on for which the journal had no room."""
 STARTING: Final = 60.0
 """Seconds that an erasure which goes on after a restart waits for a plugin to start."""
+LOOK: Final = 0.2
+"""Seconds between two looks at an operation that another gateway carries out."""
 ENDING: Final = 5.0
 """Seconds that the cancelling of a replay waits for what the plugin has of it."""
 
@@ -48,6 +51,9 @@ class OperationRunner:
         """The erasures that can no longer be cancelled."""
         self._cancelled: set[int] = set()
         """The erasures that were cancelled before it was their turn."""
+        self._waiting = asyncio.Event()
+        """There may be operations that no gateway carries out, and changes that were made from elsewhere."""
+        self._watching: asyncio.Task[None] | None = None
 
     async def prepare(self) -> None:
         """Take back what is left of cancelled retries. Call it before events are delivered."""
@@ -56,19 +62,37 @@ class OperationRunner:
                 await self._delivery.take_back(operation.number)
 
     async def resume(self) -> None:
-        """Go on with what the last run left. Call it once events are delivered."""
+        """Go on with what the last run left, and from now on with what other gateways leave. Call it once events are
+        delivered."""
+        self._journal.on_operations.append(self._waiting.set)
+        await self._go_on()
+        self._watching = asyncio.create_task(self._watch(), name="operations of other gateways")
+
+    async def _go_on(self) -> None:
         for operation in await self._unended():
-            log.info("operation %d (%s) goes on", operation.number, operation.kind)
-            self._begin(operation, STARTING)
+            if operation.state == "cancelled":
+                await self._delivery.take_back(operation.number)
+            elif operation.number not in self._tasks and await self._journal.claim(operation.number):
+                log.info("operation %d (%s) goes on", operation.number, operation.kind)
+                self._begin(operation, STARTING)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._waiting.wait()
+            self._waiting.clear()
+            with contextlib.suppress(JournalError):  # the journal calls again
+                await self._go_on()
+                await self._delivery.refresh()
 
     async def _unended(self) -> list[StoredOperation]:
         return (await self._journal.operations(MOST, running=True))[::-1]
 
     async def stop(self) -> None:
         """Stop between two steps."""
-        for task in self._tasks.values():
+        tasks = [*self._tasks.values(), *([] if self._watching is None else [self._watching])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def start(self, kind: Kind, which: Filter, in_order: bool = False) -> StoredOperation:
         """Begin an operation. `JournalError`."""
@@ -76,11 +100,14 @@ class OperationRunner:
         if kind == "replay":
             await self._delivery.refresh(which.plugin)
         else:
-            self._begin(operation, 0.0)
+            with contextlib.suppress(JournalError):  # `_watch` begins it later
+                if await self._journal.claim(operation.number):
+                    self._begin(operation, 0.0)
         return operation
 
     def _begin(self, operation: StoredOperation, patience: float) -> None:
-        number = operation.number
+        if (number := operation.number) in self._tasks:
+            return
         work: Callable[[], Coroutine[Any, Any, None]] = partial(self._change, operation)
         if operation.kind == "forget":
             work = partial(self._forget, number, patience)
@@ -95,9 +122,12 @@ class OperationRunner:
         """An operation once the last step of it was taken. A replay may still be running: delivery takes its steps."""
         if number in self._tasks:
             await asyncio.wait((self._tasks[number],))
-        if (operation := await self._journal.operation(number)) is None:
-            raise JournalError(f"the journal has no operation {number}")
-        return operation
+        while True:
+            if (operation := await self._journal.operation(number)) is None:
+                raise JournalError(f"the journal has no operation {number}")
+            if operation.state != "running" or operation.kind == "replay" or await self._journal.claim(number):
+                return operation
+            await asyncio.sleep(LOOK)
 
     async def cancel(self, number: int) -> StoredOperation | None:
         """Take no further step of an operation, and have the events back that plugins have not got yet; returns how
@@ -106,7 +136,7 @@ class OperationRunner:
         if operation is None:
             return None
         if operation.kind == "forget" and operation.state == "running":
-            if number in self._begun:
+            if number in self._begun or not await self._journal.claim(number):  # another gateway may have begun it
                 raise NotCancellable("an erasure that has begun goes on to its end: half of it would be no erasure")
             self._cancelled.add(number)
         await self._journal.cancel(number)

@@ -8,14 +8,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 import msgspec
 
 from gateway.cli.failures import Failure
-from gateway.cli.filters import require_known
 from gateway.cli.output import print_json
 from gateway.decoding import Decoder
 from gateway.journal import journal_lock, open_journal, open_reader
@@ -140,11 +138,15 @@ class Operations:
         if self._take_journal():
             self._change_journal(cancel)
         else:
-            self._ask("DELETE", f"/api/operations/{number}")
+            self._cancel(number)
         with contextlib.closing(open_reader(self._config)) as reader:
             if (found := reader.operation(number)) is None:
                 raise Failure(f"no operation has the number {number}; `gateway operations` lists them")
             return found
+
+    def _cancel(self, number: int) -> None:
+        """Have the running gateway cancel an operation."""
+        self._ask("DELETE", f"/api/operations/{number}")
 
     def _carried_out(
         self, kind: Kind, which: Filter, in_order: bool = False, progress: Progress | None = None
@@ -237,15 +239,6 @@ class Operations:
         from gateway.cli.admin_client import request
 
         return request(self._config, method, path, body, seconds)
-
-
-def open_operations(config_path: Path, which: Filter) -> Operations:
-    """The operations on the journal of a config, for a filter whose names the config or the journal knows."""
-    from gateway.config.load import load_config
-
-    config = load_config(config_path, secrets=False)
-    require_known(config, which.organisation, which.plugin)
-    return Operations(config, f"`{click.get_current_context().command_path}`")
 
 
 def on_terminal() -> bool:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.changes import Operations, change_options, confirm, open_operations, report
+from gateway.cli.changes import Operations, change_options, confirm, report
 from gateway.cli.filters import filter_options, narrows, require_known
+from gateway.cli.operating import open_operations
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_rows, progress, show_time
 from gateway.plugin_host.place import without_message

@@ -53,7 +53,8 @@ def command(
       gateway forget --customer 123456
       gateway forget --address +353861234567 --yes
     """
-    from gateway.cli.changes import Operations, on_terminal
+    from gateway.cli.changes import on_terminal
+    from gateway.cli.operating import operations_of
     from gateway.config.load import load_config
     from gateway.journal import open_reader
     from gateway.journal.interface import Filter
@@ -78,7 +79,7 @@ def command(
             raise Failure("nothing was changed")
     journal = config.journal.path
     with progress("Erasing") as show_progress:
-        done = Operations(config, f"`{click.get_current_context().command_path}`").forget(which, show_progress)
+        done = operations_of(config).forget(which, show_progress)
     copies = sorted(str(found) for end in COPIES for found in journal.parent.glob(f"{journal.name}{end}"))
     _report(done, copies, as_json)
     if done.failed:

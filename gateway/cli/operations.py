@@ -96,10 +96,10 @@ def cancel(number: int, config_path: Path, as_json: bool) -> None:
 
 
 def _operations(config_path: Path) -> Operations:
-    from gateway.cli.changes import Operations
+    from gateway.cli.operating import operations_of
     from gateway.config.load import load_config
 
-    return Operations(load_config(config_path), f"`{click.get_current_context().command_path}`")
+    return operations_of(load_config(config_path))
 
 
 def _cells(line: OperationLine) -> tuple[str, ...]:

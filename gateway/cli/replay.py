@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.changes import Change, change_options, confirm, open_operations, report
+from gateway.cli.changes import Change, change_options, confirm, report
 from gateway.cli.filters import filter_options
+from gateway.cli.operating import open_operations
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import progress
 from gateway.text import counted

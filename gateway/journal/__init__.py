@@ -8,10 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.journal.failures import JournalError
+
 if TYPE_CHECKING:
     from gateway.config.tables import Config
     from gateway.journal.interface import Journal
     from gateway.journal.lock import JournalLock
+    from gateway.journal.postgresql.adopting import Clusters
+    from gateway.journal.postgresql.console import Console
     from gateway.journal.search import Backup, DatabaseFindings, Findings, Search, UnknownName
 
 
@@ -27,6 +31,13 @@ def open_journal(
     from gateway.journal.sqlite.journal import SqliteJournal
 
     return SqliteJournal(config, clock=clock, copy_before_upgrade=copy_before_upgrade)
+
+
+def open_console(config: Config) -> Console:
+    """For commands that change a journal in a database, beside gateways or without one; `async with` opens it."""
+    from gateway.journal.postgresql.console import Console
+
+    return Console(config)
 
 
 def open_reader(config: Config) -> Search:
@@ -52,6 +63,30 @@ def kept_as_unknown(config: Config, *, running: bool) -> list[UnknownName]:
     return unknown_names(config.journal.path, running) if config.journal.path.exists() else []
 
 
+def journal_clusters(config: Config) -> Clusters:
+    """The database clusters that a journal in a database was made in, and is in now. `JournalError`."""
+    import asyncio
+
+    from gateway.journal.postgresql.adopting import look
+
+    return asyncio.run(look(config))
+
+
+def adopt_journal(config: Config, seen: Clusters) -> None:
+    """Have a journal belong to the database cluster that it is in, which `journal_clusters` told. `JournalError`."""
+    import asyncio
+
+    from gateway.journal.postgresql.adopting import adopt
+
+    asyncio.run(adopt(config, seen))
+
+
+def _require_file(config: Config, instead: str) -> None:
+    """`JournalError` where the journal is not a file; `instead` says what does the same for a database."""
+    if config.journal.url is not None:
+        raise JournalError(f"the journal is in the database of journal.url: {instead}")
+
+
 def journal_space(config: Config) -> tuple[int, int]:
     """The size of the journal's files, and the free space on their disk, in bytes."""
     from gateway.journal.sqlite.space import space
@@ -61,6 +96,9 @@ def journal_space(config: Config) -> tuple[int, int]:
 
 def examine_journal(config: Config) -> Findings:
     """Read the whole journal and look for damage. `JournalError` where it cannot be opened."""
+    _require_file(
+        config, "PostgreSQL looks for damage itself, with `pg_amcheck` and, on a stopped server, `pg_checksums`"
+    )
     from gateway.journal.sqlite.repair import examine
 
     return examine(config.journal.path)
@@ -76,6 +114,7 @@ def repair_journal(config: Config, found: Findings) -> Path:
 def back_up_journal(config: Config, file: Path, progress: Callable[[int, int], None] | None = None) -> Backup:
     """Copy the journal to a file that does not exist yet, beside a running gateway or without one, and check the copy.
     `progress` gets parts of the work (done, total). `JournalError`."""
+    _require_file(config, "copy it with `pg_dump`, or with the backups of the database itself")
     from gateway.journal.sqlite.backup import back_up
 
     return back_up(config.journal.path, file, progress)
@@ -91,6 +130,7 @@ def check_backup(file: Path) -> Backup:
 def restore_journal(config: Config, file: Path) -> tuple[Backup, Path | None]:
     """Put a backup in the journal's place. Returns what was restored, and where the journal before it is now. Take the
     lock first. `JournalError`."""
+    _require_file(config, "restore the database from its own backup, then run `gateway journal adopt`")
     from gateway.journal.sqlite.backup import restore
 
     return restore(config.journal.path, file)

@@ -67,6 +67,7 @@ class MemoryJournal(OneShard):
         self.decoder = Decoder(config)
         self.on_commit: list[Callable[[], None]] = []
         self.on_turnover: list[Callable[[], None]] = []
+        self.on_operations: list[Callable[[], None]] = []
         self.on_failure: Callable[[JournalFailed], None] = lambda error: None
         self.value_records_lost = 0
         self.commits = Commits()
@@ -187,6 +188,9 @@ class MemoryJournal(OneShard):
         if which.names:
             await self._write(partial(self.store.recognise, self.decoder, which.names))
         return await self._write(partial(self.store.operations.begin, kind, which, in_order, self._clock()))
+
+    async def claim(self, number: int) -> bool:
+        return True
 
     async def advance(self, number: int, plugins: Collection[str] | None = None) -> StoredOperation:
         return await self._write(partial(self.store.operations.advance, number, plugins, self._clock()))

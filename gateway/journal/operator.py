@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
@@ -59,9 +59,17 @@ class StoredOperation(msgspec.Struct, kw_only=True):
 class Operator(Protocol):
     """See the module."""
 
+    on_operations: list[Callable[[], None]]
+    """Called in the event loop when operators have changed something in this journal from elsewhere, or another gateway
+    may have left an operation."""
+
     async def begin(self, kind: Kind, which: Filter, in_order: bool = False) -> StoredOperation:
         """Keep a new operation. A replay then is one for `which.plugin`; a name of `which.names` first gets the hook
         that the config now has for it. Those of the other kinds are carried out by `advance` and `forget`."""
+
+    async def claim(self, number: int) -> bool:
+        """Whether this gateway has to carry an operation out: false while another one does. A claim lasts until the
+        operation ends, or the gateway stops or dies."""
 
     async def advance(self, number: int, plugins: Collection[str] | None = None) -> StoredOperation:
         """Take the next step of a running retry or discard, and return how far it is. A retry makes dead letters due
@@ -83,7 +91,7 @@ class Operator(Protocol):
         """The positions of the events that a retry has made due, and that their plugin has not got since; by plugin."""
 
     async def take_back(self, track: Track, number: int, seqs: Collection[int]) -> None:
-        """Make these events of a retry dead letters again."""
+        """Make these events of a retry dead letters again; not those that are another track's to deliver."""
 
     async def forget(self, which: Filter, number: int | None = None) -> Erased:
         """Erase matching events, delivered or not, and records about the customer, with no byte of them left. The

@@ -513,6 +513,7 @@ async def test_only_so_many_operations_are_remembered(engine: Engine, monkeypatc
     """The newest, and those that are not over."""
     monkeypatch.setattr("gateway.journal.sqlite.operations.KEPT_OPERATIONS", 3)
     monkeypatch.setattr("gateway.journal.memory_operations.KEPT_OPERATIONS", 3)
+    monkeypatch.setattr("gateway.journal.postgresql.operations.KEPT_OPERATIONS", 3)
     journal = await engine.open()
     first = await journal.begin("replay", Filter(plugin="crm"))
     await journal.cancel(first.number)

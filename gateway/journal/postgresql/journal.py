@@ -15,6 +15,7 @@ from gateway.decoding import Decoded, Decoder
 from gateway.journal.append import Appends, awaited
 from gateway.journal.commits import Commits
 from gateway.journal.interface import Done, JournalError, JournalFailed, JournalFull, JournalRefused, Receipt
+from gateway.journal.postgresql.claims import OPERATIONS
 from gateway.journal.postgresql.connection import DatabaseConnection, connect
 from gateway.journal.postgresql.cursors import PostgresqlCursors
 from gateway.journal.postgresql.database import Database
@@ -26,9 +27,10 @@ from gateway.journal.postgresql.leases import DEFAULT_TIMES, Leases, LeaseTimes
 from gateway.journal.postgresql.listener import NEWEST, AppendListener
 from gateway.journal.postgresql.marks import CursorMarks
 from gateway.journal.postgresql.nodes import Nodes
-from gateway.journal.postgresql.operations import PostgresqlOperator
+from gateway.journal.postgresql.operator import PostgresqlOperator
 from gateway.journal.postgresql.records import Records
-from gateway.journal.postgresql.retention import Pruning
+from gateway.journal.postgresql.settling import CURSORS
+from gateway.journal.postgresql.upkeep import Upkeep
 from gateway.journal.postgresql.writer import AppendWriter
 from gateway.journal.search import ValueRecord
 
@@ -39,9 +41,6 @@ HOUSEKEEPING: Final = 0.5
 START_SECONDS: Final = 60.0
 """How long a start waits for a database that cannot be reached."""
 START_PAUSE: Final = 0.5
-_PROBE: Final = (
-    "INSERT INTO notes VALUES ('probe', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value RETURNING value"
-)
 
 
 class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
@@ -57,6 +56,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self.database = Database(config)
         self.on_commit: list[Callable[[], None]] = []
         self.on_turnover: list[Callable[[], None]] = []
+        self.on_operations: list[Callable[[], None]] = []
         self.on_failure: Callable[[JournalFailed], None] = lambda error: None
         self.value_records_lost = 0
         self.commits = Commits()
@@ -65,11 +65,11 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self._told = False
         self._appends = Appends(clock)
         self._records = Records(self.database, self._record_lost)
-        self._pruning = Pruning(config)
         self._leases = Leases(lease)
         self._marks = CursorMarks()
         self._looking: asyncio.Task[None] | None = None
         self._closing = False
+        self._upkeep = Upkeep(self.database, config, self.identity, clock, self.on_operations)
         self._marker: Marker
         self._writer: AppendWriter
         self._listener: AppendListener
@@ -89,7 +89,10 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
                 self.config, self.identity, self._marker.layout, self._channel, self._leases, self._marks, self.clock,
                 self._turned_over,
             )  # fmt: skip
-            self._listener = AppendListener(self.config, self._channel, self._heard, self._look_around)
+            self._listener = AppendListener(
+                self.config, self._channel, self._heard,
+                {CURSORS: self._look_around, OPERATIONS: self._upkeep.operators_changed},
+            )  # fmt: skip
             await self._listener.start()
         except BaseException:
             connection.terminate()
@@ -132,6 +135,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self._housekeeper.cancel()
         await asyncio.wait([self._housekeeper])
         await self._records.flush()
+        await self._upkeep.leave()
         await self._listener.stop()
         await self.database.close()
 
@@ -160,9 +164,8 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self._records.add(record)
 
     async def probe(self) -> None:
-        value = str(self.clock())
-        if await self.database.operate(_probe, value) != value:
-            raise JournalError("the journal does not read back what was written")
+        await self._records.flush()  # as with any change, what was handed over before is kept before
+        await super().probe()
 
     def _record_lost(self, count: int) -> None:
         self.value_records_lost += count
@@ -221,7 +224,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
             try:
                 if self._writer.refusing.reason is not None and not self._writer.reconnecting:
                     await self._look_again()
-                await self._pruning.prune(self.database, self.clock())
+                await self._upkeep.look()
             except JournalError as error:
                 log.debug("journal: retention has to wait: %s", error)
 
@@ -237,7 +240,3 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
             self._writer.refusing.refuse(str(error))
         else:
             self._writer.refusing.take()
-
-
-async def _probe(connection: DatabaseConnection, value: str) -> str:
-    return str(await connection.fetchval(_PROBE, value))

@@ -1,17 +1,16 @@
-"""Hears of what other gateways append."""
+"""Hears of what other gateways append, and of what operators change."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.journal.interface import JournalError
 from gateway.journal.postgresql.connection import DatabaseConnection, connect
 from gateway.journal.postgresql.failures import translated
-from gateway.journal.postgresql.settling import CURSORS
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
@@ -26,17 +25,17 @@ LOOK: Final = 1.0
 
 
 class AppendListener:
-    """Calls `heard` with the newest position whenever there is a newer one. One that lost its connection connects again
-    and looks at the newest position itself."""
+    """Calls `heard` with the newest position whenever there is a newer one, and of `told` the function for what was
+    notified. One that lost its connection connects again, looks at the newest position itself, and calls all of
+    `told`."""
 
     def __init__(
-        self, config: Config, channel: str, heard: Callable[[int], None], turned_over: Callable[[], None]
+        self, config: Config, channel: str, heard: Callable[[int], None], told: Mapping[str, Callable[[], None]]
     ) -> None:
-        """`turned_over` is called when a cursor has come free, or a gateway has come, changed or gone."""
         self._config = config
         self._channel = channel
         self._heard = heard
-        self._turned_over = turned_over
+        self._told = told
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -60,7 +59,10 @@ class AppendListener:
         try:
             while True:
                 with contextlib.suppress(JournalError):
-                    connection = connection or await self._listening()
+                    if connection is None:
+                        connection = await self._listening()
+                        for function in self._told.values():
+                            function()
                     while True:
                         with translated():
                             self._heard(await connection.fetchval(NEWEST, timeout=LOOK * 5))
@@ -76,5 +78,5 @@ class AppendListener:
     def _notified(self, connection: Any, process: int, channel: str, payload: Any) -> None:
         if str(payload).isdecimal():
             self._heard(int(payload))
-        elif payload == CURSORS:
-            self._turned_over()
+        elif payload in self._told:
+            self._told[payload]()

@@ -69,6 +69,7 @@ class SqliteJournal(OneShard, SqliteOperator):
         self.decoder = Decoder(config)
         self.on_commit: list[Callable[[], None]] = []
         self.on_turnover: list[Callable[[], None]] = []
+        self.on_operations: list[Callable[[], None]] = []
         self.on_failure: Callable[[JournalFailed], None] = lambda error: None
         self.value_records_lost = 0
         self.commits = Commits()

@@ -28,6 +28,7 @@ class SqliteOperator:
     """The part of `SqliteJournal` that operators use."""
 
     decoder: Decoder
+    on_operations: list[Callable[[], None]]
     _clock: Callable[[], float]
     _writer: Writer
     _indexer: Indexer
@@ -54,6 +55,9 @@ class SqliteOperator:
             matched = await self.query(operations.count, which, until)
         number = await self.operate(operations.begin, kind, which, in_order, until, matched, self._clock())
         return await self.operate(operations.one, number)
+
+    async def claim(self, number: int) -> bool:
+        return True
 
     async def advance(self, number: int, plugins: Collection[str] | None = None) -> StoredOperation:
         return await self.operate(operations.advance, number, plugins, self._clock())
