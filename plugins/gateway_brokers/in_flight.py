@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from gateway import Event
 
-_REMEMBERED: Final = 100_000
-"""Confirmed events that are remembered until a checkpoint covers them; a forgotten one would be sent a second time."""
+_REMEMBERED: Final = 20_000
+"""Confirmed events that are remembered, more than the gateway has under way at once. A checkpoint does not end that:
+it may cover an event whose call the gateway has not seen return yet, and which comes again if a later one fails."""
 
 
 class EarlierFailed(Exception):
@@ -39,12 +40,10 @@ class InFlight:
         self._room = asyncio.Semaphore(most)
         self._batch: dict[str, _Sent] = {}
         """By id, those that were sent since the last checkpoint."""
-        self._again: set[str] = set()
-        """Ids that came again since the last checkpoint, and were confirmed before it."""
         self._last: dict[Hashable, _Sent] = {}
         """By conversation, the one that is on its way or has failed."""
         self._confirmed: dict[str, None] = {}
-        """Ids that the broker has confirmed and no checkpoint has covered."""
+        """Ids that the broker has confirmed, the latest last."""
         self._reported: list[_Sent] = []
         """What the last checkpoint failed with. Later events of these conversations may still be with the plugin, and
         fail until the gateway has taken all back, which it has once it calls for the next checkpoint."""
@@ -55,14 +54,15 @@ class InFlight:
         """Begin to send an event, with a coroutine that ends once the broker has confirmed it. `EarlierFailed`, and for
         an event that has failed before what `publish` raises."""
         key = event.id if event.conversation_id is None else (event.organisation, event.conversation_id)
-        earlier = self._last.get(key)
-        if earlier is not None and event.id not in self._confirmed:
-            error = await self._outcome(earlier.task)
-            if error is not None and earlier.id != event.id:
-                raise EarlierFailed("an earlier event of its conversation was not confirmed")
-        if event.id in self._confirmed:
-            self._again.add(event.id)
+        if event.id in self._confirmed and not event.replayed:
             return
+        earlier = self._last.get(key)
+        if earlier is not None:
+            error = await self._outcome(earlier.task)
+            if earlier.id == event.id and error is None and not event.replayed:
+                return
+            if earlier.id != event.id and error is not None:
+                raise EarlierFailed("an earlier event of its conversation was not confirmed")
         await self._room.acquire()
         task = asyncio.get_running_loop().create_task(publish(event))
         sent = self._batch[event.id] = self._last[key] = _Sent(event.id, key, task)
@@ -79,20 +79,17 @@ class InFlight:
         """Wait until all events are confirmed that `send` has returned for; raises what one of them failed with."""
         self.forget_failures()
         batch, self._batch = self._batch, {}
-        again, self._again = self._again, set()
         try:
             await self._wait({sent.task for sent in batch.values()})
         except BaseException:
-            self._batch, self._again = batch | self._batch, again | self._again
+            self._batch = batch | self._batch
             raise
         failed = [(sent, error) for sent in batch.values() if (error := _error(sent.task)) is not None]
         if failed:
             self._reported = [sent for sent, _ in failed]
             self._doubtful.update(sent.id for sent in self._reported)
             raise failed[0][1]
-        for id in (*batch, *again):
-            self._confirmed.pop(id, None)
-            self._doubtful.discard(id)
+        self._doubtful.difference_update(batch)
 
     def forget_failures(self) -> None:
         """What the last checkpoint failed with holds up no later event any more: the gateway has taken all back."""
