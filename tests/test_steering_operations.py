@@ -239,7 +239,7 @@ def test_ctrl_c_says_that_the_operation_goes_on(tmp_path: Path) -> None:
     """And how to cancel it, which then works."""
     from cli_process import CliProcess
 
-    with running(tmp_path, "[plugins.shop]\n", plugins={"shop": HANGS}) as gateway:
+    with running(tmp_path, '[plugins.shop]\ntimeout = "10m"\n', plugins={"shop": HANGS}) as gateway:
         with gateway.client() as client:
             assert client.post(message()).status == 200
         (tmp_path / "open").touch()

@@ -490,7 +490,8 @@ async def test_a_statement_that_takes_too_long_is_ended_in_the_database(database
 
 async def test_more_requests_than_connections_wait_their_turn(database: Database, tmp_path: Path) -> None:
     """Two connections answer a hundred customers at once, each with their own row."""
-    async with running(tmp_path, configured(database, BY_UID, options="pool_size = 2")) as (values, _):
+    patient = {"options": 'pool_size = 2\npool_timeout = "60s"', "values": '[values]\ndeadline = "60s"'}
+    async with running(tmp_path, configured(database, BY_UID, **patient)) as (values, _):
         uids = [row["uid"] for row in ROWS] * 25
         answers = await asyncio.gather(*(ask(values, "name", uid=uid, address=str(n)) for n, uid in enumerate(uids)))
         names = {row["uid"]: row["name"] for row in ROWS}
