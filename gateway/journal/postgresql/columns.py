@@ -10,7 +10,7 @@ from gateway.decoding import Decoder
 from gateway.events import Event
 from gateway.journal.append import Append
 from gateway.json_text import parse_object
-from gateway.selector import body_address
+from gateway.selector import address_key, body_address
 
 BUCKETS: Final = 64
 """Conversations are spread over so many; a shard of a plugin has whole buckets."""
@@ -49,6 +49,9 @@ def natural_key(text: str) -> bytes:
 def address_of(append: Append) -> str | None:
     """The key of the customer's address in a body, as `address_key` gives it, or None."""
     raw = append.event.raw
+    known = getattr(append.event.payload, "outbound_channel_address", None)
+    if known and b'"%b"' % known.encode(errors="replace") in raw:  # a text in the body, which need not be read again
+        return storable(address_key(known) or None)
     if b"outboundChannelAddress" not in raw and b"\\u" not in raw:
         return None
     try:
