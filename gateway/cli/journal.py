@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from gateway.cli.journal_adopt import adopt
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json
 from gateway.text import counted
@@ -16,12 +17,13 @@ from gateway.text import counted
 @click.group("journal")
 @config_option
 def command(**_: object) -> None:
-    """Look for damage in the journal, and repair it.
+    """Look for damage in the journal, and repair it; accept one that was restored into another database.
 
     \b
     Examples:
       gateway journal check
       gateway journal check --repair
+      gateway journal adopt
     """
 
 
@@ -67,3 +69,6 @@ def check(repair: bool, config_path: Path, as_json: bool) -> None:
         if copy is not None:
             click.echo(f"repaired; the journal as it was is {copy}")
     sys.exit(0 if found.ok or copy is not None else 1)
+
+
+command.add_command(adopt)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from gateway.decoding import Decoder
 from gateway.journal.interface import JournalError
 from gateway.journal.postgresql.database import Database
 from gateway.journal.postgresql.layout import LAYOUT, marker_of
+from gateway.journal.postgresql.leases import DEFAULT_TIMES
 from gateway.journal.postgresql.operator import PostgresqlOperator
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
     from gateway.journal.postgresql.connection import DatabaseConnection
-
-ALIVE: Final = 15.0
-"""Seconds after its last heartbeat in which a gateway counts as running."""
 
 
 class Console(PostgresqlOperator):
@@ -63,6 +61,6 @@ async def _gateways(connection: DatabaseConnection) -> list[str]:
     rows = await connection.fetch(
         "SELECT name FROM nodes WHERE stopped_at IS NULL AND beat_at > clock_timestamp() - $1 * interval '1 second'"
         " ORDER BY name",
-        ALIVE,
+        DEFAULT_TIMES.lasts,
     )
     return [row["name"] for row in rows]

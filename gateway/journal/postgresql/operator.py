@@ -19,6 +19,7 @@ from gateway.journal.postgresql import (
     undelivered,
     unknown,
 )
+from gateway.journal.postgresql.leases import DEFAULT_TIMES
 from gateway.journal.search import UnknownName
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class PostgresqlOperator:
         return await self.database.query(undelivered.oldest_undelivered)
 
     async def retire_cursors(self, keep: Collection[str]) -> None:
-        await self.database.operate(retention.retire, keep, self.clock())
+        await self.database.operate(retention.retire, keep, self.clock(), DEFAULT_TIMES.lasts)
 
     async def note(self, name: str) -> str | None:
         return await self.database.query(notes.note, name)
