@@ -84,7 +84,7 @@ class Settler:
             self._busy = True
             unsettled.clear()
             taken = self._machine.take_taken()
-            error = await self._make_durable() if taken else None
+            error = await self._make_durable() if taken and not self._is_undone else None
             if error is None and not self._is_undone:
                 await self._settle(taken)
             else:
@@ -149,7 +149,7 @@ class Settler:
         erased, self._gone = self._gone, []
         await self._dispatcher.drain(self._plugin.delivery.timeout + 2 * GRACE)
         taken = self._machine.take_taken()
-        error = await self._make_durable() if taken else None
+        error = await self._make_durable() if taken and not self._is_undone else None
         undone = error is not None or self._is_undone
         if not undone:
             await self._settle(taken)
