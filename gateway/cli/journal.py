@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from gateway.cli.journal_adopt import adopt
+from gateway.cli.journal_copy import command as copy
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json
 from gateway.text import counted
@@ -17,13 +18,14 @@ from gateway.text import counted
 @click.group("journal")
 @config_option
 def command(**_: object) -> None:
-    """Look for damage in the journal, and repair it; accept one that was restored into another database.
+    """Look for damage in the journal, and repair it; move it to another engine, or accept a restored database.
 
     \b
     Examples:
       gateway journal check
       gateway journal check --repair
       gateway journal adopt
+      gateway journal copy --to postgresql://gateway@db.example.com/gateway
     """
 
 
@@ -72,3 +74,4 @@ def check(repair: bool, config_path: Path, as_json: bool) -> None:
 
 
 command.add_command(adopt)
+command.add_command(copy)

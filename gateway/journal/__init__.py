@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from gateway.journal.failures import JournalError
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
+    from gateway.journal.copying import Copied
     from gateway.journal.interface import Journal
     from gateway.journal.lock import JournalLock
     from gateway.journal.postgresql.adopting import Clusters
@@ -134,6 +136,27 @@ def restore_journal(config: Config, file: Path) -> tuple[Backup, Path | None]:
     from gateway.journal.sqlite.backup import restore
 
     return restore(config.journal.path, file)
+
+
+def copy_journal(config: Config, to: Config | Path, progress: Callable[[int, int], None] | None = None) -> Copied:
+    """Copy the journal, which no gateway may use meanwhile, to a database (the journal of another config) or to a file;
+    see `gateway.journal.copying`. `JournalError`."""
+    from gateway.journal.copying import copy
+
+    in_database, to_database = config.journal.url is not None, not isinstance(to, Path)
+    if in_database and to_database:
+        raise JournalError("the journal is in a database already; copy that one with pg_dump")
+    if not in_database and not to_database:
+        raise JournalError("the journal is in a file already; copy that one with `gateway backup`")
+    from gateway.journal.postgresql.copying import DatabaseSource, DatabaseTarget
+    from gateway.journal.sqlite.copying import FileSource, FileTarget
+
+    with ExitStack() as opened:
+        source = opened.enter_context(
+            closing(DatabaseSource(config) if in_database else FileSource(config.journal.path))
+        )
+        target = opened.enter_context(closing(FileTarget(to, config) if isinstance(to, Path) else DatabaseTarget(to)))
+        return copy(source, target, progress)
 
 
 def journal_lock(config: Config, name: str = "", process: int | None = None) -> JournalLock:

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from gateway.decoding import Decoder
-from gateway.journal.interface import JournalError
 from gateway.journal.postgresql.database import Database
-from gateway.journal.postgresql.layout import LAYOUT, marker_of
+from gateway.journal.postgresql.layout import require_journal
 from gateway.journal.postgresql.leases import DEFAULT_TIMES
 from gateway.journal.postgresql.operator import PostgresqlOperator
 
@@ -32,7 +31,7 @@ class Console(PostgresqlOperator):
 
     async def __aenter__(self) -> Self:
         try:
-            await self.database.query(_require_journal)
+            await self.database.query(require_journal)
         except BaseException:
             await self.database.close()
             raise
@@ -44,17 +43,6 @@ class Console(PostgresqlOperator):
     async def gateways(self) -> list[str]:
         """The names of the gateways that run with this journal."""
         return await self.database.query(_gateways)
-
-
-async def _require_journal(connection: DatabaseConnection) -> None:
-    marker = await marker_of(connection)
-    if marker is None:
-        raise JournalError("there is no journal in the database of journal.url yet; `gateway run` makes it")
-    if marker.layout != LAYOUT:
-        raise JournalError(
-            f"the journal is of layout {marker.layout}, and this version works with {LAYOUT}: start a gateway of this"
-            " version first, which brings it there"
-        )
 
 
 async def _gateways(connection: DatabaseConnection) -> list[str]:

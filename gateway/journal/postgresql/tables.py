@@ -17,7 +17,8 @@ CREATE TABLE gateway_journal (
     journal uuid NOT NULL DEFAULT gen_random_uuid(),
     layout integer NOT NULL,
     system_identifier text,  -- of the database cluster, where the user may know it
-    made_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    copy_of text  -- while this is an unfinished copy of another journal: which one
 );
 CREATE TABLE head (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -49,6 +50,8 @@ CREATE INDEX events_conversation ON events (left(conversation_id, 256), seq) WHE
 CREATE INDEX events_customer ON events (left(customer_uid, 256), seq) WHERE customer_uid IS NOT NULL;
 CREATE INDEX events_address ON events (left(address, 256), seq) WHERE address IS NOT NULL;
 CREATE INDEX events_named ON events (name, seq) WHERE name IS NOT NULL;
+CREATE INDEX events_unknown ON events (name, seq) WHERE hook = 'unknown';
+CREATE INDEX events_unreadable ON events (seq) WHERE NOT readable;
 CREATE TABLE plugins (
     plugin text PRIMARY KEY,
     begins bigint NOT NULL,  -- events up to here were before the plugin's time
