@@ -13,7 +13,6 @@ from gateway.journal.postgresql import journal as postgresql
 from gateway.journal.sqlite import writer
 
 PENDING = (
-    "test_finding.py",
     "test_limits.py::test_a_full_disk_refuses_everything_and_loses_nothing",
     "test_limits.py::test_beyond_max_size_events_are_refused_until_retention_makes_room",
 )
