@@ -158,6 +158,10 @@ class PostgresqlEngine(Engine):
         await super().close_all()
         self._schema.drop()
 
+    def execute(self, *statements: str) -> None:
+        """Run statements in the database."""
+        self._schema.execute(*statements)
+
     def _make(self) -> Journal:
         return PostgresqlJournal(self.config, clock=self.clock)
 

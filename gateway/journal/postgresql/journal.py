@@ -163,6 +163,9 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
     def record_value_request(self, record: ValueRecord) -> None:
         self._records.add(record)
 
+    def forget_read(self) -> None:
+        self._follower.tail.begin(self._newest)
+
     async def probe(self) -> None:
         await self._records.flush()  # as with any change, what was handed over before is kept before
         await super().probe()

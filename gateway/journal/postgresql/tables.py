@@ -154,6 +154,13 @@ CREATE TABLE retried (
     PRIMARY KEY (plugin, seq)
 );
 CREATE INDEX retried_operation ON retried (operation);
+CREATE TABLE erasures (
+    operation bigint NOT NULL,
+    node uuid NOT NULL,  -- a gateway whose plugins are to be asked, too
+    node_name text NOT NULL,
+    told text,  -- what they answered; null: nothing yet
+    PRIMARY KEY (operation, node)
+);
 CREATE TABLE value_records (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL,
