@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.cli.journal_adopt import adopt
 from gateway.cli.journal_copy import command as copy
+from gateway.cli.journal_upgrade import command as upgrade
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json
 from gateway.text import counted
@@ -75,3 +76,4 @@ def check(repair: bool, config_path: Path, as_json: bool) -> None:
 
 command.add_command(adopt)
 command.add_command(copy)
+command.add_command(upgrade)

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
+from gateway.cli.database_options import database_options, with_database
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json, progress
 from gateway.text import counted
 
-if TYPE_CHECKING:
-    from gateway.config.tables import Config
-
 
 @click.command("copy", short_help="Move the journal to PostgreSQL, or back into a file.")
 @click.option("--to", "target", metavar="TARGET", required=True, help="The URL of a database, or the path of a file.")
-@click.option(
-    "--password-file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="The password for the database of --to.  [default: as libpq finds it, such as PGPASSFILE]",
-)
-@click.option(
-    "--ca",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="The certificates that sign the database's, as PEM.  [default: those of this machine]",
-)
+@database_options
 @config_option
 @json_option
 def command(target: str, password_file: Path | None, ca: Path | None, config_path: Path, as_json: bool) -> None:
@@ -54,7 +39,7 @@ def command(target: str, password_file: Path | None, ca: Path | None, config_pat
     from gateway.journal import copy_journal
 
     config = load_config(config_path, secrets=False)
-    to = _to_database(config, target, password_file, ca) if "://" in target else Path(target)
+    to = with_database(config, "--to", target, password_file, ca) if "://" in target else Path(target)
     with progress("copying") as report:
         copied = copy_journal(config, to, report)
     if as_json:
@@ -67,17 +52,3 @@ def command(target: str, password_file: Path | None, ca: Path | None, config_pat
     )
     key = "path" if isinstance(to, Path) else "url"
     click.echo(f"now set journal.{key} in {config_path}, and start the gateway")
-
-
-def _to_database(config: Config, url: str, password_file: Path | None, ca: Path | None) -> Config:
-    """The config with the database as its journal."""
-    from gateway.config.database_url import DatabaseUrl
-    from gateway.config.field_types import Secret
-
-    try:
-        address = DatabaseUrl.from_config(url, Path())
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--to") from None
-    password = None if password_file is None else Secret.from_config({"file": str(password_file)}, Path())
-    journal = msgspec.structs.replace(config.journal, url=address, password=password, ca=ca)
-    return msgspec.structs.replace(config, journal=journal)

@@ -138,6 +138,16 @@ def restore_journal(config: Config, file: Path) -> tuple[Backup, Path | None]:
     return restore(config.journal.path, file)
 
 
+def upgrade_journal(config: Config) -> tuple[int, int]:
+    """Bring the journal in a database to the layout of this version; what it was before (0: there was none), and what
+    it is. `JournalError`."""
+    if config.journal.url is None:
+        raise JournalError("the journal is in a file, which `gateway run` brings up to date")
+    from gateway.journal.postgresql.upgrading import upgrade_now
+
+    return upgrade_now(config)
+
+
 def copy_journal(config: Config, to: Config | Path, progress: Callable[[int, int], None] | None = None) -> Copied:
     """Copy the journal, which no gateway may use meanwhile, to a database (the journal of another config) or to a file;
     see `gateway.journal.copying`. `JournalError`."""

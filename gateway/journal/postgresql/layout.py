@@ -12,7 +12,8 @@ from gateway.journal.postgresql.append_function import APPEND, LOOK_UP
 from gateway.journal.postgresql.connection import DatabaseConnection
 from gateway.journal.postgresql.durability import system_identifier
 from gateway.journal.postgresql.settle_function import SETTLE
-from gateway.journal.postgresql.tables import MARKER, TABLES, VIEWS
+from gateway.journal.postgresql.tables import MARKER, TABLES
+from gateway.journal.postgresql.views import VIEWS
 
 log = logging.getLogger("gateway.journal")
 

@@ -184,19 +184,3 @@ CREATE TABLE nodes (
     about jsonb NOT NULL
 );
 """
-
-VIEWS: Final = """
-CREATE VIEW gateway_events AS
-SELECT seq, id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, name, node,
-    raw AS body
-FROM events;
-CREATE VIEW gateway_deliveries AS
-SELECT e.seq, e.id, p.plugin,
-    coalesce(k.state, CASE WHEN e.seq <= c.seq THEN 'delivered' ELSE 'waiting' END) AS state,
-    coalesce(k.attempts, 0) AS attempts, k.error, to_timestamp(k.since) AS since,
-    CASE WHEN k.state = 'retrying' THEN to_timestamp(k.next_at) END AS next_try
-FROM events e
-JOIN plugins p ON p.removed_at IS NULL AND p.begins < e.seq
-JOIN cursors c ON c.plugin = p.plugin AND c.shard = e.bucket % p.shards
-LEFT JOIN parked k ON k.plugin = p.plugin AND k.seq = e.seq;
-"""
