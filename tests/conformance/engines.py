@@ -35,6 +35,9 @@ from gateway.journal.sqlite.journal import SqliteJournal
 class Engine:
     """One engine and one journal's storage. `open` starts a gateway's journal on it; the clock is moved by hand."""
 
+    limits_size = True
+    """Whether `journal.max_size` applies."""
+
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
         self._directory = directory
@@ -139,7 +142,9 @@ class MemoryEngine(Engine):
 
 
 class PostgresqlEngine(Engine):
-    """A schema of its own in the machine's PostgreSQL."""
+    """A schema of its own in the machine's PostgreSQL, where an operator watches the size."""
+
+    limits_size = False
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)

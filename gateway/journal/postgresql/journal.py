@@ -83,6 +83,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
                 self._newest = int(await connection.fetchval(NEWEST))
             await require(connection, self.config, self._marker, again=False)
             self._writer = AppendWriter(self.config, self._connect, self._marker.channel, self.commits, self._committed)
+            self.database.troubled = lambda error: self._writer.refusing.refuse(str(error))
             self._channel = self._marker.channel
             self._follower = Follower(self.database, lambda: self.decoder, lambda: self._newest)
             self.nodes = Nodes(
@@ -174,7 +175,8 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self.value_records_lost += count
 
     async def _connect(self) -> DatabaseConnection:
-        """A connection for the writer, after one was lost."""
+        """A connection for the writer, after one was lost; the others may lead to a server that is not the primary."""
+        self.database.drop_idle()
         connection = await connect(self.config, "writer", by_index=True)
         try:
             await require(connection, self.config, None, again=True)
