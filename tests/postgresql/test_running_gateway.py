@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from cli_process import CliProcess
 from clusters import clusters
 from journal_kit import message
-from machine import watch_group
+from machine import free_ports, watch_group
 from running import RunningGateway, eventually, running, write_config
 
 
@@ -44,6 +46,20 @@ def test_it_goes_on_by_itself_when_its_database_is_back(tmp_path: Path) -> None:
         assert "the database cannot be reached" in gateway.text
 
 
+@contextlib.contextmanager
+def starting(config: Path, output: Path) -> Iterator[CliProcess]:
+    """`gateway run` whose start is not waited for; what it writes is in the file `output`."""
+    with output.open("wb") as file:
+        process = CliProcess(
+            ["run", "-c", config], stdout=file.fileno(), stderr=file.fileno(), directory=config.parent, new_session=True
+        )
+    watch_group(process.pid)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
 def test_a_start_waits_for_a_database_that_is_away(tmp_path: Path) -> None:
     """As after a power cut, when the database comes up later; the log says what it waits for."""
     with clusters(1) as (server,):
@@ -51,16 +67,20 @@ def test_a_start_waits_for_a_database_that_is_away(tmp_path: Path) -> None:
         server.start()
         server.stop()
         config, output = write_config(tmp_path, f'[journal]\nurl = "{server.url}"\n'), tmp_path / "output"
-        with output.open("wb") as file:
-            process = CliProcess(
-                ["run", "-c", config], stdout=file.fileno(), stderr=file.fileno(), directory=tmp_path, new_session=True
-            )
-        watch_group(process.pid)
-        try:
+        with starting(config, output) as process:
             eventually(lambda: "cannot be reached (Connection refused); trying again" in output.read_text())
             server.start()
             eventually(lambda: "gateway: admin at " in output.read_text())
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
-        finally:
-            process.kill()
+
+
+def test_a_start_that_waits_can_be_stopped(tmp_path: Path) -> None:
+    """Without being killed for it."""
+    url = f"postgresql://gateway@127.0.0.1:{free_ports(1)[0]}/gateway"
+    config, output = write_config(tmp_path, f'[journal]\nurl = "{url}"\n'), tmp_path / "output"
+    with starting(config, output) as process:
+        eventually(lambda: "trying again" in output.read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert "stopping before it was ready" in output.read_text()
