@@ -94,7 +94,9 @@ class Monitor:
 
     def plugins_health(self) -> list[dict[str, Any]]:
         """The health of each plugin that takes events, that is starting, or whose own task failed. `behind` is in
-        positions, `parked` and `dead` in events, `oldest` in seconds (see `age`). For the last three see `Where`."""
+        positions, `parked` and `dead` in events, `oldest` in seconds (see `age`); see `Where` for what it held back. Of
+        the plugin's `shards`, this gateway `owns` some, by number, and the gateways named in `elsewhere` deliver
+        others; `behind` and `parked` are of its own."""
         return [
             self._health_of(plugin)
             for plugin in self._plugins
@@ -123,6 +125,9 @@ class Monitor:
             "held_back": plugin.where.held_back,
             "where_failures": plugin.where.failures,
             "where_failure": plugin.where.last_failure,
+            "shards": plugin.delivery.shards,
+            "owns": [] if consumer is None else consumer.owned,
+            "elsewhere": {} if consumer is None else {str(shard): name for shard, name in consumer.elsewhere.items()},
         }
 
     def all_well(self) -> bool:

@@ -48,6 +48,7 @@ def _of_delivery(name: str, delivery: Delivery, monitor: Monitor) -> Iterator[Sa
     for metric, text, value in (
         ("plugin_healthy", "1 while the plugin takes events", consumer.healthy),
         ("plugin_behind", "Positions between the cursor of a plugin and the newest event", delivery.lag(name)),
+        ("plugin_shards_owned", "Shards of a plugin whose events this gateway delivers", len(consumer.owned)),
         ("plugin_parked", "Events that wait for a retry or an earlier event", consumer.parked),
         ("dead_letters", "Dead letters that wait for a decision", monitor.dead[name]),
         ("oldest_undelivered_seconds", oldest, monitor.age(name)),

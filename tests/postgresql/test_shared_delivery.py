@@ -290,11 +290,11 @@ async def test_a_gateway_that_stands_still_hands_out_nothing_more(schema: Schema
         one = await all_of_them.start("one", frozen, timeout=WAIT)
         await all_of_them.send(30, conversations=1)
         await all_of_them.until(frozen.reached.is_set)
-        await one.journal.nodes.abandon()  # no lease is renewed any more
-        two = await all_of_them.start("two")
-        await all_of_them.until(lambda: two.owned == 1)
-        await all_of_them.until(lambda: set(all_of_them.site.numbers()) == set(range(1, 31)))
-        frozen.release.set()
+        async with one.journal.nodes.beating:  # no lease of it is renewed
+            two = await all_of_them.start("two")
+            await all_of_them.until(lambda: two.owned == 1)
+            await all_of_them.until(lambda: set(all_of_them.site.numbers()) == set(range(1, 31)))
+            frozen.release.set()
         await all_of_them.until(lambda: one.owned == 0)
         assert all_of_them.site.by("one") == 3
         await all_of_them.all_delivered()

@@ -42,7 +42,9 @@ class PluginStatus(msgspec.Struct, kw_only=True):
     """A plugin that takes events. `waiting` are the events that it has still to take, at most (those that it has no
     hook for count until it has passed them); `since` is when the oldest of them came; `dead` are its dead letters.
     `held_back` are the events that its `where` has held back since the start, and `where_failures` those that it got
-    because that failed on them, the last time for the reason `where_failure`."""
+    because that failed on them, the last time for the reason `where_failure`. Of the plugin's `shards`, this gateway
+    `owns` some, by number, and the gateways named in `elsewhere` deliver others; `waiting` and `parked` are of its
+    own."""
 
     name: str
     state: str
@@ -55,6 +57,9 @@ class PluginStatus(msgspec.Struct, kw_only=True):
     held_back: int
     where_failures: int
     where_failure: str | None
+    shards: int
+    owns: list[int]
+    elsewhere: dict[str, str]
 
 
 class JournalStatus(msgspec.Struct, kw_only=True):
@@ -125,8 +130,8 @@ def plugins_health(gateway: Gateway, *, masked: bool) -> list[dict[str, Any]]:
 def _plugin(health: dict[str, Any]) -> PluginStatus:
     waits = health["behind"] + health["parked"]
     since = datetime.fromtimestamp(time.time() - health["oldest"], UTC) if health["oldest"] else None
-    names = ("name", "state", "healthy", "error", "parked", "dead", "held_back", "where_failures", "where_failure")
-    return PluginStatus(**{name: health[name] for name in names}, waiting=waits, since=since)
+    told = {name: health[name] for name in PluginStatus.__struct_fields__ if name in health}
+    return PluginStatus(**told, waiting=waits, since=since)
 
 
 def _problems(

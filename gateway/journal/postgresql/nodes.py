@@ -93,7 +93,8 @@ class Nodes:
         self._clock = clock
         self._turned_over = turned_over
         self._connection: DatabaseConnection | None = None
-        self._beating = asyncio.Lock()
+        self.beating = asyncio.Lock()
+        """Held during a beat."""
         self._abandoned = False
         self._task: asyncio.Task[None] | None = None
 
@@ -126,7 +127,7 @@ class Nodes:
             self._leases.end(track)
         if self._task is not None or held:  # else it is a command, not a gateway
             with contextlib.suppress(JournalError):
-                async with self._beating:
+                async with self.beating:
                     connection = await self._connected()
                     with translated():
                         await self._marks.keep(connection, self._clock(), last=True)
@@ -137,7 +138,7 @@ class Nodes:
 
     async def look(self) -> None:
         """Look at the others anew: one of them has said that something is different. `JournalError`."""
-        async with self._beating:
+        async with self.beating:
             if not self._abandoned:
                 connection = await self._connected()
                 with translated():
@@ -169,7 +170,7 @@ class Nodes:
             self._turned_over()
 
     async def _beat(self, announce: bool = False) -> None:
-        async with self._beating:
+        async with self.beating:
             connection = await self._connected()
             try:
                 async with asyncio.timeout(self._leases.times.lasts / 2):
