@@ -146,9 +146,9 @@ class PostgresqlEngine(Engine):
 
     limits_size = False
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, server: str | None = None) -> None:
         super().__init__(directory)
-        self._schema = Schema()
+        self._schema = Schema(server)
 
     def configure(self, **settings: str) -> None:
         super().configure(url=self._schema.url, **settings)
@@ -162,6 +162,11 @@ class PostgresqlEngine(Engine):
     async def close_all(self) -> None:
         await super().close_all()
         self._schema.drop()
+
+    @property
+    def schema(self) -> str:
+        """The schema's name."""
+        return self._schema.name
 
     def execute(self, *statements: str) -> None:
         """Run statements in the database."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from conformance.engines import PostgresqlEngine, fill
+from clusters import Cluster
+from conformance.engines import PostgresqlEngine, events_in, fill
 from kit import make_plugin
 
 from gateway import hookimpl
 from gateway.config.bounded_types import NodeName
+from gateway.config.database_url import DatabaseUrl
 from gateway.config.tables import NodeSettings
+from gateway.journal import open_console
 from gateway.journal.interface import Filter
 from gateway.selector import Selector
 from gateway.service import Gateway
@@ -32,8 +37,8 @@ class Keeper:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[PostgresqlEngine]:
-    made = PostgresqlEngine(tmp_path)
+async def engine(tmp_path: Path, cluster: Cluster) -> AsyncIterator[PostgresqlEngine]:
+    made = PostgresqlEngine(tmp_path, cluster.url)
     yield made
     await made.close_all()
 
@@ -80,3 +85,26 @@ async def test_a_gateway_that_dies_before_it_has_answered_is_named(engine: Postg
         operation = await one.operations.ended(begun.number)
     assert (operation.state, operation.answers.erased) == ("finished", {"keeper": 2})
     assert operation.answers.failed == {"keeper (gone)": "its gateway stopped before it had answered"}
+
+
+async def test_a_user_without_the_tables_erases_too(engine: PostgresqlEngine) -> None:
+    """PostgreSQL only skips `VACUUM` then, with a warning, which must not count as a commit that no standby has."""
+    journal = await engine.open()
+    await fill(journal, 3, customerUID="4711")
+    role = f"gateway_{secrets.token_hex(4)}"
+    schema = engine.schema
+    engine.execute(
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
+    )
+    try:
+        user = urlsplit(str(engine.config.journal.url))
+        url = user._replace(netloc=f"{role}@{user.netloc.rpartition('@')[2]}").geturl()
+        settings = msgspec.structs.replace(engine.config.journal, url=DatabaseUrl(url))
+        async with open_console(msgspec.structs.replace(engine.config, journal=settings)) as console:
+            assert (await console.forget(Filter(customer="4711"))).events == 3
+            await console.probe()
+        assert await events_in(journal) == []
+    finally:
+        engine.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
