@@ -101,10 +101,11 @@ def journal_samples(journal: Journal, monitor: Monitor) -> Iterator[Sample]:
         ("journal_refusing", "1 while the journal refuses new events", journal.refusal() is not None),
         ("journal_position", "Position of the newest event", journal.newest),
         ("journal_damaged", "Damaged places found since the start", journal.damaged),
-        ("journal_bytes", "Size of the journal's files", monitor.space.used),
-        ("disk_free_bytes", "Free space on the journal's disk", monitor.space.free),
+        ("journal_bytes", "Size of the journal's files or tables", monitor.space.used),
+        ("disk_free_bytes", "Free space on the journal's disk, unless it is a database", monitor.space.free),
     ):
-        yield Sample("gauge", f"gateway_{metric}", text, {}, value)
+        if value is not None:
+            yield Sample("gauge", f"gateway_{metric}", text, {}, value)
     commits = journal.commits
     yield Sample("histogram", "gateway_commit_events", "Events of one commit", {}, commits.events)
     yield Sample("histogram", "gateway_commit_seconds", "Time of a commit that keeps events", {}, commits.seconds)

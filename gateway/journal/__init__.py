@@ -89,8 +89,13 @@ def _require_file(config: Config, instead: str) -> None:
         raise JournalError(f"the journal is in the database of journal.url: {instead}")
 
 
-def journal_space(config: Config) -> tuple[int, int]:
-    """The size of the journal's files, and the free space on their disk, in bytes."""
+def journal_space(config: Config) -> tuple[int, int | None]:
+    """The size of the journal's files or tables, and the free space on their disk, in bytes; that of a database is not
+    known. `JournalError` where the database does not answer."""
+    if config.journal.url is not None:
+        from gateway.journal.postgresql.reader import size
+
+        return size(config), None
     from gateway.journal.sqlite.space import space
 
     return space(config.journal.path)

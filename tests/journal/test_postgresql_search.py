@@ -17,7 +17,7 @@ from rich_journal import in_database
 from schemas import Schema
 
 from gateway.config.tables import Config
-from gateway.journal import kept_as_unknown, open_journal, open_reader
+from gateway.journal import journal_space, kept_as_unknown, open_journal, open_reader
 from gateway.journal.interface import DEAD, DELIVERED, RETRYING, WAITING, Filter, JournalError
 from gateway.journal.postgresql import finding, reader
 from gateway.journal.postgresql.reader import PostgresqlSearch
@@ -270,3 +270,11 @@ def test_a_search_cannot_write(large: Config) -> None:
     """Not even by mistake."""
     with closing(Reading(large)) as reading, pytest.raises(JournalError):
         reading.rows("DELETE FROM events RETURNING seq")
+
+
+def test_the_size_of_a_database_is_that_of_the_journals_tables(large: Config) -> None:
+    """With their indexes; the free space on its disk is not known."""
+    used, free = journal_space(large)
+    assert (used > 10_000_000, free) == (True, None)
+    with closing(Reading(large)) as reading:
+        assert used < reading.value("SELECT pg_database_size(current_database())")

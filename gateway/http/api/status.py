@@ -15,7 +15,6 @@ from litestar import Response, get
 from gateway.http.api.answers import json_answer
 from gateway.http.api.context import AdminContext, AnyRequest
 from gateway.http.roles import is_viewer
-from gateway.journal import journal_space
 from gateway.service import Gateway
 from gateway.text import counted
 
@@ -64,12 +63,12 @@ class PluginStatus(msgspec.Struct, kw_only=True):
 
 class JournalStatus(msgspec.Struct, kw_only=True):
     """`refusing` says why new events are refused, or is None. `newest` is the position of the newest event; `bytes` is
-    the size of the journal's files, and `free` the free space on their disk."""
+    the size of the journal's files or tables, and `free` the free space on their disk, None for a database."""
 
     refusing: str | None
     newest: int
     bytes: int
-    free: int
+    free: int | None
     damaged: int
 
 
@@ -93,7 +92,7 @@ class Status(msgspec.Struct, kw_only=True):
 def status_of(context: AdminContext, *, masked: bool) -> Status:
     """The status now, from memory and the last count of the journal; masked for a viewer."""
     gateway = context.gateway
-    used, free = journal_space(context.gateway.config)
+    used, free = gateway.monitor.space
     journal = JournalStatus(
         refusing=gateway.journal.refusal(),
         newest=gateway.journal.newest,

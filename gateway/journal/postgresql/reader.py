@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from itertools import chain, islice
 from typing import Any, Final
 from uuid import UUID
@@ -38,6 +39,10 @@ from gateway.journal.search import (
 )
 
 PAGE: Final = 500
+_SIZE: Final = (
+    "SELECT sum(pg_total_relation_size(oid)) FROM pg_class"
+    " WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+)
 
 
 def open_search(config: Config) -> PostgresqlSearch:
@@ -47,11 +52,14 @@ def open_search(config: Config) -> PostgresqlSearch:
 
 def unknown_names(config: Config) -> list[UnknownName]:
     """See `gateway.journal.kept_as_unknown`."""
-    reading = Reading(config)
-    try:
+    with closing(Reading(config)) as reading:
         return reading.run(unknown.unknown_names(reading.connection))
-    finally:
-        reading.close()
+
+
+def size(config: Config) -> int:
+    """The size of the journal's tables with their indexes, in bytes."""
+    with closing(Reading(config)) as reading:
+        return int(reading.value(_SIZE))
 
 
 class PostgresqlSearch:
