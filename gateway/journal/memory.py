@@ -40,7 +40,6 @@ from gateway.journal.interface import (
     Track,
 )
 from gateway.journal.memory_store import Store
-from gateway.journal.one_gateway import OneGateway
 from gateway.journal.one_shard import OneShard
 from gateway.journal.operator import Kind, PluginAnswers, StoredOperation, carry_out
 from gateway.journal.search import UnknownName, ValueRecord
@@ -51,7 +50,7 @@ HOUSEKEEPING: Final = 0.5
 """Seconds between looks at retention and size."""
 
 
-class MemoryJournal(OneShard, OneGateway):
+class MemoryJournal(OneShard):
     """See `Journal`. `latency` gives the seconds that the next commit or read takes; `seed` makes ids repeatable. While
     `full` is true nothing can be written."""
 
@@ -189,6 +188,9 @@ class MemoryJournal(OneShard, OneGateway):
         if which.names:
             await self._write(partial(self.store.recognise, self.decoder, which.names))
         return await self._write(partial(self.store.operations.begin, kind, which, in_order, self._clock()))
+
+    async def claim(self, number: int) -> bool:
+        return True
 
     async def advance(self, number: int, plugins: Collection[str] | None = None) -> StoredOperation:
         return await self._write(partial(self.store.operations.advance, number, plugins, self._clock()))

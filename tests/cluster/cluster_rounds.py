@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
-from disasters import EACH, OF_DATABASES, OF_GATEWAYS, Disaster
+from disasters import EACH, OF_DATABASES, OF_GATEWAYS, Disaster, frozen
 from history import Findings
 from load import Load
 from nodes import Node
@@ -35,8 +35,9 @@ class Outcome(msgspec.Struct):
         return [*self.findings.faults(), *self.unexpected]
 
 
-def cluster_rounds(folder: Path, rounds: int, seed: str, *, pause: float = 0.05, say: Say = silent) -> Outcome:
+def cluster_rounds(folder: Path, rounds: int, seed: str, *, say: Say = silent) -> Outcome:
     """`rounds` times one or two disasters under load on three gateways, then the verdict."""
+    short = rounds <= len(EACH)
     chance = random.Random(seed)
     struck: Counter[str] = Counter()
     slowest = 0.0
@@ -44,7 +45,7 @@ def cluster_rounds(folder: Path, rounds: int, seed: str, *, pause: float = 0.05,
     with Cluster(folder) as cluster:
         cluster.start()
         say("the cluster has started")
-        with cluster.load(pause=pause) as load:
+        with cluster.load(conversations=16 if short else 24, pause=0.25 if short else 0.05) as load:
             load.wait_acknowledged(50)
             for number in range(rounds):
                 chosen = _choose(chance, cluster.nodes, number, rounds)
@@ -55,7 +56,7 @@ def cluster_rounds(folder: Path, rounds: int, seed: str, *, pause: float = 0.05,
                     with ExitStack() as stack:
                         for disaster, node in chosen:
                             stack.enter_context(disaster(cluster, node, chance))
-                        time.sleep(_duration(chance, short=len(chosen) > 1 or chosen[0][0] in OF_DATABASES))
+                        time.sleep(_duration(chance, chosen, short=short))
                     again = _wait_for_all(cluster, load, gone)
                 except AssertionError as error:
                     raise AssertionError(f"round {number + 1}, {names}: {error}") from error
@@ -92,9 +93,13 @@ def _choose(chance: random.Random, nodes: Sequence[Node], number: int, rounds: i
     return [(chance.choice(OF_GATEWAYS), one), (second, other)]
 
 
-def _duration(chance: random.Random, *, short: bool) -> float:
+def _duration(chance: random.Random, chosen: Sequence[tuple[Disaster, Node]], *, short: bool) -> float:
     """How long a disaster lasts, in seconds: mostly a moment, at times longer than a lease."""
-    return chance.uniform(0.1, 4.0) if short or chance.random() < 0.6 else chance.uniform(7.0, 14.0)
+    if short:
+        return 11.0 if chosen[0][0] is frozen else 1.0
+    if len(chosen) > 1 or chosen[0][0] in OF_DATABASES or chance.random() < 0.6:
+        return chance.uniform(0.1, 4.0)
+    return chance.uniform(7.0, 14.0)
 
 
 def _wait_for_all(cluster: Cluster, load: Load, gone: list[str]) -> float:

@@ -14,6 +14,8 @@ from whole_cluster import Cluster
 
 _FUNCTION: Final = "SELECT pg_get_functiondef('gateway_append'::regproc)"
 _LOCK: Final = re.compile(r"UPDATE head SET seq = head\.seq \+ size RETURNING head\.seq - size INTO before;")
+_SEQUENCE: Final = "before := nextval('positions') * 10000; PERFORM pg_sleep(random() * 0.01);"
+"""The pause is what a larger group, or a slower disk, takes."""
 _NOTIFY: Final = re.compile(r"(?=PERFORM pg_notify)")
 
 
@@ -24,7 +26,7 @@ def numbers_from_a_sequence(folder: Path, events: int = 4000) -> Findings:
     with Cluster(folder) as cluster:
         cluster.start()
         source = cluster.ask(_FUNCTION)
-        source, locks = _LOCK.subn("before := nextval('positions') * 10000;", source)
+        source, locks = _LOCK.subn(_SEQUENCE, source)
         source, notes = _NOTIFY.subn("UPDATE head SET seq = greatest(head.seq, newest); ", source, count=1)
         assert (locks, notes) == (1, 1), "gateway_append has another text than this control expects"
         source = source.replace("UPDATE head SET seq = newest WHERE head.seq <> newest;", "")

@@ -20,6 +20,8 @@ from gateway.http.tokens import mint
 
 CLOCKS_DIFFER: Final = 900.0
 """The token is this many seconds old, so that a gateway whose clock is behind accepts it."""
+AVOIDED: Final = 1.0
+"""Seconds for which a conversation sends nothing to a gateway that did not answer it."""
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -54,7 +56,7 @@ class Load:
         conversations: int = 24,
         *,
         pause: float = 0.05,
-        timeout: float = 4.0,
+        timeout: float = 2.0,
         name: str = "t",
     ) -> None:
         self.acknowledged: list[Acknowledged] = []
@@ -107,14 +109,17 @@ class Load:
         """One of eight talkers has events without a conversation, which have no order."""
         conversation = f"{self._name}{talker}" if talker % 8 else None
         connections: dict[Target, Connection] = {}
+        silent: dict[Target, float] = {}
         number = 0
         while not self._ending:
             number += 1
             action = f"{self._name}{talker}-{number}"
             request = self._request(action, conversation)
             while not self._given_up:
-                target = random.choice(self.targets)
+                target = self._choose(silent)
                 answer = await self._send(connections, target, request)
+                if answer is None:
+                    silent[target] = time.monotonic() + AVOIDED
                 if answer is not None and answer[0] == 200:
                     self.acknowledged.append(
                         Acknowledged(answer[1]["id"], action, conversation, number, time.monotonic(), target.name)
@@ -124,6 +129,12 @@ class Load:
             await asyncio.sleep(self._pause * random.uniform(0.5, 1.5))
         for connection in connections.values():
             _close(connection)
+
+    def _choose(self, silent: dict[Target, float]) -> Target:
+        """Any gateway, but for a moment none that has not answered, unless there is no other."""
+        now = time.monotonic()
+        good = [target for target in self.targets if silent.get(target, 0.0) <= now]
+        return random.choice(good or self.targets)
 
     async def _send(
         self, connections: dict[Target, Connection], target: Target, request: bytes

@@ -140,11 +140,11 @@ class Server:
             self.ask(f"ALTER SYSTEM SET {name} = '{value}'")
         self.ask("SELECT pg_reload_conf()")
 
-    def ask(self, statement: str, *, database: str = DATABASE, quietly: bool = False) -> str:
+    def ask(self, statement: str, *, database: str = DATABASE, quietly: bool = False, within: float = 60) -> str:
         """What a statement returns, as psql prints it; by the server's own socket, which no cut reaches."""
         place = ["-h", str(self.folder), "-p", str(self.port), "-U", DATABASE, "-d", database]
         command = [str(self._bin / "psql"), *place, "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=within, check=False)
         if done.returncode and not quietly:
             raise AssertionError(f"{self.host.name}: {statement}: {done.stderr.strip()}")
         return done.stdout.strip()

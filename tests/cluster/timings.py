@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable
 from itertools import pairwise
 
 import msgspec
 from load import Load
-from nodes import Node
-from recorder import Delivery
 from servers import wait_until
 from whole_cluster import Cluster
-
-RECENT = 2.0
-"""A conversation that the victim delivered in these last seconds is one that another must take over."""
 
 
 class Takeover(msgspec.Struct):
     """Seconds. `gap` is the longest pause between two acknowledgements of the other gateways, `taken_over` the time
-    until every conversation that the victim delivered is delivered by another."""
+    until another gateway delivers from every shard of which the victim was the owner."""
 
     gap: float
     taken_over: float
@@ -32,33 +26,35 @@ class Takeover(msgspec.Struct):
 
 
 def take_over(cluster: Cluster, load: Load, number: int = signal.SIGKILL) -> Takeover:
-    """End the gateway that has most to deliver, by SIGKILL or SIGTERM, and measure; then start it again."""
-    load.wait_acknowledged(200)
+    """End the gateway that delivers to the plugin with one shard, by SIGKILL or SIGTERM, and measure; then start it
+    again."""
+    cluster.wait_shards("spread", len(cluster.nodes))
     victim = cluster.wait_owner("single")
     load.wait_acknowledged(200)
+    owned = cluster.shards_of(victim)
     began = time.monotonic()
-    mine = {(one.plugin, conversation) for one, conversation in _deliveries(cluster, [victim], began - RECENT)}
-    assert mine, f"{victim.name} delivered nothing"
     if number == signal.SIGKILL:
         victim.kill()
     else:
         victim.signal(number)
-    taken: dict[tuple[str, str], float] = {}
+    taken: dict[tuple[str, int], float] = {}
 
     def all_taken() -> bool:
-        others = [node for node in cluster.nodes if node is not victim]
-        for one, conversation in _deliveries(cluster, others, began):
-            taken.setdefault((one.plugin, conversation), one.at)
-        return mine <= taken.keys()
+        shards = cluster.shards()
+        for node in cluster.nodes:
+            for one in sorted(node.deliveries()) if node is not victim else ():
+                if one.at >= began and (shard := shards.get((one.plugin, one.id))) is not None:
+                    taken.setdefault((one.plugin, shard), one.at)
+        return owned <= taken.keys()
 
-    wait_until(all_taken, "others deliver what the victim did", 60)
-    acknowledged = [one.at for one in load.acknowledged if one.gateway != victim.name and one.at > began - 0.5]
+    wait_until(all_taken, f"others deliver {sorted(owned)}", 90)
+    acknowledged = sorted(one.at for one in load.acknowledged if one.gateway != victim.name and one.at > began - 0.5)
     victim.kill()
     victim.start()
     load.wait_acknowledged(20, by=victim.name)
     return Takeover(
         gap=max(later - earlier for earlier, later in pairwise(acknowledged)),
-        taken_over=max(taken[one] for one in mine) - began,
+        taken_over=max(taken[one] for one in owned) - began,
     )
 
 
@@ -72,11 +68,3 @@ def promotion(cluster: Cluster, load: Load) -> float:
     for node in cluster.nodes:
         load.wait_acknowledged(1, by=node.name)
     return seconds
-
-
-def _deliveries(cluster: Cluster, nodes: Iterable[Node], since: float) -> list[tuple[Delivery, str]]:
-    """Deliveries since a time, each with its conversation, in the order of their times; without those of events that
-    have no conversation."""
-    conversations = cluster.conversations()
-    found = [one for node in nodes for one in node.deliveries() if one.at >= since]
-    return [(one, conversation) for one in sorted(found) if (conversation := conversations.get(one.id)) is not None]

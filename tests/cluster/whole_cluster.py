@@ -23,7 +23,7 @@ PLUGINS: Final = ("spread", "single")
 MEMORY: Final = Path("/dev/shm")
 """A file system in memory: processes die here, not machines, and no commit waits for a disk that others use, too."""
 _BEHIND: Final = """
-SELECT (SELECT count(*) FROM cursors WHERE plugin IN ('spread', 'single') AND seq < (SELECT seq FROM head))
+SELECT (SELECT count(*) FROM cursors WHERE seq < (SELECT seq FROM head))
      + (SELECT count(*) FROM parked WHERE state IN ('retrying', 'waiting'))
 """
 """How many shards have not had all events, and how many events wait to be tried again."""
@@ -80,9 +80,9 @@ class Cluster:
         for node in self.nodes:
             node.kill()
 
-    def load(self, **options: Any) -> Load:
-        """Load on all gateways, with the options of `Load`."""
-        targets = [Target(node.name, node.host.listen, node.port) for node in self.nodes]
+    def load(self, *, count: int | None = None, **options: Any) -> Load:
+        """Load on all gateways, or on the first `count`, with the options of `Load`."""
+        targets = [Target(node.name, node.host.listen, node.port) for node in self.nodes[:count]]
         return Load(self.nodes[0].config, targets, **options)
 
     def ask(self, statement: str) -> str:
@@ -96,6 +96,14 @@ class Cluster:
         wait_until(lambda: self.ask(query) in by_name, f"{plugin} has an owner", within)
         return by_name[self.ask(query)]
 
+    def wait_shards(self, plugin: str, gateways: int, within: float = 60) -> None:
+        """Wait until so many gateways share a plugin's shards, whose numbers differ by one at most."""
+        shares = (
+            f"SELECT max(n) - min(n) <= 1 AND count(*) = {gateways} FROM (SELECT count(*) AS n FROM cursors"
+            f" WHERE plugin = '{plugin}' AND owner IS NOT NULL GROUP BY owner) owned"
+        )
+        wait_until(lambda: self.ask(shares) == "t", f"{gateways} gateways share {plugin}", within)
+
     def wait_delivered(self, within: float = 180) -> None:
         """Wait until every plugin has everything."""
         wait_until(lambda: self.ask(_BEHIND) == "0", "everything is delivered", within)
@@ -108,9 +116,15 @@ class Cluster:
             for seq, event_id, conversation, raw in rows
         ]
 
-    def conversations(self) -> dict[str, str | None]:
-        """The conversation of each event, by its id."""
-        return dict(map(tuple, self._rows("SELECT id::text, conversation_id FROM events")))
+    def shards_of(self, node: Node) -> set[tuple[str, int]]:
+        """The plugins and shards that a gateway owns."""
+        rows = self._rows(f"SELECT plugin, shard FROM cursors WHERE owner_name = '{node.name}'")
+        return {(plugin, shard) for plugin, shard in rows}
+
+    def shards(self) -> dict[tuple[str, str], int]:
+        """The shard in which an event is for a plugin, by plugin and event id."""
+        rows = self._rows("SELECT plugin, id::text, bucket % shards FROM events, plugins")
+        return {(plugin, event_id): shard for plugin, event_id, shard in rows}
 
     def _rows(self, query: str) -> list[Any]:
         async def rows() -> list[Any]:

@@ -33,11 +33,7 @@ class Node(msgspec.Struct, kw_only=True):
 def nodes_of(context: AdminContext) -> list[Node]:
     """The gateways that run."""
     gateway = context.gateway
-    owned = [
-        Owned(plugin=name, shard=shard)
-        for name, consumer in gateway.delivery.consumers.items()
-        for shard in consumer.owned
-    ]
+    owned = [Owned(plugin=name) for name, consumer in gateway.delivery.consumers.items() if consumer.owns]
     return [
         Node(
             name=gateway.config.node.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.events import Event
@@ -137,28 +137,29 @@ class PostgresqlCursors:
         now = self.clock()
         async with self._in_order(settlement.track):
             if settling.is_move(settlement):
-                await self._move(settlement)
+                await self._write(lambda connection: settling.move(connection, settlement))
             else:
                 await self.database.operate(settling.settle, settlement, now)
         if settlement.cursor is not None:
             self._marks.moved(settlement.track, settlement.cursor, now)
 
-    async def _move(self, settlement: Settlement) -> None:
+    async def _write(self, run: Callable[[DatabaseConnection], Awaitable[None]]) -> None:
+        """Run one statement that is a transaction of its own."""
         if self.database.failed is not None:
             raise self.database.failed
         async with self.database.connection() as connection:
             connection.local_only = False
-            await settling.move(connection, settlement)
+            await run(connection)
             if connection.local_only:
                 raise JournalFull(LOCAL_ONLY)
 
     async def mark_running(self, track: Track, epoch: int, seq: int) -> None:
         async with self._in_order(track):
-            await self.database.operate(settling.mark_running, track, epoch, seq)
+            await self._write(lambda connection: settling.mark_running(connection, track, epoch, seq))
 
     async def mark_survived(self, track: Track, epoch: int, seq: int) -> None:
         async with self._in_order(track):
-            await self.database.operate(settling.mark_survived, track, epoch, seq)
+            await self._write(lambda connection: settling.mark_survived(connection, track, epoch, seq))
 
     async def changes(self, track: Track) -> Changes:
         async with self._in_order(track):

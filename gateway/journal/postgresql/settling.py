@@ -26,11 +26,14 @@ _REPLAYED: Final = (
     " ON CONFLICT (plugin, seq) DO NOTHING"
 )
 """Keeps that a plugin has events after all: it had no hook for them when they came, or got them as unknown."""
-_OWNED: Final = "SELECT true FROM cursors WHERE plugin = $1 AND shard = $2 AND epoch = $3 FOR NO KEY UPDATE"
-_MARK: Final = (
-    "INSERT INTO suspects (plugin, seq, bucket, crashes, running)"
-    " SELECT $1::text, $2::bigint, coalesce((SELECT bucket FROM events WHERE seq = $2), 0), 0, true"
-    " ON CONFLICT (plugin, seq) DO UPDATE SET running = true"
+_OWNED: Final = "WITH owned AS (SELECT FROM cursors WHERE plugin = $1 AND shard = $2 AND epoch = $3 FOR NO KEY UPDATE)"
+_RUNNING: Final = (
+    f"{_OWNED} INSERT INTO suspects (plugin, seq, bucket, crashes, running)"
+    " SELECT $1::text, $4::bigint, coalesce((SELECT bucket FROM events WHERE seq = $4), 0), 0, true FROM owned"
+    " ON CONFLICT (plugin, seq) DO UPDATE SET running = true RETURNING true"
+)
+_SURVIVED: Final = (
+    f"{_OWNED}, survived AS (DELETE FROM suspects USING owned WHERE plugin = $1 AND seq = $4) SELECT true FROM owned"
 )
 _RELEASE: Final = (
     "UPDATE cursors SET clean = $4, owner = NULL, owner_name = NULL, lease_until = NULL"
@@ -87,19 +90,14 @@ def _json(rows: Sequence[Any]) -> str | None:
 
 
 async def mark_running(connection: DatabaseConnection, track: Track, epoch: int, seq: int) -> None:
-    """See `Cursors.mark_running`."""
-    await _require_lease(connection, track, epoch)
-    await connection.execute(_MARK, track.plugin, seq)
+    """See `Cursors.mark_running`; one statement that is a transaction of its own, as there are two for an event."""
+    if await connection.fetchval(_RUNNING, *track, epoch, seq) is None:
+        raise lost(track)
 
 
 async def mark_survived(connection: DatabaseConnection, track: Track, epoch: int, seq: int) -> None:
-    """See `Cursors.mark_survived`."""
-    await _require_lease(connection, track, epoch)
-    await connection.execute("DELETE FROM suspects WHERE plugin = $1 AND seq = $2", track.plugin, seq)
-
-
-async def _require_lease(connection: DatabaseConnection, track: Track, epoch: int) -> None:
-    if await connection.fetchval(_OWNED, *track, epoch) is None:
+    """See `Cursors.mark_survived`; as `mark_running`."""
+    if await connection.fetchval(_SURVIVED, *track, epoch, seq) is None:
         raise lost(track)
 
 
