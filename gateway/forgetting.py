@@ -4,6 +4,8 @@
    of custom values is emptied.
 2. Plugins return the events that they have, and get none of the erased ones any more.
 3. Each plugin with a `forget` hook erases what it keeps. One that fails is reported, and all others are asked.
+
+Other gateways that run with the same journal do the second and the third step, too, and tell what their plugins said.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -32,6 +34,8 @@ log = logging.getLogger("gateway.audit")
 SECONDS: Final = 3600.0
 """How long one plugin may take."""
 SHUTDOWN_SECONDS: Final = 30.0
+OTHERS: Final = 0.2
+"""Seconds between two looks at what other gateways have answered."""
 
 
 class Forgotten(msgspec.Struct, kw_only=True):
@@ -90,11 +94,51 @@ async def forget_running(
     if operation.is_cleared:
         await _end(journal, number)
         return
-    selector = selector_of(operation.filter)
     erased = await journal.forget(operation.filter, number)
-    values.forget()
+    await journal.share_erasure(number)
     answers = operation.answers
-    answers.failed = await delivery.start_over(erased.seqs)
+    async for _ in _asked(values, delivery, plugins, operation, patience, erased.seqs):
+        await journal.tell_answers(number, answers)
+    for name, told in (await _answers_of_others(journal, number)).items():
+        _add(answers, name, told, _keeping(plugins))
+    await journal.tell_answers(number, answers)
+    await _end(journal, number)
+
+
+async def _answers_of_others(journal: Journal, number: int) -> Mapping[str, PluginAnswers | None]:
+    while True:
+        if (found := await journal.answers_of_others(number)) is not None:
+            return found
+        await asyncio.sleep(OTHERS)
+
+
+async def forget_for_another(
+    journal: Journal,
+    values: CustomValues,
+    delivery: Delivery,
+    plugins: Sequence[Plugin],
+    operation: StoredOperation,
+    patience: float,
+) -> None:
+    """Do this gateway's part of an erasure that another one carries out: the same, but for the journal."""
+    operation.answers = PluginAnswers()
+    async for _ in _asked(values, delivery, plugins, operation, patience, ()):
+        pass
+    await journal.answer_erasure(operation.number, operation.answers)
+
+
+async def _asked(
+    values: CustomValues,
+    delivery: Delivery,
+    plugins: Sequence[Plugin],
+    operation: StoredOperation,
+    patience: float,
+    gone: Collection[int],
+) -> AsyncIterator[Plugin]:
+    """Have every plugin return the events that it has, and ask those that keep any; yields each that has answered."""
+    answers, selector = operation.answers, selector_of(operation.filter)
+    values.forget()
+    answers.failed = await delivery.start_over(gone)
     for plugin in _keeping(plugins):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
@@ -103,8 +147,18 @@ async def forget_running(
             answers.failed[plugin.name] = "it has not started"
         elif plugin.name not in answers.failed:
             await _ask(plugin, selector, answers)
-        await journal.tell_answers(number, answers)
-    await _end(journal, number)
+        yield plugin
+
+
+def _add(answers: PluginAnswers, gateway: str, told: PluginAnswers | None, keeping: Sequence[Plugin]) -> None:
+    """Add what the plugins of another gateway have answered, or that it stopped before they had."""
+    if told is None:
+        stopped = "its gateway stopped before it had answered"
+        told = PluginAnswers(failed={plugin.name: stopped for plugin in keeping})
+    for plugin, count in told.erased.items():
+        answers.erased[plugin] = answers.erased.get(plugin, 0) + count
+    answers.passed_on |= told.passed_on
+    answers.failed |= {f"{plugin} ({gateway})": reason for plugin, reason in told.failed.items()}
 
 
 async def forget_stopped(

@@ -23,11 +23,16 @@ SHARE: Final = 50
 """A pause is at least this many times as long as the count before it took."""
 
 
+DATABASE_PAUSE: Final = 60.0
+"""Seconds between two looks at the size of a database's tables."""
+
+
 class Space(NamedTuple):
-    """The size of the journal's files, and the free space on their disk, in bytes."""
+    """The size of the journal's files or tables, and the free space on their disk, in bytes; that of a database is not
+    known."""
 
     used: int
-    free: int
+    free: int | None
 
 
 class Monitor:
@@ -46,7 +51,8 @@ class Monitor:
         self._plugins = plugins
         self.dead = dict.fromkeys(delivery.consumers, 0)
         self.unknown: list[UnknownName] = []
-        self.space = Space(0, 0)
+        self.space = Space(0, None)
+        self._measured = float("-inf")
         self._oldest: dict[str, float] = {}
         self.config = config
         self._journal = journal
@@ -58,7 +64,8 @@ class Monitor:
         """Whether `dead` and `unknown` were counted."""
 
     def start(self) -> None:
-        self.space = Space(*journal_space(self.config))
+        if self.config.journal.url is None:
+            self.space = Space(*journal_space(self.config))
         self._tasks = [
             asyncio.create_task(self._count(), name="count of dead letters"),
             asyncio.create_task(self._watch(), name="watch over the journal"),
@@ -78,7 +85,8 @@ class Monitor:
     async def _count(self) -> None:
         while True:
             began = time.monotonic()
-            self.space = Space(*await asyncio.to_thread(journal_space, self.config))
+            with contextlib.suppress(JournalError):
+                await self._measure()
             with contextlib.suppress(JournalError):
                 for name in self.dead:
                     self.dead[name] = await self._journal.count_dead(Filter(plugin=name))
@@ -87,6 +95,13 @@ class Monitor:
                 self.counted = True
             await asyncio.sleep(max(PAUSE, SHARE * (time.monotonic() - began)))
 
+    async def _measure(self) -> None:
+        """Look at the space that the journal takes; of a database not each time."""
+        pause = 0.0 if self.config.journal.url is None else DATABASE_PAUSE
+        if time.monotonic() - self._measured >= pause:
+            self._measured = time.monotonic()
+            self.space = Space(*await asyncio.to_thread(journal_space, self.config))
+
     def age(self, name: str) -> float:
         """The seconds since the oldest event came that a plugin has not taken, dead letters left out; 0 where there is
         none. As of the last count."""
@@ -94,7 +109,9 @@ class Monitor:
 
     def plugins_health(self) -> list[dict[str, Any]]:
         """The health of each plugin that takes events, that is starting, or whose own task failed. `behind` is in
-        positions, `parked` and `dead` in events, `oldest` in seconds (see `age`). For the last three see `Where`."""
+        positions, `parked` and `dead` in events, `oldest` in seconds (see `age`); see `Where` for what it held back. Of
+        the plugin's `shards`, this gateway `owns` some, by number, and the gateways named in `elsewhere` deliver
+        others; `behind` and `parked` are of its own."""
         return [
             self._health_of(plugin)
             for plugin in self._plugins
@@ -123,6 +140,9 @@ class Monitor:
             "held_back": plugin.where.held_back,
             "where_failures": plugin.where.failures,
             "where_failure": plugin.where.last_failure,
+            "shards": plugin.delivery.shards,
+            "owns": [] if consumer is None else consumer.owned,
+            "elsewhere": {} if consumer is None else {str(shard): name for shard, name in consumer.elsewhere.items()},
         }
 
     def all_well(self) -> bool:

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, Final
 
 from gateway.delivery.service import Delivery
-from gateway.forgetting import forget_running
+from gateway.forgetting import forget_for_another, forget_running
 from gateway.journal.interface import Filter, Journal, JournalError, JournalFailed, JournalFull
-from gateway.journal.operator import Kind, StoredOperation, carry_out
+from gateway.journal.operator import Kind, PluginAnswers, StoredOperation, carry_out
 from gateway.plugin_host.load import Plugin
 from gateway.text import describe
 from gateway.values.service import CustomValues
@@ -76,12 +76,19 @@ class OperationRunner:
                 log.info("operation %d (%s) goes on", operation.number, operation.kind)
                 self._begin(operation, STARTING)
 
+    async def _help_others(self) -> None:
+        """Do this gateway's part of the erasures of others."""
+        for operation in await self._journal.shared_erasures():
+            if operation.number not in self._tasks:
+                self._run(operation.number, partial(self._forget_for_another, operation))
+
     async def _watch(self) -> None:
         while True:
             await self._waiting.wait()
             self._waiting.clear()
             with contextlib.suppress(JournalError):  # the journal calls again
                 await self._go_on()
+                await self._help_others()
                 await self._delivery.refresh()
 
     async def _unended(self) -> list[StoredOperation]:
@@ -111,7 +118,10 @@ class OperationRunner:
         work: Callable[[], Coroutine[Any, Any, None]] = partial(self._change, operation)
         if operation.kind == "forget":
             work = partial(self._forget, number, patience)
-        task = self._tasks[number] = asyncio.create_task(self._guarded(number, work), name=f"operation {number}")
+        self._run(number, partial(self._guarded, number, work))
+
+    def _run(self, number: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self._tasks[number] = asyncio.create_task(work(), name=f"operation {number}")
         task.add_done_callback(lambda _: self._tasks.pop(number, None))
 
     def is_busy(self, number: int) -> bool:
@@ -189,3 +199,15 @@ class OperationRunner:
                     await forget_running(*parts, operation, patience)
             finally:
                 self._begun.discard(number)
+
+    async def _forget_for_another(self, operation: StoredOperation) -> None:
+        parts = self._journal, self._values, self._delivery, self._plugins
+        try:
+            await forget_for_another(*parts, operation, STARTING)
+        except JournalError as error:
+            log.error("operation %d (forget): what plugins answered was not kept: %s", operation.number, error)
+        except Exception as error:
+            log.critical("operation %d (forget): internal error", operation.number, exc_info=error)
+            failed = {"every plugin": f"internal error: {describe(error)}"}
+            with contextlib.suppress(JournalError):
+                await self._journal.answer_erasure(operation.number, PluginAnswers(failed=failed))

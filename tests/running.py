@@ -144,8 +144,12 @@ class RunningGateway:
 
     def cli(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run another `gateway` command beside it."""
-        command = [*arguments, "-c", str(self.config_path)]
-        return run_cli(command, input=input, environment=self._environment, directory=self.directory)
+        return self.cli_with(self.config_path, *arguments, input=input)
+
+    def cli_with(self, config: Path, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command with the same plugins installed and another config."""
+        command = [*arguments, "-c", str(config)]
+        return run_cli(command, input=input, environment=self._environment, directory=config.parent)
 
     def stop(self) -> int:
         """SIGTERM, as a service manager does; the exit code."""

@@ -103,8 +103,8 @@ def test_a_section_of_an_alert_has_its_rule() -> None:
     assert re.findall(r"^### (Gateway\w+)$", OPERATE, re.MULTILINE) == [rule["alert"] for rule in ALERTS]
 
 
-def kubernetes() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((DEPLOY / "kubernetes" / "webio-gateway.yaml").read_text()))
+def kubernetes(name: str = "webio-gateway") -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((DEPLOY / "kubernetes" / f"{name}.yaml").read_text()))
 
 
 def config_of(folder: Path, text: str) -> Config:
@@ -118,12 +118,12 @@ def config_of(folder: Path, text: str) -> Config:
     return load_config(path)
 
 
-@pytest.mark.parametrize("source", ["compose", "kubernetes"])
+@pytest.mark.parametrize("source", ["compose", "webio-gateway", "webio-gateway-cluster"])
 def test_the_configs_are_accepted(tmp_path: Path, source: str) -> None:
     """Every key exists, every plugin is bundled, and the ports are those of the other files."""
     text = (DEPLOY / "container" / "config.toml").read_text()
-    if source == "kubernetes":
-        text = kubernetes()[0]["data"]["config.toml"]
+    if source != "compose":
+        text = kubernetes(source)[0]["data"]["config.toml"]
     config = config_of(tmp_path, text)
     done = subprocess.run(
         [GATEWAY, "check", "--offline", "-c", config.source], capture_output=True, text=True, check=False
@@ -158,6 +158,24 @@ def test_the_manifests_fit_together() -> None:
     assert mounted == {volume["name"] for volume in pod["volumes"]} | {"data"}
     ports = {port["name"] for port in container["ports"]}
     assert {service["spec"]["ports"][0]["targetPort"] for service in services} == ports
+
+
+def test_the_cluster_survives_a_pod() -> None:
+    """Three pods on different nodes without a volume; two stay through an update and a drain; no request sticks."""
+    _, deployment, budget, webhooks, admin, _ = kubernetes("webio-gateway-cluster")
+    spec, pod = deployment["spec"], deployment["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+
+    assert (spec["replicas"], budget["spec"]["minAvailable"]) == (3, 2)
+    assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert pod["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "DoNotSchedule"
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert not any("persistentVolumeClaim" in volume for volume in pod["volumes"])
+    ports = {port["name"] for port in container["ports"]}
+    assert {service["spec"]["ports"][0]["targetPort"] for service in (webhooks, admin)} == ports
+    assert "sessionAffinity" not in webhooks["spec"]
 
 
 def test_the_container_file_installs_the_release() -> None:

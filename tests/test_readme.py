@@ -22,6 +22,7 @@ from gateway.simulate import body, encode
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SUBCOMMANDS = ("retry", "discard", "mint", "verify", "copy", "upgrade", "adopt")
 
 
 def block(page: str, language: str) -> list[str]:
@@ -100,7 +101,7 @@ def test_every_command_on_a_page_exists_with_its_options(page: Path) -> None:
         for part in command.split("&&"):
             words = [word for word in shlex.split(part)[1:] if word.islower() or word.startswith("-")]
             names = [word for word in words if not word.startswith("-")]
-            path = [*names[:1], *(name for name in names[1:2] if name in ("retry", "discard", "mint", "verify"))]
+            path = [*names[:1], *(name for name in names[1:2] if name in SUBCOMMANDS)]
             result = CliRunner().invoke(cli, [*path, "--help"])
             assert result.exit_code == 0, part
             for option in (word for word in words if word.startswith("--")):

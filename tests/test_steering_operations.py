@@ -211,6 +211,27 @@ async def test_a_cancelled_replay_hands_out_no_more(tmp_path: Path, gated: Modul
         assert (await gateway.operate("replay", {"plugin": "gated"}))["done"] == 300
 
 
+async def test_a_replay_that_was_cancelled_from_elsewhere_hands_out_no_more(tmp_path: Path, gated: ModuleType) -> None:
+    """As with a journal that other gateways use, too: this one looks at it again once something has changed."""
+    text = "[plugins.gated]\nconcurrency = 1\ntimeout = '60s'\n"
+    async with in_process(tmp_path, text) as gateway, asyncio.timeout(60):
+        await dead_letters(gateway, 300)
+        gated.rejects.clear()
+        asked = {"kind": "replay", "filter": {"plugin": "gated"}}
+        number = (await gateway.manage("POST", "/api/operations", asked)).document["number"]
+        while not gated.got:
+            await asyncio.sleep(0.01)
+        await gateway.gateway.journal.cancel(number)
+        await gateway.gateway.delivery.refresh()
+        gated.gate.set()
+        while not gateway.gateway.delivery.consumers["gated"].idle:
+            await asyncio.sleep(0.01)
+        operation = await gateway.gateway.journal.operation(number)
+        assert operation is not None
+        assert (operation.state, operation.done) == ("cancelled", len(gated.got))
+        assert len(gated.got) < 300
+
+
 async def test_an_operation_that_there_is_not_cannot_be_cancelled(tmp_path: Path) -> None:
     """404, as for its progress."""
     async with in_process(tmp_path) as gateway:

@@ -52,6 +52,8 @@ def request_running(config: Config, method: str, path: str, body: Any = None) ->
     from gateway.journal import journal_lock
 
     if not journal_lock(config).is_held():
+        if config.journal.url is not None:
+            raise Failure("no gateway runs with this config on this machine; start it, or run this where it runs")
         raise Failure(f"no gateway runs with the journal {config.journal.path}; start it with `gateway run`")
     return request(config, method, path, body)
 

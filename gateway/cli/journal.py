@@ -8,6 +8,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from gateway.cli.journal_adopt import adopt
+from gateway.cli.journal_copy import command as copy
+from gateway.cli.journal_upgrade import command as upgrade
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import print_json
 from gateway.text import counted
@@ -16,12 +19,14 @@ from gateway.text import counted
 @click.group("journal")
 @config_option
 def command(**_: object) -> None:
-    """Look for damage in the journal, and repair it.
+    """Look for damage in the journal, and repair it; move it to another engine, or accept a restored database.
 
     \b
     Examples:
       gateway journal check
       gateway journal check --repair
+      gateway journal adopt
+      gateway journal copy --to postgresql://gateway@db.example.com/gateway
     """
 
 
@@ -67,3 +72,8 @@ def check(repair: bool, config_path: Path, as_json: bool) -> None:
         if copy is not None:
             click.echo(f"repaired; the journal as it was is {copy}")
     sys.exit(0 if found.ok or copy is not None else 1)
+
+
+command.add_command(adopt)
+command.add_command(copy)
+command.add_command(upgrade)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -31,7 +32,7 @@ def command(file: Path, config_path: Path, as_json: bool) -> None:
     from gateway.journal import journal_lock, restore_journal
 
     config = load_config(config_path, secrets=False)
-    with journal_lock(config, "`gateway restore`"):
+    with nullcontext() if config.journal.url is not None else journal_lock(config, "`gateway restore`"):
         restored, aside = restore_journal(config, file)
     if as_json:
         print_json({**restored._asdict(), "replaced": None if aside is None else str(aside)})

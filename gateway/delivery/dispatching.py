@@ -72,6 +72,7 @@ class Dispatcher:
     def open(self) -> None:
         self.closed = False
         self._machine.ready.set()
+        self._shared.wake()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Hand out nothing more, and wait until the plugin has returned what it has, for at most `timeout` seconds."""

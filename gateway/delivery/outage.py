@@ -35,6 +35,7 @@ class Outage:
         self._clock = clock
         self._recovered: float | None = None
         """Seconds that an outage lasted whose end the log does not tell of yet."""
+        self.on_end: Callable[[], None] = lambda: None
         self.reset()
 
     def reset(self) -> None:
@@ -93,6 +94,7 @@ class Outage:
         """The plugin has taken an event and made it durable."""
         self._recovered = now - self._began if self._told else self._recovered
         self.reset()
+        self.on_end()
 
     def tell_end(self, waiting: Callable[[], int]) -> None:
         """Log that an outage is over, once; `waiting` counts the events that are still to be delivered."""

@@ -48,7 +48,7 @@ class Pipeline:
         self._replays = ReplayReader(plugin, track, journal, self.machine, self.live, standing)
         self._dispatcher = Dispatcher(plugin, track, self.machine, guard, shared, standing)
         self._settler = Settler(
-            plugin, track, journal, self.machine, self.live, self._replays, self._dispatcher, shared, standing.epoch
+            plugin, track, journal, self.machine, self.live, self._replays, self._dispatcher, shared, standing
         )
         self._looking = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -65,8 +65,13 @@ class ReplayReader:
         """Whether the first replay has been read to its end, and all of it is settled."""
         return not len(self._window) and self._read_to >= self._replays[0].until
 
-    def take_up(self, replays: Iterable[Replay]) -> None:
-        """Add those that are new."""
+    def take_up(self, replays: Collection[Replay]) -> None:
+        """Add those that are new, and end those that the journal no longer has: they were cancelled from elsewhere."""
+        listed = {replay.number for replay in replays}
+        for number in [
+            one.number for one in self._replays if one.number not in listed and one.number not in self._ended
+        ]:
+            self.end(number)
         for replay in replays:
             if replay.number not in self._known:
                 self._known.add(replay.number)

@@ -7,13 +7,13 @@ import contextlib
 from collections.abc import Collection
 from typing import Final
 
-from gateway.delivery.dispatching import Dispatcher
+from gateway.delivery.dispatching import LEASE_PAUSE, Dispatcher
 from gateway.delivery.items import Item
 from gateway.delivery.machine import Machine
 from gateway.delivery.reading import LogReader
 from gateway.delivery.replaying import ReplayReader
 from gateway.delivery.shared import Shared
-from gateway.journal.interface import Cursors, JournalFailed, JournalFull, Settlement, Track
+from gateway.journal.interface import Cursors, JournalFailed, JournalFull, LeaseLost, Settlement, Standing, Track
 from gateway.plugin_host.call import GRACE, PluginFault
 from gateway.plugin_host.load import Plugin
 
@@ -38,7 +38,7 @@ class Settler:
         replays: ReplayReader,
         dispatcher: Dispatcher,
         shared: Shared,
-        epoch: int,
+        standing: Standing,
     ) -> None:
         self._plugin = plugin
         self._track = track
@@ -49,7 +49,7 @@ class Settler:
         self._dispatcher = dispatcher
         self._shared = shared
         self._health = shared.health
-        self._epoch = epoch
+        self._epoch, self._lease = standing.epoch, standing.lease
         self._failures = shared.checkpoint.failures
         """How many failed checkpoints of the plugin this shard has seen."""
         self._draining = asyncio.Event()
@@ -84,7 +84,7 @@ class Settler:
             self._busy = True
             unsettled.clear()
             taken = self._machine.take_taken()
-            error = await self._make_durable() if taken else None
+            error = await self._make_durable() if taken and not self._is_undone else None
             if error is None and not self._is_undone:
                 await self._settle(taken)
             else:
@@ -110,6 +110,11 @@ class Settler:
         return self._failures != self._shared.checkpoint.failures
 
     async def _make_durable(self) -> Exception | None:
+        """Have the plugin make durable what it took, while the lease lasts. `LeaseLost`."""
+        while self._lease is not None and self._lease.is_over:
+            if self._lease.lost:
+                raise LeaseLost(f"the cursor of plugin {self._track.plugin} has been taken again")
+            await asyncio.sleep(LEASE_PAUSE)
         error = await self._shared.checkpoint.make_durable()
         if error is None:
             self._health.blocked = None
@@ -149,7 +154,7 @@ class Settler:
         erased, self._gone = self._gone, []
         await self._dispatcher.drain(self._plugin.delivery.timeout + 2 * GRACE)
         taken = self._machine.take_taken()
-        error = await self._make_durable() if taken else None
+        error = await self._make_durable() if taken and not self._is_undone else None
         undone = error is not None or self._is_undone
         if not undone:
             await self._settle(taken)

@@ -23,6 +23,7 @@ class Shared:
         self.batches: dict[asyncio.Task[None], Batch] = {}
         self._pipelines: list[Pipeline] = []
         self._told: Exception | None = None
+        health.outage.on_end = self.wake
 
     @property
     def unproven(self) -> bool:
@@ -46,6 +47,11 @@ class Shared:
     def leave(self, pipeline: Pipeline) -> None:
         """It delivers the shard no more."""
         self._pipelines.remove(pipeline)
+
+    def wake(self) -> None:
+        """Every shard may have something to dispatch: what held all of them up is over."""
+        for pipeline in self._pipelines:
+            pipeline.machine.ready.set()
 
     def begin(self, task: asyncio.Task[None], batch: Batch) -> None:
         """The plugin gets a batch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from gateway.journal.failures import JournalError
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
+    from gateway.journal.copying import Copied
     from gateway.journal.interface import Journal
     from gateway.journal.lock import JournalLock
     from gateway.journal.postgresql.adopting import Clusters
@@ -87,8 +89,13 @@ def _require_file(config: Config, instead: str) -> None:
         raise JournalError(f"the journal is in the database of journal.url: {instead}")
 
 
-def journal_space(config: Config) -> tuple[int, int]:
-    """The size of the journal's files, and the free space on their disk, in bytes."""
+def journal_space(config: Config) -> tuple[int, int | None]:
+    """The size of the journal's files or tables, and the free space on their disk, in bytes; that of a database is not
+    known. `JournalError` where the database does not answer."""
+    if config.journal.url is not None:
+        from gateway.journal.postgresql.reader import size
+
+        return size(config), None
     from gateway.journal.sqlite.space import space
 
     return space(config.journal.path)
@@ -134,6 +141,37 @@ def restore_journal(config: Config, file: Path) -> tuple[Backup, Path | None]:
     from gateway.journal.sqlite.backup import restore
 
     return restore(config.journal.path, file)
+
+
+def upgrade_journal(config: Config) -> tuple[int, int]:
+    """Bring the journal in a database to the layout of this version; what it was before (0: there was none), and what
+    it is. `JournalError`."""
+    if config.journal.url is None:
+        raise JournalError("the journal is in a file, which `gateway run` brings up to date")
+    from gateway.journal.postgresql.upgrading import upgrade_now
+
+    return upgrade_now(config)
+
+
+def copy_journal(config: Config, to: Config | Path, progress: Callable[[int, int], None] | None = None) -> Copied:
+    """Copy the journal, which no gateway may use meanwhile, to a database (the journal of another config) or to a file;
+    see `gateway.journal.copying`. `JournalError`."""
+    from gateway.journal.copying import copy
+
+    in_database, to_database = config.journal.url is not None, not isinstance(to, Path)
+    if in_database and to_database:
+        raise JournalError("the journal is in a database already; copy that one with pg_dump")
+    if not in_database and not to_database:
+        raise JournalError("the journal is in a file already; copy that one with `gateway backup`")
+    from gateway.journal.postgresql.copying import DatabaseSource, DatabaseTarget
+    from gateway.journal.sqlite.copying import FileSource, FileTarget
+
+    with ExitStack() as opened:
+        source = opened.enter_context(
+            closing(DatabaseSource(config) if in_database else FileSource(config.journal.path))
+        )
+        target = opened.enter_context(closing(FileTarget(to, config) if isinstance(to, Path) else DatabaseTarget(to)))
+        return copy(source, target, progress)
 
 
 def journal_lock(config: Config, name: str = "", process: int | None = None) -> JournalLock:

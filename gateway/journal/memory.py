@@ -40,6 +40,7 @@ from gateway.journal.interface import (
     Track,
 )
 from gateway.journal.memory_store import Store
+from gateway.journal.one_gateway import OneGateway
 from gateway.journal.one_shard import OneShard
 from gateway.journal.operator import Kind, PluginAnswers, StoredOperation, carry_out
 from gateway.journal.search import UnknownName, ValueRecord
@@ -50,7 +51,7 @@ HOUSEKEEPING: Final = 0.5
 """Seconds between looks at retention and size."""
 
 
-class MemoryJournal(OneShard):
+class MemoryJournal(OneShard, OneGateway):
     """See `Journal`. `latency` gives the seconds that the next commit or read takes; `seed` makes ids repeatable. While
     `full` is true nothing can be written."""
 
@@ -188,9 +189,6 @@ class MemoryJournal(OneShard):
         if which.names:
             await self._write(partial(self.store.recognise, self.decoder, which.names))
         return await self._write(partial(self.store.operations.begin, kind, which, in_order, self._clock()))
-
-    async def claim(self, number: int) -> bool:
-        return True
 
     async def advance(self, number: int, plugins: Collection[str] | None = None) -> StoredOperation:
         return await self._write(partial(self.store.operations.advance, number, plugins, self._clock()))

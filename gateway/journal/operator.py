@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
@@ -96,6 +96,19 @@ class Operator(Protocol):
     async def forget(self, which: Filter, number: int | None = None) -> Erased:
         """Erase matching events, delivered or not, and records about the customer, with no byte of them left. The
         operation with this number counts what is erased."""
+
+    async def share_erasure(self, number: int) -> None:
+        """Have the other gateways that run ask their plugins, too, and forget what they have read."""
+
+    async def shared_erasures(self) -> list[StoredOperation]:
+        """The erasures of other gateways in which the plugins of this one have still to be asked."""
+
+    async def answer_erasure(self, number: int, answers: PluginAnswers) -> None:
+        """Keep what the plugins of this gateway have answered to an erasure of another one."""
+
+    async def answers_of_others(self, number: int) -> Mapping[str, PluginAnswers | None] | None:
+        """What the plugins of the other gateways have answered, by the gateway's name; None for a gateway that stopped
+        before it had. As a whole None while a gateway that runs has still to answer."""
 
     async def tell_answers(self, number: int, answers: PluginAnswers) -> None:
         """Keep what plugins have answered to an erasure."""

@@ -96,7 +96,8 @@ async def serve(
         log.warning("config: %s: %s", warning.path, warning.message)
     gateway = Gateway(config, examined.plugins, copy_before_upgrade=options.copy)
     reloader = Reloader(gateway)
-    await gateway.start(_journal_failed)
+    if not await _start(gateway, stop):
+        return
     await asyncio.sleep(BEGUN)
     limits = connection_limits()
     with _without("pydantic"), _without("opentelemetry"):
@@ -135,6 +136,20 @@ async def serve(
     await asyncio.gather(webhooks.drain(), operators.drain())
     await gateway.stop()
     log.info("stopped after %.1f s", time.monotonic() - drained)
+
+
+async def _start(gateway: Gateway, stop: asyncio.Event) -> bool:
+    """Start it, which may have to wait for its journal; false where it is to stop before that."""
+    begun, asked = asyncio.create_task(gateway.start(_journal_failed)), asyncio.create_task(stop.wait())
+    await asyncio.wait((begun, asked), return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if begun.done():
+        await begun
+        return True
+    log.info("stopping before it was ready")
+    begun.cancel()
+    await asyncio.wait((begun,))
+    return False
 
 
 def starting(examined: Examined) -> str:

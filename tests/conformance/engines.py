@@ -35,6 +35,9 @@ from gateway.journal.sqlite.journal import SqliteJournal
 class Engine:
     """One engine and one journal's storage. `open` starts a gateway's journal on it; the clock is moved by hand."""
 
+    limits_size = True
+    """Whether `journal.max_size` applies."""
+
     def __init__(self, directory: Path) -> None:
         self.clock = Clock()
         self._directory = directory
@@ -139,11 +142,13 @@ class MemoryEngine(Engine):
 
 
 class PostgresqlEngine(Engine):
-    """A schema of its own in the machine's PostgreSQL."""
+    """A schema of its own in the machine's PostgreSQL, where an operator watches the size."""
 
-    def __init__(self, directory: Path) -> None:
+    limits_size = False
+
+    def __init__(self, directory: Path, server: str | None = None) -> None:
         super().__init__(directory)
-        self._schema = Schema()
+        self._schema = Schema(server)
 
     def configure(self, **settings: str) -> None:
         super().configure(url=self._schema.url, **settings)
@@ -157,6 +162,15 @@ class PostgresqlEngine(Engine):
     async def close_all(self) -> None:
         await super().close_all()
         self._schema.drop()
+
+    @property
+    def schema(self) -> str:
+        """The schema's name."""
+        return self._schema.name
+
+    def execute(self, *statements: str) -> None:
+        """Run statements in the database."""
+        self._schema.execute(*statements)
 
     def _make(self) -> Journal:
         return PostgresqlJournal(self.config, clock=self.clock)

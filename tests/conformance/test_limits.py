@@ -103,6 +103,8 @@ async def test_a_pruned_body_may_come_again(engine: Engine) -> None:
 
 async def test_beyond_max_size_events_are_refused_until_retention_makes_room(engine: Engine) -> None:
     """The refusal names the setting; delivery and repair go on; nothing of a refused event is kept."""
+    if not engine.limits_size:
+        pytest.skip("journal.max_size does not apply to a database")
     engine.configure(max_size="1 MiB", retention="1h")
     journal = await engine.open()
     owner = await take(journal)

@@ -33,7 +33,11 @@ class Node(msgspec.Struct, kw_only=True):
 def nodes_of(context: AdminContext) -> list[Node]:
     """The gateways that run."""
     gateway = context.gateway
-    owned = [Owned(plugin=name) for name, consumer in gateway.delivery.consumers.items() if consumer.owns]
+    owned = [
+        Owned(plugin=name, shard=shard)
+        for name, consumer in gateway.delivery.consumers.items()
+        for shard in consumer.owned
+    ]
     return [
         Node(
             name=gateway.config.node.name,

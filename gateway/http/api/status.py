@@ -15,7 +15,6 @@ from litestar import Response, get
 from gateway.http.api.answers import json_answer
 from gateway.http.api.context import AdminContext, AnyRequest
 from gateway.http.roles import is_viewer
-from gateway.journal import journal_space
 from gateway.service import Gateway
 from gateway.text import counted
 
@@ -42,7 +41,9 @@ class PluginStatus(msgspec.Struct, kw_only=True):
     """A plugin that takes events. `waiting` are the events that it has still to take, at most (those that it has no
     hook for count until it has passed them); `since` is when the oldest of them came; `dead` are its dead letters.
     `held_back` are the events that its `where` has held back since the start, and `where_failures` those that it got
-    because that failed on them, the last time for the reason `where_failure`."""
+    because that failed on them, the last time for the reason `where_failure`. Of the plugin's `shards`, this gateway
+    `owns` some, by number, and the gateways named in `elsewhere` deliver others; `waiting` and `parked` are of its
+    own."""
 
     name: str
     state: str
@@ -55,16 +56,19 @@ class PluginStatus(msgspec.Struct, kw_only=True):
     held_back: int
     where_failures: int
     where_failure: str | None
+    shards: int
+    owns: list[int]
+    elsewhere: dict[str, str]
 
 
 class JournalStatus(msgspec.Struct, kw_only=True):
     """`refusing` says why new events are refused, or is None. `newest` is the position of the newest event; `bytes` is
-    the size of the journal's files, and `free` the free space on their disk."""
+    the size of the journal's files or tables, and `free` the free space on their disk, None for a database."""
 
     refusing: str | None
     newest: int
     bytes: int
-    free: int
+    free: int | None
     damaged: int
 
 
@@ -88,7 +92,7 @@ class Status(msgspec.Struct, kw_only=True):
 def status_of(context: AdminContext, *, masked: bool) -> Status:
     """The status now, from memory and the last count of the journal; masked for a viewer."""
     gateway = context.gateway
-    used, free = journal_space(context.gateway.config)
+    used, free = gateway.monitor.space
     journal = JournalStatus(
         refusing=gateway.journal.refusal(),
         newest=gateway.journal.newest,
@@ -125,8 +129,8 @@ def plugins_health(gateway: Gateway, *, masked: bool) -> list[dict[str, Any]]:
 def _plugin(health: dict[str, Any]) -> PluginStatus:
     waits = health["behind"] + health["parked"]
     since = datetime.fromtimestamp(time.time() - health["oldest"], UTC) if health["oldest"] else None
-    names = ("name", "state", "healthy", "error", "parked", "dead", "held_back", "where_failures", "where_failure")
-    return PluginStatus(**{name: health[name] for name in names}, waiting=waits, since=since)
+    told = {name: health[name] for name in PluginStatus.__struct_fields__ if name in health}
+    return PluginStatus(**told, waiting=waits, since=since)
 
 
 def _problems(

@@ -52,6 +52,11 @@ def address_of(append: Append) -> str | None:
     known = getattr(append.event.payload, "outbound_channel_address", None)
     if known and b'"%b"' % known.encode(errors="replace") in raw:  # a text in the body, which need not be read again
         return storable(address_key(known) or None)
+    return address_in(raw)
+
+
+def address_in(raw: bytes) -> str | None:
+    """The same, of a body that is not decoded."""
     if b"outboundChannelAddress" not in raw and b"\\u" not in raw:
         return None
     try:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from gateway.decoding import Decoder
-from gateway.journal.interface import JournalError
 from gateway.journal.postgresql.database import Database
-from gateway.journal.postgresql.layout import LAYOUT, marker_of
+from gateway.journal.postgresql.layout import require_journal
+from gateway.journal.postgresql.leases import DEFAULT_TIMES
 from gateway.journal.postgresql.operator import PostgresqlOperator
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
     from gateway.journal.postgresql.connection import DatabaseConnection
-
-ALIVE: Final = 15.0
-"""Seconds after its last heartbeat in which a gateway counts as running."""
 
 
 class Console(PostgresqlOperator):
@@ -34,7 +31,7 @@ class Console(PostgresqlOperator):
 
     async def __aenter__(self) -> Self:
         try:
-            await self.database.query(_require_journal)
+            await self.database.query(require_journal)
         except BaseException:
             await self.database.close()
             raise
@@ -48,21 +45,10 @@ class Console(PostgresqlOperator):
         return await self.database.query(_gateways)
 
 
-async def _require_journal(connection: DatabaseConnection) -> None:
-    marker = await marker_of(connection)
-    if marker is None:
-        raise JournalError("there is no journal in the database of journal.url yet; `gateway run` makes it")
-    if marker.layout != LAYOUT:
-        raise JournalError(
-            f"the journal is of layout {marker.layout}, and this version works with {LAYOUT}: start a gateway of this"
-            " version first, which brings it there"
-        )
-
-
 async def _gateways(connection: DatabaseConnection) -> list[str]:
     rows = await connection.fetch(
         "SELECT name FROM nodes WHERE stopped_at IS NULL AND beat_at > clock_timestamp() - $1 * interval '1 second'"
         " ORDER BY name",
-        ALIVE,
+        DEFAULT_TIMES.lasts,
     )
     return [row["name"] for row in rows]

@@ -10,7 +10,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from gateway.config.tables import Config
 from gateway.journal.interface import JournalError, JournalFull
 from gateway.journal.postgresql.connection import DatabaseConnection, connect
-from gateway.journal.postgresql.failures import AGAIN, translated
+from gateway.journal.postgresql.failures import AGAIN, DatabaseFull, DatabaseLost, translated
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -22,10 +22,11 @@ LOCAL_ONLY: Final = "the database kept that without its synchronous standby: the
 
 
 class Database:
-    """Runs statements. Once `failed` is set, it raises this."""
+    """Runs statements. Once `failed` is set, it raises this. `troubled` is called where the disk is full."""
 
     def __init__(self, config: Config) -> None:
         self.failed: JournalError | None = None
+        self.troubled: Callable[[DatabaseFull], None] = lambda error: None
         self._config = config
         self._idle: list[DatabaseConnection] = []
         self._room = asyncio.Semaphore(CONNECTIONS)
@@ -65,6 +66,8 @@ class Database:
                             raise JournalFull(LOCAL_ONLY)
                         return result
                 except JournalFull as error:
+                    if isinstance(error, DatabaseFull):
+                        self.troubled(error)
                     if not left or not isinstance(error.__cause__, AGAIN):
                         raise
             raise AssertionError
@@ -99,5 +102,7 @@ class Database:
                     connection.terminate()
                 else:
                     self._idle.append(connection)
+                if isinstance(error, DatabaseLost):
+                    self.drop_idle()
                 raise
             self._idle.append(connection)

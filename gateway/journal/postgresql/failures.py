@@ -25,6 +25,10 @@ class NoPrimary(DatabaseLost):
     """No host takes writes."""
 
 
+class DatabaseFull(JournalFull):
+    """The disk of the database is full."""
+
+
 class ValueRefused(JournalFull):
     """The database cannot hold something in what was to be written; the rest can be written without it."""
 
@@ -91,7 +95,7 @@ def meaning(error: BaseException) -> JournalError:
     if isinstance(error, LOST):
         return DatabaseLost(f"the database cannot be reached ({_short(error)})")
     if isinstance(error, errors.DiskFullError):
-        return JournalFull("the disk of the database is full")
+        return DatabaseFull("the disk of the database is full")
     if isinstance(error, errors.InsufficientResourcesError):
         return JournalFull(f"the database has not enough memory or other resources ({type(error).__name__})")
     if isinstance(error, errors.QueryCanceledError):

@@ -83,6 +83,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
                 self._newest = int(await connection.fetchval(NEWEST))
             await require(connection, self.config, self._marker, again=False)
             self._writer = AppendWriter(self.config, self._connect, self._marker.channel, self.commits, self._committed)
+            self.database.troubled = lambda error: self._writer.refusing.refuse(str(error))
             self._channel = self._marker.channel
             self._follower = Follower(self.database, lambda: self.decoder, lambda: self._newest)
             self.nodes = Nodes(
@@ -163,6 +164,9 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
     def record_value_request(self, record: ValueRecord) -> None:
         self._records.add(record)
 
+    def forget_read(self) -> None:
+        self._follower.tail.begin(self._newest)
+
     async def probe(self) -> None:
         await self._records.flush()  # as with any change, what was handed over before is kept before
         await super().probe()
@@ -171,7 +175,8 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self.value_records_lost += count
 
     async def _connect(self) -> DatabaseConnection:
-        """A connection for the writer, after one was lost."""
+        """A connection for the writer, after one was lost; the others may lead to a server that is not the primary."""
+        self.database.drop_idle()
         connection = await connect(self.config, "writer", by_index=True)
         try:
             await require(connection, self.config, None, again=True)

@@ -7,12 +7,13 @@ import logging
 import re
 from typing import Final, NamedTuple
 
-from gateway.journal.interface import JournalRefused
+from gateway.journal.interface import JournalError, JournalRefused
 from gateway.journal.postgresql.append_function import APPEND, LOOK_UP
 from gateway.journal.postgresql.connection import DatabaseConnection
 from gateway.journal.postgresql.durability import system_identifier
 from gateway.journal.postgresql.settle_function import SETTLE
-from gateway.journal.postgresql.tables import MARKER, TABLES, VIEWS
+from gateway.journal.postgresql.tables import MARKER, TABLES
+from gateway.journal.postgresql.views import VIEWS
 
 log = logging.getLogger("gateway.journal")
 
@@ -39,8 +40,9 @@ class Marker(NamedTuple):
         return f"gateway_{self.journal.replace('-', '')}"
 
 
-async def marker_of(connection: DatabaseConnection) -> Marker | None:
-    """The journal that there is, or None. `JournalRefused` for one that this version cannot work with."""
+async def marker_of(connection: DatabaseConnection, copying: bool = False) -> Marker | None:
+    """The journal that there is, or None. `JournalRefused` for one that this version cannot work with, and for an
+    unfinished copy unless `copying`."""
     if await connection.fetchval("SELECT current_schema()") is None:
         raise JournalRefused("journal.url: the search_path names no schema that exists; create it, or name another")
     tables = await connection.fetchval(  # counted before the marker is looked for: another gateway may be making both
@@ -54,7 +56,7 @@ async def marker_of(connection: DatabaseConnection) -> Marker | None:
                 " empty database, or an empty schema with ?search_path="
             )
         return None
-    row = await connection.fetchrow(f"SELECT journal::text, layout, system_identifier FROM {MARKER}")
+    row = await connection.fetchrow(f"SELECT journal::text, layout, system_identifier, copy_of FROM {MARKER}")
     if row is None:
         raise JournalRefused(f"the table {MARKER} of the journal is empty; restore the database")
     found = Marker(row["journal"], row["layout"], row["system_identifier"])
@@ -66,18 +68,43 @@ async def marker_of(connection: DatabaseConnection) -> Marker | None:
             f"the journal was written by a newer version of the gateway (layout {found.layout}); this one knows up to"
             f" {LAYOUT}: install that version"
         )
+    if row["copy_of"] is not None and not copying:
+        raise JournalRefused(
+            "journal.url: the database has a copy of another journal that is not finished; call `gateway journal copy`"
+            " again, or name an empty database"
+        )
     return found
 
 
-async def upgrade(connection: DatabaseConnection) -> Marker:
+async def copied_from(connection: DatabaseConnection) -> str | None:
+    """What is noted of the source of an unfinished copy, or None."""
+    if await marker_of(connection, copying=True) is None:
+        return None
+    source: str | None = await connection.fetchval(f"SELECT copy_of FROM {MARKER}")
+    return source
+
+
+async def require_journal(connection: DatabaseConnection) -> None:
+    """`JournalError` where there is no journal of the current layout."""
+    marker = await marker_of(connection)
+    if marker is None:
+        raise JournalError("there is no journal in the database of journal.url yet; `gateway run` makes it")
+    if marker.layout != LAYOUT:
+        raise JournalError(
+            f"the journal is of layout {marker.layout}, and this version works with {LAYOUT}: start a gateway of this"
+            " version first, which brings it there"
+        )
+
+
+async def upgrade(connection: DatabaseConnection, copying: bool = False) -> Marker:
     """Make the journal, or bring it to the current layout."""
-    before = await marker_of(connection)
+    before = await marker_of(connection, copying)
     if before is not None and before.layout == LAYOUT:
         return before
     for number in range(1, LAYOUT + 1):
         async with connection.transaction():
             await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(current_schema()))")
-            found = await marker_of(connection)
+            found = await marker_of(connection, copying)
             if found is not None and found.layout >= number:
                 continue
             await connection.execute(STEPS[number])
@@ -88,7 +115,7 @@ async def upgrade(connection: DatabaseConnection) -> Marker:
                 )
             else:
                 await connection.execute(f"UPDATE {MARKER} SET layout = {number}")
-    after = await marker_of(connection)
+    after = await marker_of(connection, copying)
     if after is None:
         raise JournalRefused("the journal could not be made")
     if before is not None:

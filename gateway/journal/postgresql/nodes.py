@@ -93,17 +93,32 @@ class Nodes:
         self._clock = clock
         self._turned_over = turned_over
         self._connection: DatabaseConnection | None = None
-        self._beating = asyncio.Lock()
+        self.beating = asyncio.Lock()
+        """Held during a beat."""
+        self._abandoned = False
         self._task: asyncio.Task[None] | None = None
 
     async def announce(self) -> None:
         """Tell the others at once of this gateway, and go on to beat until `stop`. `JournalError`."""
+        if self._abandoned:
+            return
         await self._beat(announce=True)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="leases")
 
+    async def abandon(self) -> None:
+        """Do what the death of the process does: no lease is renewed any more, and none is released."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._connection is not None:
+            self._connection.terminate()
+        self._abandoned = True
+
     async def stop(self) -> None:
         """The gateway is gone: its cursors are free."""
+        if self._abandoned:
+            return
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -112,7 +127,7 @@ class Nodes:
             self._leases.end(track)
         if self._task is not None or held:  # else it is a command, not a gateway
             with contextlib.suppress(JournalError):
-                async with self._beating:
+                async with self.beating:
                     connection = await self._connected()
                     with translated():
                         await self._marks.keep(connection, self._clock(), last=True)
@@ -123,10 +138,11 @@ class Nodes:
 
     async def look(self) -> None:
         """Look at the others anew: one of them has said that something is different. `JournalError`."""
-        async with self._beating:
-            connection = await self._connected()
-            with translated():
-                await self._look(connection)
+        async with self.beating:
+            if not self._abandoned:
+                connection = await self._connected()
+                with translated():
+                    await self._look(connection)
 
     def share(self, plugin: str, shards: int, owned: int) -> Share:
         """How many of a plugin's shards this gateway is to own, which now owns `owned` of them. A gateway whose plugin
@@ -154,7 +170,7 @@ class Nodes:
             self._turned_over()
 
     async def _beat(self, announce: bool = False) -> None:
-        async with self._beating:
+        async with self.beating:
             connection = await self._connected()
             try:
                 async with asyncio.timeout(self._leases.times.lasts / 2):

@@ -103,8 +103,8 @@ async def begin(
     )
     gone = [row["number"] for row in await connection.fetch(over, KEPT_OPERATIONS)]
     if gone:
-        for table in ("operations", "replays"):
-            await connection.execute(f"DELETE FROM {table} WHERE number = ANY($1)", gone)
+        for table, column in (("operations", "number"), ("replays", "number"), ("erasures", "operation")):
+            await connection.execute(f"DELETE FROM {table} WHERE {column} = ANY($1)", gone)
     return number
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from gateway.journal.erasing import Erased
@@ -16,9 +16,11 @@ from gateway.journal.postgresql import (
     operations,
     retention,
     retries,
+    shared_erasures,
     undelivered,
     unknown,
 )
+from gateway.journal.postgresql.leases import DEFAULT_TIMES
 from gateway.journal.search import UnknownName
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ class PostgresqlOperator:
         events = records = 0
         for start in range(0, len(found), erasing.STEP):
             events += await database.operate(erasing.erase, found[start : start + erasing.STEP], number)
+        self.forget_read()
         while count := await database.operate(erasing.erase_records, which, number):
             records += count
         erased = Erased(events, records, found)
@@ -97,6 +100,24 @@ class PostgresqlOperator:
         if number is None:  # else the end of the operation does that, once its own filter is cleared
             await self.wipe()
         return erased
+
+    def forget_read(self) -> None:
+        """Forget what was read ahead from the journal: events were erased."""
+
+    async def share_erasure(self, number: int) -> None:
+        await self.database.operate(shared_erasures.share, number)
+
+    async def shared_erasures(self) -> list[StoredOperation]:
+        numbers = await self.database.query(shared_erasures.numbers, self.identity)
+        if numbers:
+            self.forget_read()
+        return [await self.database.query(operations.one, number) for number in numbers]
+
+    async def answer_erasure(self, number: int, answers: PluginAnswers) -> None:
+        await self.database.operate(shared_erasures.answer, number, self.identity, answers)
+
+    async def answers_of_others(self, number: int) -> Mapping[str, PluginAnswers | None] | None:
+        return await self.database.query(shared_erasures.answers, number, self.identity)
 
     async def tell_answers(self, number: int, answers: PluginAnswers) -> None:
         await self.database.operate(operations.tell_answers, number, answers)
@@ -129,7 +150,7 @@ class PostgresqlOperator:
         return await self.database.query(undelivered.oldest_undelivered)
 
     async def retire_cursors(self, keep: Collection[str]) -> None:
-        await self.database.operate(retention.retire, keep, self.clock())
+        await self.database.operate(retention.retire, keep, self.clock(), DEFAULT_TIMES.lasts)
 
     async def note(self, name: str) -> str | None:
         return await self.database.query(notes.note, name)

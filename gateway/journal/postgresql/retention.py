@@ -112,9 +112,12 @@ async def expire_plugins(connection: DatabaseConnection, before: int) -> bool:
     return True
 
 
-async def retire(connection: DatabaseConnection, keep: Collection[str], now: float) -> None:
-    """See `Operator.retire_cursors`; `now` is seconds since 1970."""
+async def retire(connection: DatabaseConnection, keep: Collection[str], now: float, lasts: float) -> None:
+    """See `Operator.retire_cursors`; `now` is seconds since 1970. A plugin that another gateway delivers to, with its
+    last heartbeat not more than `lasts` seconds ago, stays: gateways are restarted one after the other."""
     await connection.execute(
-        "UPDATE plugins SET removed_at = to_timestamp($2) WHERE removed_at IS NULL AND plugin <> ALL($1::text[])",
-        sorted(keep), now,
+        "UPDATE plugins p SET removed_at = to_timestamp($2) WHERE removed_at IS NULL AND plugin <> ALL($1::text[])"
+        " AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.stopped_at IS NULL AND n.about -> 'delivers' ? p.plugin"
+        " AND n.beat_at > clock_timestamp() - $3 * interval '1 second')",
+        sorted(keep), now, lasts,
     )  # fmt: skip

@@ -17,7 +17,8 @@ CREATE TABLE gateway_journal (
     journal uuid NOT NULL DEFAULT gen_random_uuid(),
     layout integer NOT NULL,
     system_identifier text,  -- of the database cluster, where the user may know it
-    made_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    copy_of text  -- while this is an unfinished copy of another journal: which one
 );
 CREATE TABLE head (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -49,6 +50,8 @@ CREATE INDEX events_conversation ON events (left(conversation_id, 256), seq) WHE
 CREATE INDEX events_customer ON events (left(customer_uid, 256), seq) WHERE customer_uid IS NOT NULL;
 CREATE INDEX events_address ON events (left(address, 256), seq) WHERE address IS NOT NULL;
 CREATE INDEX events_named ON events (name, seq) WHERE name IS NOT NULL;
+CREATE INDEX events_unknown ON events (name, seq) WHERE hook = 'unknown';
+CREATE INDEX events_unreadable ON events (seq) WHERE NOT readable;
 CREATE TABLE plugins (
     plugin text PRIMARY KEY,
     begins bigint NOT NULL,  -- events up to here were before the plugin's time
@@ -151,6 +154,13 @@ CREATE TABLE retried (
     PRIMARY KEY (plugin, seq)
 );
 CREATE INDEX retried_operation ON retried (operation);
+CREATE TABLE erasures (
+    operation bigint NOT NULL,
+    node uuid NOT NULL,  -- a gateway whose plugins are to be asked, too
+    node_name text NOT NULL,
+    told text,  -- what they answered; null: nothing yet
+    PRIMARY KEY (operation, node)
+);
 CREATE TABLE value_records (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL,
@@ -173,20 +183,4 @@ CREATE TABLE nodes (
     layout integer NOT NULL,
     about jsonb NOT NULL
 );
-"""
-
-VIEWS: Final = """
-CREATE VIEW gateway_events AS
-SELECT seq, id, received_at, organisation, hook, conversation_id, customer_uid, readable, conflict, name, node,
-    raw AS body
-FROM events;
-CREATE VIEW gateway_deliveries AS
-SELECT e.seq, e.id, p.plugin,
-    coalesce(k.state, CASE WHEN e.seq <= c.seq THEN 'delivered' ELSE 'waiting' END) AS state,
-    coalesce(k.attempts, 0) AS attempts, k.error, to_timestamp(k.since) AS since,
-    CASE WHEN k.state = 'retrying' THEN to_timestamp(k.next_at) END AS next_try
-FROM events e
-JOIN plugins p ON p.removed_at IS NULL AND p.begins < e.seq
-JOIN cursors c ON c.plugin = p.plugin AND c.shard = e.bucket % p.shards
-LEFT JOIN parked k ON k.plugin = p.plugin AND k.seq = e.seq;
 """

@@ -128,7 +128,7 @@ async def _own(
         dead_ahead=[row["seq"] for row in dead],
         replays=replays,
         crashes={row["seq"]: row["crashes"] for row in crashes},
-        owners=1 if floors is None else BUCKETS,
+        owners=1 if clean or floors is None else BUCKETS,
     )
     return Taken(standing, floors, int(await connection.fetchval("SELECT seq FROM head")))
 

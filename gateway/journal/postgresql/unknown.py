@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.events import UNKNOWN
 from gateway.journal.postgresql.columns import EVENT, restore
@@ -13,14 +13,21 @@ if TYPE_CHECKING:
     from gateway.decoding import Decoder
     from gateway.journal.postgresql.connection import DatabaseConnection
 
+_LARGEST: Final = (
+    f"SELECT name, count(*) AS number, min(seq) AS first, max(seq) AS last FROM events WHERE hook = '{UNKNOWN}'"
+    f' GROUP BY name ORDER BY number DESC, name COLLATE "C" NULLS FIRST LIMIT {UNKNOWN_NAMES}'
+)
+_NAMES: Final = (
+    f"SELECT l.name, l.number, first.received_at, last.received_at FROM ({_LARGEST}) AS l"
+    " JOIN events first ON first.seq = l.first JOIN events last ON last.seq = l.last"
+    ' ORDER BY l.number DESC, l.name COLLATE "C" NULLS FIRST'
+)
+"""An index has all that is counted."""
+
 
 async def unknown_names(connection: DatabaseConnection) -> list[UnknownName]:
     """See `Operator.unknown_names`."""
-    rows = await connection.fetch(
-        "SELECT name, count(*) AS number, min(received_at) AS first, max(received_at) AS last FROM events"
-        f" WHERE hook = '{UNKNOWN}' GROUP BY name ORDER BY number DESC, name NULLS FIRST LIMIT {UNKNOWN_NAMES}"
-    )
-    return [UnknownName(row["name"], row["number"], row["first"], row["last"]) for row in rows]
+    return [UnknownName(*row) for row in await connection.fetch(_NAMES)]
 
 
 async def recognise(connection: DatabaseConnection, decoder: Decoder, names: tuple[str, ...]) -> int:

@@ -32,6 +32,7 @@ IN_DOUBT: Final = 10.0
 """Seconds for which the senders of a group whose commit was not answered wait for a connection."""
 PAUSES: Final = (0.05, 0.1, 0.2, 0.5)
 """Seconds between tries to connect; the last one goes on."""
+LOST_CONNECTION: Final = "the connection to the database was lost"
 _ERRORS: Final = (*DRIVER, JournalError)
 
 
@@ -74,7 +75,7 @@ class AppendWriter:
 
     def start(self, connection: DatabaseConnection) -> None:
         """Begin with a connection from `connect`."""
-        self._connection = connection
+        self._use(connection)
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -94,13 +95,22 @@ class AppendWriter:
 
     async def _run(self) -> None:
         while self._queue or not self.closed:
-            if not self._queue:
+            if not self._queue and self.failed is None and self._is_lost():
+                await self._in_doubt([], DatabaseLost(LOST_CONNECTION))
+            elif not self._queue:
                 self._wake.clear()
                 await self._wake.wait()
             elif self.failed is None:
                 await self._commit(self._next())
             else:
                 self._answer(self._next(), self.failed)
+
+    def _is_lost(self) -> bool:
+        return self._connection is None or self._connection.is_closed()
+
+    def _ended(self, connection: object) -> None:
+        if connection is self._connection:
+            self._wake.set()
 
     def _next(self) -> list[Append]:
         group, size = [self._queue.popleft()], 0
@@ -114,8 +124,8 @@ class AppendWriter:
 
     async def _commit(self, group: list[Append]) -> None:
         try:
-            if self._connection is None or self._connection.is_closed():
-                raise DatabaseLost("the connection to the database was lost")
+            if self._connection is None or self._is_lost():
+                raise DatabaseLost(LOST_CONNECTION)
             newest = await self._insert(self._connection, group)
         except DatabaseLost as error:
             await self._in_doubt(group, error)
@@ -189,8 +199,13 @@ class AppendWriter:
     async def _reconnected(self) -> DatabaseConnection:
         if self._connection is not None:
             self._connection.terminate()
-        self._connection = connection = await self._connect()
+        connection = await self._connect()
+        self._use(connection)
         return connection
+
+    def _use(self, connection: DatabaseConnection) -> None:
+        self._connection = connection
+        connection.add_termination_listener(self._ended)
 
     async def _look_up(self, connection: DatabaseConnection, group: Sequence[Append]) -> None:
         newest = 0

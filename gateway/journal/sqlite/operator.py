@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from gateway.journal.erasing import Erased
 from gateway.journal.interface import Filter, JournalError, Replay, Track
+from gateway.journal.one_gateway import OneGateway
 from gateway.journal.operator import Kind, PluginAnswers, StoredOperation, carry_out
 from gateway.journal.search import UnknownName
 from gateway.journal.sqlite import cursors, erasing, operations, summaries
@@ -24,7 +25,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class SqliteOperator:
+class SqliteOperator(OneGateway):
     """The part of `SqliteJournal` that operators use."""
 
     decoder: Decoder
@@ -55,9 +56,6 @@ class SqliteOperator:
             matched = await self.query(operations.count, which, until)
         number = await self.operate(operations.begin, kind, which, in_order, until, matched, self._clock())
         return await self.operate(operations.one, number)
-
-    async def claim(self, number: int) -> bool:
-        return True
 
     async def advance(self, number: int, plugins: Collection[str] | None = None) -> StoredOperation:
         return await self.operate(operations.advance, number, plugins, self._clock())
