@@ -21,12 +21,13 @@ from gateway.journal.postgresql.leases import Leases, LeaseTimes
 from gateway.journal.postgresql.sharding import CursorPlace, buckets_of, spread
 
 WAIT = 60.0
+TIMES = LeaseTimes(trust=0.0)
 
 
 @asynccontextmanager
 async def gateways(schema: Schema, configure: Configure, count: int = 2) -> AsyncIterator[list[PostgresqlJournal]]:
     """Journals of gateways on one schema."""
-    async with opened(configure(schema.url)) as first:
+    async with opened(configure(schema.url), lease=TIMES) as first:
         if count == 1:
             yield [first]
             return
@@ -90,6 +91,18 @@ async def test_a_cursor_belongs_to_one_gateway_until_its_lease_ends(schema: Sche
         await new.release()
         assert (await take(two)).standing.cursor == 5
         assert schema.execute("SELECT count(*) FROM parked") == [(0,)]
+
+
+async def test_a_lease_is_not_over_for_a_gateway_that_has_just_connected(schema: Schema, configure: Configure) -> None:
+    """The database may have failed over to a server whose clock is ahead; what was released is free all the same."""
+    times = LeaseTimes(trust=600.0)
+    async with opened(configure(schema.url)) as one, opened(configure(schema.url), lease=times) as two:
+        owner = await take(one)
+        end_leases(schema)
+        assert (await held(two)).owner == one.config.node.name
+        assert (await held(two, 0, 8)).owner == one.config.node.name
+        await owner.release()
+        await take(two)
 
 
 async def test_a_released_cursor_is_free_at_once_and_others_are_told(schema: Schema, configure: Configure) -> None:

@@ -26,7 +26,7 @@ from gateway.journal.postgresql.leases import LeaseTimes
 from gateway.plugin_host.load import Plugin
 
 WAIT = 60.0
-QUICK = LeaseTimes(lasts=2.0, own=1.2, every=0.1)
+QUICK = LeaseTimes(lasts=2.0, own=1.2, every=0.1, trust=0.0)
 """Leases of which a test can wait for the end."""
 
 
@@ -176,7 +176,7 @@ async def together(config: Config, shards: int = 1) -> AsyncIterator[Together]:
 
 async def test_one_gateway_delivers_and_another_goes_on_when_it_stops(schema: Schema, configure: Configure) -> None:
     """At once, although the lease would last for minutes; nothing comes again."""
-    lease = LeaseTimes(600.0, 400.0, 0.1)
+    lease = LeaseTimes(600.0, 400.0, 0.1, 600.0)
     async with together(configure(schema.url)) as all_of_them:
         one, two = await all_of_them.start("one", lease=lease), await all_of_them.start("two", lease=lease)
         await all_of_them.send(50)

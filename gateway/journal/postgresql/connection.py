@@ -11,6 +11,7 @@ import asyncpg
 
 from gateway.journal.interface import JournalRefused
 from gateway.journal.postgresql.failures import translated
+from gateway.journal.postgresql.leases import CLOCK
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
@@ -34,11 +35,13 @@ _TCP: Final = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USE
 
 
 class DatabaseConnection(asyncpg.Connection):  # type: ignore[misc,type-arg,unused-ignore]
-    """A connection that notices when a commit did not wait for the standby: `local_only`."""
+    """A connection that notices when a commit did not wait for the standby: `local_only`. It was made at `made_at`, in
+    seconds of `leases.CLOCK`."""
 
     def __init__(self, *values: Any) -> None:
         super().__init__(*values)
         self.local_only = False
+        self.made_at = CLOCK()
         self.add_log_listener(self._heard)
         link = self._transport.get_extra_info("socket")
         if link is not None and link.family in (socket.AF_INET, socket.AF_INET6):

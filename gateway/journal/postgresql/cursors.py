@@ -75,7 +75,7 @@ class PostgresqlCursors:
 
     @property
     def _owner(self) -> taking.Owner:
-        return taking.Owner(self.identity, self.config.node.name, self._leases.times.lasts)
+        return taking.Owner(self.identity, self.config.node.name, self._leases.times)
 
     def _in_order(self, track: Track) -> asyncio.Lock:
         return self._order.setdefault(track, asyncio.Lock())

@@ -12,11 +12,14 @@ from gateway.journal.lease import Lease
 
 class LeaseTimes(NamedTuple):
     """In seconds. A lease lasts for `lasts` by the database's clock, and is renewed `every` so often. By its own clock,
-    a gateway hands out nothing `own` after it asked for the last renewal that it got: well before others may."""
+    a gateway hands out nothing `own` after it asked for the last renewal that it got: well before others may. After a
+    failover the database's clock may be another one, so that leases of others are over, at the earliest, `trust` after
+    a connection was made."""
 
     lasts: float = 10.0
     own: float = 6.0
     every: float = 3.0
+    trust: float = 10.0
 
 
 DEFAULT_TIMES: Final = LeaseTimes()

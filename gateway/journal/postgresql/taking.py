@@ -18,16 +18,17 @@ from gateway.journal.interface import (
     Track,
 )
 from gateway.journal.postgresql.columns import BUCKETS
+from gateway.journal.postgresql.leases import CLOCK
 from gateway.journal.postgresql.sharding import change_shards, make_cursors
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.journal.postgresql.connection import DatabaseConnection
+    from gateway.journal.postgresql.leases import LeaseTimes
 
 _LEFT: Final = (
-    "CASE WHEN owner <> $2 AND lease_until > clock_timestamp()"
-    " THEN extract(epoch FROM lease_until - clock_timestamp())::float8 END AS held"
+    "CASE WHEN owner <> $2 THEN extract(epoch FROM lease_until - clock_timestamp())::float8 END AS seconds_left"
 )
 _CURSORS: Final = f"SELECT *, {_LEFT} FROM cursors WHERE plugin = $1 ORDER BY shard"
 _LOOK: Final = (
@@ -49,11 +50,11 @@ _LIVE: Final = f"SELECT {_PARKED} FROM parked WHERE {_MINE} AND state IN ('retry
 
 
 class Owner(NamedTuple):
-    """A gateway: its identity, its name for people, and how many seconds its leases last."""
+    """A gateway: its identity, its name for people, and how long its leases last."""
 
     identity: UUID
     name: str
-    seconds: float
+    times: LeaseTimes
 
 
 class Taken(NamedTuple):
@@ -75,9 +76,16 @@ class Held(NamedTuple):
 async def look(connection: DatabaseConnection, track: Track, shards: int, owner: Owner) -> Held | None:
     """The gateway that owns a cursor, or None where `take` has to tell. Locks nothing."""
     row = await connection.fetchrow(_LOOK, track.plugin, owner.identity, track.shard)
-    if row is None or row["shards"] != shards or row["held"] is None:
+    return None if row is None or row["shards"] != shards else _held(connection, row, owner)
+
+
+def _held(connection: DatabaseConnection, row: Any, owner: Owner) -> Held | None:
+    """The lease of another gateway in a row, or None. A lease that is over counts on an old connection only: the server
+    behind a new one may have been promoted just now, with another clock than that by which the lease was made."""
+    if row["seconds_left"] is None:
         return None
-    return Held(row["owner_name"], row["held"])
+    left = max(row["seconds_left"], owner.times.trust - (CLOCK() - connection.made_at))
+    return Held(row["owner_name"], left) if left > 0 else None
 
 
 async def take(
@@ -92,7 +100,7 @@ async def take(
     )  # fmt: skip
     known: Any = await connection.fetchrow("SELECT begins, shards FROM plugins WHERE plugin = $1 FOR UPDATE", plugin)
     rows = await connection.fetch(f"{_CURSORS} FOR NO KEY UPDATE", plugin, owner.identity)
-    held = {row["shard"]: Held(row["owner_name"], row["held"]) for row in rows if row["held"] is not None}
+    held = {row["shard"]: one for row in rows if (one := _held(connection, row, owner)) is not None}
     if not rows:
         await make_cursors(connection, plugin, known["shards"], known["begins"])
     if known["shards"] != shards:
@@ -110,7 +118,7 @@ async def _own(
 ) -> Taken:
     plugin = track.plugin
     clean = await connection.fetchval("SELECT clean FROM cursors WHERE plugin = $1 AND shard = $2", *track)
-    row: Any = await connection.fetchrow(_OWN, *track, *owner)
+    row: Any = await connection.fetchrow(_OWN, *track, owner.identity, owner.name, owner.times.lasts)
     cursor, epoch, floors = row
     await connection.execute("UPDATE plugins SET removed_at = NULL WHERE plugin = $1", plugin)
     await _note_hooks(connection, plugin, cursor, hooks)
