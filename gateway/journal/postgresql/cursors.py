@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gateway.journal.postgresql.database import Database
     from gateway.journal.postgresql.leases import Leases
     from gateway.journal.postgresql.marks import CursorMarks
+    from gateway.journal.postgresql.moving import Moves
     from gateway.journal.postgresql.nodes import Nodes
 
 
@@ -58,6 +59,7 @@ class PostgresqlCursors:
     nodes: Nodes
     _leases: Leases
     _marks: CursorMarks
+    _moves: Moves
     _follower: Follower
     _channel: str
 
@@ -137,7 +139,7 @@ class PostgresqlCursors:
         now = self.clock()
         async with self._in_order(settlement.track):
             if settling.is_move(settlement):
-                await self._write(lambda connection: settling.move(connection, settlement))
+                await self._moves.move(settlement)
             else:
                 await self.database.operate(settling.settle, settlement, now)
         if settlement.cursor is not None:

@@ -26,6 +26,7 @@ from gateway.journal.postgresql.layout import Marker, marker_of, upgrade
 from gateway.journal.postgresql.leases import DEFAULT_TIMES, Leases, LeaseTimes
 from gateway.journal.postgresql.listener import NEWEST, AppendListener
 from gateway.journal.postgresql.marks import CursorMarks
+from gateway.journal.postgresql.moving import Moves
 from gateway.journal.postgresql.nodes import Nodes
 from gateway.journal.postgresql.operator import PostgresqlOperator
 from gateway.journal.postgresql.records import Records
@@ -67,6 +68,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self._records = Records(self.database, self._record_lost)
         self._leases = Leases(lease)
         self._marks = CursorMarks()
+        self._moves = Moves(self.database)
         self._looking: asyncio.Task[None] | None = None
         self._closing = False
         self._upkeep = Upkeep(self.database, config, self.identity, clock, self.on_operations)
@@ -131,6 +133,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self._closing = True
         if self._looking is not None:
             await asyncio.wait([self._looking])
+        await self._moves.close()
         await self.nodes.stop()
         await self._writer.stop()
         self._housekeeper.cancel()

@@ -16,7 +16,6 @@ from gateway.journal.postgresql.queries import HAD_HOOK
 
 CURSORS: Final = "cursors"
 """The payload of the notification that a cursor has come free, or that a gateway has come, changed or gone."""
-_MOVE: Final = "UPDATE cursors SET seq = $4 WHERE plugin = $1 AND shard = $2 AND epoch = $3 RETURNING seq"
 _SETTLE: Final = f"SELECT gateway_settle({', '.join(f'${number}' for number in range(1, 13))})"
 _REPLAYED: Final = (
     "INSERT INTO parked (plugin, seq, bucket, state, attempts, next_at, error, since, conversation, replayed, asked)"
@@ -50,13 +49,6 @@ def is_move(settlement: Settlement) -> bool:
     """Whether only the cursor moves."""
     rest = settlement.park, settlement.release, settlement.replay, settlement.replayed, settlement.attempts
     return settlement.cursor is not None and not any(rest)
-
-
-async def move(connection: DatabaseConnection, settlement: Settlement) -> None:
-    """Settle what `is_move`, in one statement that is a transaction of its own."""
-    track = settlement.track
-    if await connection.fetchval(_MOVE, *track, settlement.epoch, settlement.cursor) is None:
-        raise lost(track)
 
 
 async def settle(connection: DatabaseConnection, settlement: Settlement, now: float) -> None:
