@@ -30,6 +30,8 @@ _SESSION: Final = {
 }
 _BY_INDEX: Final = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 """The writer looks rows up one by one, also before the database knows how large the tables are."""
+_TO_READ: Final = {"default_transaction_read_only": "on", "plan_cache_mode": "force_custom_plan"}
+"""Plans of searches fit the values that are looked for: how often one occurs decides which index is the better one."""
 _TCP: Final = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 5000}
 """A network that is gone ends a connection after 5 s."""
 
@@ -55,7 +57,7 @@ class DatabaseConnection(asyncpg.Connection):  # type: ignore[misc,type-arg,unus
         self.local_only = self.local_only or message.severity_en == "WARNING"
 
 
-async def connect(config: Config, purpose: str, *, by_index: bool = False) -> DatabaseConnection:
+async def connect(config: Config, purpose: str, *, by_index: bool = False, to_read: bool = False) -> DatabaseConnection:
     """A connection to the first host of `journal.url` that takes writes. `purpose` is a word for `pg_stat_activity`.
     `JournalRefused` where an operator must change something, `DatabaseLost` where a later try may succeed."""
     settings = config.journal
@@ -68,14 +70,14 @@ async def connect(config: Config, purpose: str, *, by_index: bool = False) -> Da
     if (context := _tls(config)) is not None:
         options["ssl"] = context
     name = f"webio-gateway {config.node.name} {purpose}"[:63]
-    session = {**_SESSION, **(_BY_INDEX if by_index else {}), "application_name": name}
+    session = {**_SESSION, **(_BY_INDEX if by_index else {}), **(_TO_READ if to_read else {})}
     with translated():
         made: DatabaseConnection = await asyncpg.connect(
             str(url),
-            server_settings=session,
+            server_settings=session | {"application_name": name},
             connection_class=DatabaseConnection,
             timeout=CONNECT_SECONDS,
-            target_session_attrs="read-write",
+            target_session_attrs="primary" if to_read else "read-write",
             **options,
         )
     return made

@@ -47,14 +47,13 @@ class EventFinder:
         """The positions before `before` of the events that match, in order, or from the newest backwards; at most
         `size` in a page."""
         self.stopped = None
-        low, high = self._ends()
         first, last = self._between(which)
-        after, until = max(low, first) - 1, min(high, last, before - 1)
-        if after >= until:
-            return
         if has_index(which):
-            yield from self._searched(_Positions(after, until), which, size, newest, EVERYTHING)
+            positions = _Positions(first - 1, min(last, before - 1))
+            yield from self._searched(positions, which, size, newest, EVERYTHING)
             return
+        low, high = self._ends()
+        after, until = max(low, first) - 1, min(high, last, before - 1)
         limits = limits_of(self._reading, which)
         parts = [
             self._searched(_Positions(max(after, limits.after), min(until, limits.until)), which, size, newest, WINDOW)
@@ -104,7 +103,7 @@ class EventFinder:
         after, until = span
         while after < until:
             begin = max(after, until - window) if newest else after
-            end = until if newest else min(until, after + window)
+            end = until if newest or window == EVERYTHING else min(until, after + window)
             rows = self._reading.rows(_columns(source, which), begin, end, size, *values)
             if found := _checked(rows, which):
                 yield found

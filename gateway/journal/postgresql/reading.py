@@ -4,23 +4,22 @@ read slowly keeps no transaction open."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
+
+import asyncpg
 
 from gateway.config.tables import Config
 from gateway.journal.postgresql.connection import DatabaseConnection, connect
 from gateway.journal.postgresql.failures import translated
-from gateway.journal.postgresql.layout import require_journal
+from gateway.journal.postgresql.layout import LAYOUT, require_journal
+from gateway.journal.postgresql.tables import MARKER
 from gateway.journal.search import SearchTooSlow
-
-if TYPE_CHECKING:
-    from asyncpg import Record
 
 T = TypeVar("T")
 CLOSE_SECONDS: Final = 5.0
-_READS_ONLY: Final = "SET default_transaction_read_only = on; SET plan_cache_mode = force_custom_plan"
-"""Plans fit the values that are looked for: how often one occurs decides which index is the better one."""
 _TOO_SLOW: Final = "the search took too long; give it fewer events to read, for example with since"
 
 
@@ -39,12 +38,11 @@ class Reading:
             raise
 
     async def _open(self, config: Config, purpose: str, copying: bool) -> DatabaseConnection:
-        connection = await connect(config, purpose)
+        connection = await connect(config, purpose, to_read=not copying)
         try:
             with translated():
                 if not copying:
-                    await connection.execute(_READS_ONLY)
-                    await require_journal(connection)
+                    await _require_journal(connection)
         except BaseException:
             connection.terminate()
             raise
@@ -55,7 +53,7 @@ class Reading:
         self._end = time.monotonic() + seconds
         self.rows(f"SELECT set_config('statement_timeout', '{max(1, round(seconds * 1000))}ms', false)")
 
-    def rows(self, sql: str, *values: object) -> list[Record]:
+    def rows(self, sql: str, *values: object) -> list[asyncpg.Record]:
         """All rows of a query. `JournalError`, or `SearchTooSlow` where there is a limit."""
         return self.run(self._connection.fetch(sql, *values, timeout=self._left()))
 
@@ -105,6 +103,14 @@ class Reading:
             await self._connection.close(timeout=CLOSE_SECONDS)
         except Exception:  # the connection is lost, or does not answer
             self._connection.terminate()
+
+
+async def _require_journal(connection: DatabaseConnection) -> None:
+    """`JournalError` where the database has no journal of the current layout. In one statement where it has."""
+    with contextlib.suppress(asyncpg.UndefinedTableError):
+        if await connection.fetchval(f"SELECT layout FROM {MARKER} WHERE copy_of IS NULL") == LAYOUT:
+            return
+    await require_journal(connection)
 
 
 def _is_timeout(error: Exception) -> bool:
