@@ -494,3 +494,18 @@ async def test_inherited_hooks_count(load: Load) -> None:
     assert plugin.hooks["checkpoint"].call() == "static"
     assert plugin.hooks["on_payment"].is_async
     assert await plugin.hooks["on_payment"].call("an event", "a payload") == "wrapped"
+
+
+SHARED = '[journal]\nurl = "postgresql://gateway@db.internal/gateway"\n'
+
+
+def test_a_plugin_that_keeps_files_on_its_host_cannot_be_divided(load: Load, faults: Any) -> None:
+    """Its conversations would be on several hosts; others may have up to 64 shards."""
+    [(path, message)] = faults(f'{SHARED}[plugins.archive]\ndirectory = "archive"\nshards = 2\n')
+    assert path == "plugins.archive.shards"
+    assert message == (
+        "expected 1, found 2: the plugin keeps files in `directory`, for which a single gateway delivers to it;"
+        " sql_events and s3 can be shared"
+    )
+    [archive, logging] = load(f'{SHARED}[plugins.archive]\ndirectory = "archive"\n[plugins.logging]\nshards = 64\n')
+    assert (archive.delivery.shards, logging.delivery.shards) == (1, 64)

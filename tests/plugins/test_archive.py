@@ -19,6 +19,7 @@ from gateway_archive import ArchivePlugin
 from gateway_archive.store import ArchiveError
 
 from gateway import Reject
+from gateway.testing import make_context
 
 
 @pytest.fixture
@@ -431,3 +432,16 @@ def test_a_plugin_that_was_only_made_has_touched_nothing(tmp_path: Path) -> None
     ArchivePlugin(ArchivePlugin.Config(directory=tmp_path / "archive", compress=True))
     assert list(tmp_path.iterdir()) == []
     assert logging.getLogger("gateway.plugins.archive").handlers == []
+
+
+def test_each_gateway_on_a_shared_journal_has_a_folder(directory: Path) -> None:
+    """Named as the gateway, so that folders of several hosts can be brought together."""
+    plugin = ArchivePlugin(ArchivePlugin.Config(directory=directory))
+    plugin.startup(msgspec.structs.replace(make_context(directory), node="east-1"))
+    try:
+        deliver(plugin, event(1))
+    finally:
+        plugin.shutdown()
+    assert [path.relative_to(directory).as_posix() for path in directory.rglob("*.jsonl")] == [
+        "east-1/acme/payment/2026-11-22.jsonl"
+    ]
