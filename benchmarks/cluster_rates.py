@@ -31,11 +31,19 @@ HERE: Final = Path(__file__).resolve().parent
 SERVER_CORE, LOAD_CORE = "0", "1"
 CONNECTIONS: Final = 64
 SLEEPING: Final = """
-[plugins.spread]
+[plugins.spread{number}]
 use = "recorder"
+from = "start"
 shards = 8
 takes = 0.02
 """
+WAITING: Final = 16_000
+"""Events that wait for the plugin of each measurement; three gateways take about 600 a second."""
+_IDLE: Final = """
+SELECT count(*) FROM cursors c WHERE plugin = '{plugin}' AND seq = (SELECT seq FROM head) AND NOT EXISTS (
+    SELECT FROM parked p WHERE p.plugin = c.plugin AND p.bucket % 8 = c.shard AND p.state IN ('waiting', 'retrying'))
+"""
+"""How many shards have nothing left to deliver."""
 EACH_CUSTOMER: Final = 10
 SMALL: Final = 10_000
 """Events of the journal that a large one is compared with."""
@@ -74,7 +82,7 @@ def server() -> Iterator[Server]:
 def one_gateway(folder: Path, journal: str) -> Iterator[Node]:
     """A gateway on a core of its own, without plugins."""
     host = Host(folder.name, "127.0.0.1", ("taskset", "-c", SERVER_CORE))
-    node = Node(host, folder, free_ports(1)[0], f'{journal}\nmax_size = "100 GiB"', "")
+    node = Node(host, folder, free_ports(1)[0], journal, "")
     try:
         node.start()
         node.wait_for_words("gateway: webhooks at ")
@@ -125,43 +133,46 @@ def compare_engines(folder: Path, rounds: int, say: Callable[[str], None]) -> tu
     return statistics.median(rates), statistics.median(p99s)
 
 
-def spread_delivery(
-    folder: Path, say: Callable[[str], None], *, events: int = 6000, window: float = 8.0
-) -> list[float]:
-    """Deliveries a second to a plugin that takes 20 ms for an event, with one, two and three gateways."""
+def spread_delivery(folder: Path, say: Callable[[str], None], *, window: float = 8.0) -> list[float]:
+    """Deliveries a second to a plugin that takes 20 ms for an event, with one, two and three gateways: each time to
+    another instance, which begins with the first of the events that are there."""
     found: list[float] = []
-    with Cluster(folder, text=SLEEPING, plugins=("spread",)) as cluster:
+    with Cluster(folder, text="", plugins=()) as cluster:
         cluster.start()
-        for number in (3, 2, 1):
-            for node in cluster.nodes[number:]:
-                if node.lives:
-                    node.terminate()
-            with cluster.load(conversations=192, pause=0.0, name=f"n{number}-", count=number) as load:
-                while len(load.acknowledged) < events * number // 3 + 600:
-                    time.sleep(0.2)
-                load.finish(60)
-            cluster.wait_shards("spread", number)
+        while (kept := int(cluster.ask("SELECT seq FROM head"))) < WAITING:
+            flood(cluster.nodes[0], 2)
+        for node in cluster.nodes:
+            node.terminate()
+        say(f"{kept} events wait")
+        for number in (1, 2, 3):
+            name, nodes = f"spread{number}", cluster.nodes[:number]
+            for node in nodes:
+                node.configure(SLEEPING.format(number=number))
+                node.start()
+            cluster.wait_shards(name, number)
             began = time.monotonic()
             time.sleep(window)
-            times = [one.at for node in cluster.nodes for one in node.deliveries()]
-            rate = sum(began <= at < began + window for at in times) / window
-            behind = cluster.ask("SELECT (SELECT seq FROM head) - max(seq) FROM cursors WHERE plugin = 'spread'")
-            assert int(behind) > 0, "the plugin has caught up: too few events for a measurement"
-            say(f"{number} gateways: {rate:.0f} deliveries a second")
-            found.insert(0, rate)
-            cluster.wait_delivered()
+            times = [one.at for node in nodes for one in node.deliveries() if one.plugin == name]
+            idle = cluster.ask(_IDLE.format(plugin=name))
+            assert idle == "0", f"{idle} shards have caught up: too few events for a measurement"
+            found.append(sum(began <= at < began + window for at in times) / window)
+            say(f"{number} gateways: {found[-1]:.0f} deliveries a second")
+            for node in nodes:
+                node.terminate()
     return found
 
 
-def look(node: Node, customer: str) -> float:
-    """Milliseconds for what `gateway events --customer` looks up, with its connection: the median of eleven."""
-    times = []
+def look(node: Node, customer: str) -> tuple[float, float]:
+    """What `gateway events --customer` looks up, with its connection: milliseconds, and those of this process's
+    processor time; medians of eleven."""
+    times, processor = [], []
     for _ in range(11):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         with closing(open_reader(node.config)) as reader:
             assert len(list(reader.events(Filter(customer=customer)))) == EACH_CUSTOMER
         times.append((time.perf_counter() - began) * 1000)
-    return statistics.median(times)
+        processor.append((time.process_time() - used) * 1000)
+    return statistics.median(times), statistics.median(processor)
 
 
 def flat(folder: Path, events: int, say: Callable[[str], None]) -> tuple[float, float]:
@@ -184,27 +195,27 @@ def flat(folder: Path, events: int, say: Callable[[str], None]) -> tuple[float, 
             ratios.append(large[0] / small[0])
             say(f"{number + 1}: {large[0]:.0f}/s beside {events} events, {small[0]:.0f}/s beside {SMALL}")
         looks = {count: look(node, "u77") for count, node in nodes.items()}
-        say(f"a customer's events: {looks[events]:.1f} ms of {events} events, {looks[SMALL]:.1f} ms of {SMALL}")
-    return statistics.median(ratios), looks[events]
+        for count, (milliseconds, processor) in looks.items():
+            say(f"a customer's events among {count}: {milliseconds:.1f} ms, of processor time {processor:.1f} ms")
+    return statistics.median(ratios), looks[events][0]
 
 
 def _fill(primary: Server, count: int, step: int = 500_000) -> None:
     """Fill the journal, without a sync for each part and with the indexes made afterwards."""
     primary.configure(fsync="off")
-    indexes = primary.ask(
-        "SELECT indexdef FROM pg_indexes WHERE tablename = 'events' AND indexname NOT IN"
-        " (SELECT conname FROM pg_constraint WHERE conrelid = 'events'::regclass)"
+    keys = primary.ask(
+        "SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'events'::regclass"
+        " AND contype IN ('p', 'u')"
     ).splitlines()
-    names = primary.ask(
-        "SELECT string_agg(indexname, ', ') FROM pg_indexes WHERE tablename = 'events' AND indexname NOT IN"
-        " (SELECT conname FROM pg_constraint WHERE conrelid = 'events'::regclass)"
-    )
+    primary.ask("; ".join(f"ALTER TABLE events DROP CONSTRAINT {key.split()[0]}" for key in keys))
+    indexes = primary.ask("SELECT indexdef FROM pg_indexes WHERE tablename = 'events'").splitlines()
+    names = primary.ask("SELECT string_agg(indexname, ', ') FROM pg_indexes WHERE tablename = 'events'")
     primary.ask(f"DROP INDEX {names}")
     for after in range(0, count, step):
         until = min(after + step, count)
-        primary.ask(_FILL.format(after=after, until=until, each=EACH_CUSTOMER), within=600)
-    for index in indexes:
-        primary.ask(f"SET maintenance_work_mem = '1GB'; {index}", within=1800)
+        primary.ask(_FILL.format(after=after, until=until, each=EACH_CUSTOMER), within=1800)
+    for change in [*(f"ALTER TABLE events ADD CONSTRAINT {key}" for key in keys), *indexes]:
+        primary.ask(f"SET maintenance_work_mem = '1GB'; {change}", within=1800)
     primary.ask(f"UPDATE head SET seq = {count}")
     primary.configure(fsync="on")
     primary.ask("VACUUM ANALYZE events", within=1800)

@@ -53,14 +53,19 @@ class Node:
         self.port = port
         self.log = folder / "gateway.log"
         self.config_path = folder / "config.toml"
-        self.config_path.write_text(
+        self._tables = (
             f'[node]\nname = "{host.name}"\n'
             f'[server]\nhost = "{host.listen}"\nport = {port}\n'
             f"[admin]\nport = {port + 10_000}\n"
             f"[journal]\n{journal}\n"
-            f'[organisations.acme]\nsecrets = [{{ file = "webio.secret" }}]\n{text}'
+            f'[organisations.acme]\nsecrets = [{{ file = "webio.secret" }}]\n'
         )
+        self.configure(text)
         self._process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, text: str) -> None:
+        """Write its config anew, with `text` as its last tables."""
+        self.config_path.write_text(self._tables + text)
 
     @property
     def config(self) -> Config:
