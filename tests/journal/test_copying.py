@@ -31,6 +31,8 @@ from gateway.journal.postgresql.copying import LOCK, DatabaseTarget
 from gateway.journal.search import EventRow
 from gateway.journal.sqlite.copying import FileTarget
 
+NOT_COPIED = {"gateway_journal", "plugins", "nodes", "erasures"}
+"""Of `plugins`, what there is goes with `cursors`."""
 TEXTS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 
@@ -276,6 +278,34 @@ def test_nothing_opens_an_unfinished_copy(config: Config, schema: Schema) -> Non
         target.begin("/elsewhere/journal.db", "1")
     with pytest.raises(JournalError, match="has a copy of another journal that is not finished"):
         open_reader(database)
+
+
+def test_shards_become_one_cursor_at_what_all_of_them_have_had(config: Config, schema: Schema) -> None:
+    """So events between the slowest shard and the others come again; what was settled before a change counts."""
+    made(config)
+    copied(config, schema.url)
+    floors = ",".join("9" if bucket % 2 else "0" for bucket in range(64))
+    schema.execute(
+        "UPDATE plugins SET shards = 2 WHERE plugin = 'crm'",
+        "UPDATE cursors SET seq = 11, epoch = 4 WHERE plugin = 'crm'",
+        f"INSERT INTO cursors (plugin, shard, seq, epoch, floors) VALUES ('crm', 1, 6, 7, '{{{floors}}}')",
+    )
+    back = config.directory / "back.db"
+    result = copied(with_url(config, schema), back)
+    assert result["rows"]["cursors"] == 4
+    connection = apsw.Connection(str(back))
+    found = list(connection.execute("SELECT seq, epoch FROM cursors WHERE plugin = 'crm'"))
+    connection.close()
+    assert found == [(9, 7)]
+
+
+def test_every_table_is_copied(config: Config, schema: Schema) -> None:
+    """But for what each gateway makes anew: its own row, leases, and what is asked of the others."""
+    database = in_database(config, schema)
+    with closing(DatabaseTarget(database)) as target:
+        target.begin("/elsewhere/journal.db", "1")
+    tables = {name for (name,) in schema.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")}
+    assert tables - {table.name for table in copying.TABLES} == NOT_COPIED
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ class EventFinder:
             if len(rows) == size:  # there may be more in the window
                 begin = end = rows[-1][0] - 1 if newest else rows[-1][0]
             after, until = (after, begin) if newest else (end, until)
-            if self._stops(until, newest):
+            if after < until and self._stops(until, newest):
                 return
 
     def _stops(self, until: int, newest: bool) -> bool:
