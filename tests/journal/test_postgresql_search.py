@@ -48,7 +48,7 @@ INSERT INTO attempts SELECT n, 'archive', to_timestamp(1767225600 + n), 1, 2.5, 
 INSERT INTO value_records (at, organisation, customer_uid, fields, status)
     SELECT to_timestamp(1767225600 + n), 'acme', n % 2000, '{{"balance": {{}}}}', 200
     FROM generate_series(1, {EVENTS}) n;
-ANALYZE;
+ANALYZE events, parked, attempts, value_records;
 """
 
 
