@@ -10,7 +10,7 @@ import pytest
 from conformance.engines import PostgresqlEngine, fill, ids_in, operation_of, put, take
 from journal_kit import WAIT, message
 
-from gateway.journal.interface import DEAD, RETRYING, Filter, Journal, Parked
+from gateway.journal.interface import DEAD, RETRYING, Filter, Journal, Parked, Standing, Track
 from gateway.journal.operator import StoredOperation
 from gateway.journal.postgresql import claims, letters, upkeep
 from gateway.journal.postgresql.journal import PostgresqlJournal
@@ -139,3 +139,24 @@ async def test_retention_is_one_gateways_work_at_a_time(engine: PostgresqlEngine
         while len(left := await ids_in(first)) > 5:
             await asyncio.sleep(0.02)
     assert left == young
+
+
+async def test_a_replay_is_for_all_shards_that_its_plugin_will_have(engine: PostgresqlEngine) -> None:
+    """Also where it was asked for before the plugin began; each event is replayed once."""
+    journal = await engine.open()
+    for number in range(COUNT):
+        await put(journal, message(conversationId=str(number)))
+    replay = await journal.new_replay(Filter(plugin="crm"))
+    assert replay.matched == COUNT
+    found: list[int] = []
+    for shard in range(4):
+        track = Track("crm", shard)
+        standing = await journal.take_cursor(track, from_start=False, shards=4)
+        assert isinstance(standing, Standing)
+        [part] = standing.replays
+        assert (part.number, part.until) == (replay.number, COUNT)
+        found += [seq for seq, _ in (await journal.read_track(track, 0, 1000, part.filter, part.until)).entries]
+    assert sorted(found) == list(range(1, COUNT + 1))
+    assert (await operation_of(journal, replay.number)).matched == COUNT
+    again = await journal.new_replay(Filter(plugin="crm"))
+    assert (again.matched, (await operation_of(journal, again.number)).left) == (COUNT, COUNT)

@@ -46,7 +46,9 @@ async def keep_claims(connection: DatabaseConnection, node: UUID) -> bool:
 
 async def give_up_claims(connection: DatabaseConnection, node: UUID) -> None:
     """A gateway stops: others go on with its operations at once."""
-    await connection.execute("UPDATE operations SET runner = NULL WHERE runner = $1", node)
+    sql = "UPDATE operations SET runner = NULL WHERE runner = $1 AND state = 'running'"
+    if await connection.execute(sql, node) != "UPDATE 0":
+        await tell_gateways(connection)
 
 
 async def tell_gateways(connection: DatabaseConnection) -> None:

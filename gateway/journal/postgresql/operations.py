@@ -46,8 +46,8 @@ async def newest(connection: DatabaseConnection) -> int:
 
 
 async def shards_of(connection: DatabaseConnection, plugin: str) -> int:
-    """How many shards a plugin has; 1 where it has not begun yet."""
-    return int(await connection.fetchval("SELECT shards FROM plugins WHERE plugin = $1", plugin) or 1)
+    """How many shards a plugin has, which does not change within this transaction; 1 where it has not begun yet."""
+    return int(await connection.fetchval("SELECT shards FROM plugins WHERE plugin = $1 FOR SHARE", plugin) or 1)
 
 
 async def count(connection: DatabaseConnection, which: Filter, until: int, shards: int = 1) -> dict[int, int]:
@@ -91,6 +91,8 @@ async def begin(
         )
     )  # fmt: skip
     if kind == "replay":
+        if which.plugin is not None and (shards := await shards_of(connection, which.plugin)) != len(matched):
+            matched = {shard: 0 if shard else sum(matched.values()) for shard in range(shards)}  # it has changed
         await connection.executemany(
             "INSERT INTO replays (number, shard, plugin, filter, position, until, matched, done)"
             " VALUES ($1, $2, $3, $4, 0, $5, $6, 0)",

@@ -56,8 +56,10 @@ def spread(places: Sequence[CursorPlace], shards: int) -> list[CursorPlace]:
 
 
 async def make_cursors(connection: DatabaseConnection, plugin: str, shards: int, begins: int) -> None:
-    """The cursors of a new plugin."""
+    """The cursors of a new plugin. An operator may have asked for replays to it before."""
     await connection.executemany(_INSERT, [(plugin, shard, begins, None, 0, True) for shard in range(shards)])
+    if shards > 1:
+        await _spread_replays(connection, plugin, shards)
 
 
 async def change_shards(
