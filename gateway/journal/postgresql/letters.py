@@ -82,6 +82,15 @@ def _dead(which: Filter, plugins: Collection[str] | None, after: Letter) -> tupl
     if plugins is not None:
         parts.append(f"d.plugin = ANY({place.texts(tuple(plugins))})")
     condition, values = where(msgspec.structs.replace(which, state=None, plugin=None), len(place.values) + 1)
-    if condition != ALL:
-        parts.append(f"EXISTS (SELECT 1 FROM events WHERE events.seq = d.seq AND {condition})")
+    if condition != ALL and _finds_few(which):
+        parts.append(f"d.seq IN (SELECT events.seq FROM events WHERE {condition})")
+    elif (
+        condition != ALL
+    ):  # not as a join: before the tables are analysed, the database may choose one that takes hours
+        parts.append(f"(SELECT true FROM events WHERE events.seq = d.seq AND {condition})")
     return f"parked d WHERE {' AND '.join(parts)}", [*place.values, *values]
+
+
+def _finds_few(which: Filter) -> bool:
+    """Whether an index finds the events, which are few."""
+    return bool(which.ids) or not (which.conversation is which.customer is which.address is None)

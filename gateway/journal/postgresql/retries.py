@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from gateway.journal.postgresql.connection import DatabaseConnection
 
 _LIVE: Final = "state IN ('retrying', 'waiting')"
+_BEFORE: Final = (
+    "SELECT true FROM parked e WHERE e.plugin = k.plugin AND left(e.conversation, 256) = left(k.conversation, 256)"
+    f" AND e.conversation = k.conversation AND e.seq < k.seq AND e.{_LIVE} LIMIT 1"
+)
+"""Whether an earlier event of the conversation is parked. It is not a join, so that the index is used."""
 _OF_LETTERS: Final = (
     "FROM unnest($1::text[], $2::bigint[]) AS l(plugin, seq) WHERE k.plugin = l.plugin AND k.seq = l.seq"
 )
@@ -44,8 +49,7 @@ async def retry(connection: DatabaseConnection, number: int, letters: list[Lette
     )
     if in_order:
         await connection.execute(
-            f"UPDATE parked k SET state = 'waiting' {_OF_LETTERS} AND EXISTS (SELECT 1 FROM parked e"
-            f" WHERE e.plugin = k.plugin AND e.conversation = k.conversation AND e.seq < k.seq AND e.{_LIVE})",
+            f"UPDATE parked k SET state = 'waiting' {_OF_LETTERS} AND ({_BEFORE})",
             *columns,
         )
 

@@ -92,6 +92,8 @@ CREATE TABLE parked (
 );
 CREATE INDEX parked_state ON parked (state, plugin, seq);
 CREATE INDEX parked_seq ON parked (seq);
+CREATE INDEX parked_conversation ON parked (plugin, left(conversation, 256), seq)
+    WHERE conversation IS NOT NULL AND state IN ('retrying', 'waiting');
 CREATE TABLE suspects (
     plugin text NOT NULL,
     seq bigint NOT NULL,
