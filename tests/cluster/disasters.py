@@ -88,11 +88,9 @@ def failed_over(cluster: Cluster, node: Node, chance: random.Random) -> Iterator
 def two_primaries(cluster: Cluster, node: Node, chance: random.Random) -> Iterator[None]:
     """The standby is promoted while the primary, cut off from it, goes on to serve the gateways for some time."""
     pair, old = cluster.pair, cluster.pair.primary
-    assert pair.standby is not None
     cluster.network.cut(*pair.hosts)
     time.sleep(chance.uniform(0.0, 1.0))
-    pair.standby.promote()
-    pair.primary, pair.standby = pair.standby, None
+    pair.replace_primary()
     try:
         yield
     finally:
@@ -109,8 +107,7 @@ def primary_vanished(cluster: Cluster, node: Node, chance: random.Random) -> Ite
     others = [*(one.host for one in cluster.nodes), pair.standby.host]
     for other in others:
         cluster.network.cut(old.host, other)
-    pair.standby.promote()
-    pair.primary, pair.standby = pair.standby, None
+    pair.replace_primary()
     try:
         yield
         time.sleep(chance.uniform(0.0, 10.0))

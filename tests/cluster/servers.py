@@ -166,6 +166,7 @@ class Pair:
         self.hosts = [network.host(name) for name in ("db1", "db2")]
         self.ports = [network.port() for _ in self.hosts]
         self._servers = 0
+        self._dead: Server | None = None
         self.primary = self._server(0)
         self.standby: Server | None = None
 
@@ -192,13 +193,21 @@ class Pair:
         """Kill what is left of the primary, and make the standby the primary; the monotonic time when that began."""
         assert self.standby is not None
         self.primary.kill()
+        return self.replace_primary()
+
+    def replace_primary(self) -> float:
+        """Make the standby the primary, whatever the primary does; the monotonic time when that began."""
+        assert self.standby is not None
         began = self.standby.promote()
-        self.primary, self.standby = self.standby, None
+        self._dead, self.primary, self.standby = self.primary, self.standby, None
         return began
 
     def rebuild(self) -> None:
-        """Make a new standby on the other host, and wait until commits wait for it."""
+        """Make a new standby on the other host, and wait until commits wait for it. What is left there goes."""
         other = 1 - self.hosts.index(self.primary.host)
+        if self._dead is not None:
+            shutil.rmtree(self._dead.data)
+            self._dead = None
         server = self._server(other)
         server.follow(self.network, self.primary)
         server.start()
