@@ -48,6 +48,13 @@ class DatabaseUrl(str):
         return [_without_port(unquote(one)) for one in listed.split(",")]
 
     @property
+    def each(self) -> list[str]:
+        """The address of each host alone, in order."""
+        parts = urlsplit(self)
+        user, at, listed = parts.netloc.rpartition("@")
+        return [parts._replace(netloc=f"{user}{at}{host}").geturl() for host in listed.split(",")]
+
+    @property
     def is_local(self) -> bool:
         """Whether every host is this machine."""
         return all(map(_is_local, self.hosts))

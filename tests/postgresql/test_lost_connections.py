@@ -167,31 +167,6 @@ async def test_under_load_across_crashes_each_event_is_there_once(configure: Con
             assert sorted(await kept(journal)) == sorted(answered)
 
 
-async def test_the_standby_that_is_promoted_takes_over(configure: Configure) -> None:
-    """The URL names both; what the old primary had answered is there."""
-    with clusters(2) as (primary, standby):
-        primary.make()
-        primary.start()
-        standby.follow(primary)
-        standby.start()
-        primary.change(synchronous_standby_names="standby")
-        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
-        async with opened(configure(f"postgresql://gateway@{hosts}/gateway")) as journal:
-            before = [message() for _ in range(20)]
-            await asyncio.gather(*(put(journal, raw) for raw in before))
-            await asyncio.to_thread(primary.stop, signal.SIGKILL)
-            execute(standby.admin, "ALTER SYSTEM SET synchronous_standby_names = ''")
-            standby.promote()
-            after = message()
-            while True:
-                try:
-                    await asyncio.wait_for(put(journal, after), WAIT)
-                    break
-                except JournalFull:
-                    await asyncio.sleep(0.05)
-            assert await kept(journal) == [*before, after]
-
-
 async def test_a_commit_without_the_standby_counts_as_failure(
     cluster: Cluster, schema: Schema, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:

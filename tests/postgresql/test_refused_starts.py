@@ -83,7 +83,7 @@ async def test_a_standby_takes_no_writes(configure: Configure) -> None:
         standby.start()
         one = configure(standby.url)
         assert await refusal(one) == (
-            "no host of journal.url takes writes: each is a standby, or read-only, after 0 s of trying"
+            "no host of journal.url takes writes: what answers is a standby, or read-only, after 0 s of trying"
         )
         both = f"postgresql://gateway@127.0.0.1:{standby.port},127.0.0.1:{primary.port}/gateway"
         async with opened(configure(both)):

@@ -11,6 +11,7 @@ import asyncpg
 
 from gateway.journal.interface import JournalRefused
 from gateway.journal.postgresql.failures import translated
+from gateway.journal.postgresql.hosts import newest
 from gateway.journal.postgresql.leases import CLOCK
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 5.0
 """One host has this long to answer."""
+_TIMELINE: Final = "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer"
 _SESSION: Final = {
     "TimeZone": "UTC",
     "statement_timeout": "0",
@@ -44,6 +46,8 @@ class DatabaseConnection(asyncpg.Connection):  # type: ignore[misc,type-arg,unus
         super().__init__(*values)
         self.local_only = False
         self.made_at = CLOCK()
+        self.timeline = 0
+        """Grows with each promotion of a standby."""
         self.add_log_listener(self._heard)
         link = self._transport.get_extra_info("socket")
         if link is not None and link.family in (socket.AF_INET, socket.AF_INET6):
@@ -58,28 +62,39 @@ class DatabaseConnection(asyncpg.Connection):  # type: ignore[misc,type-arg,unus
 
 
 async def connect(config: Config, purpose: str, *, by_index: bool = False, to_read: bool = False) -> DatabaseConnection:
-    """A connection to the first host of `journal.url` that takes writes. `purpose` is a word for `pg_stat_activity`.
-    `JournalRefused` where an operator must change something, `DatabaseLost` where a later try may succeed."""
+    """A connection to the host of `journal.url` that takes writes; where several do, to the one that was promoted last.
+    `purpose` is a word for `pg_stat_activity`. `JournalRefused` where an operator must change something, `DatabaseLost`
+    where a later try may succeed."""
     settings = config.journal
-    url = settings.url
-    if url is None:
+    if settings.url is None:
         raise JournalRefused("journal.url is missing")
-    options: dict[str, Any] = {}
+    name = f"webio-gateway {config.node.name} {purpose}"[:63]
+    session = {**_SESSION, **(_BY_INDEX if by_index else {}), **(_TO_READ if to_read else {}), "application_name": name}
+    options: dict[str, Any] = {"server_settings": session}
     if settings.password is not None:
         options["password"] = settings.password.text()
     if (context := _tls(config)) is not None:
         options["ssl"] = context
-    name = f"webio-gateway {config.node.name} {purpose}"[:63]
-    session = {**_SESSION, **(_BY_INDEX if by_index else {}), **(_TO_READ if to_read else {})}
+    if len(settings.url.each) == 1:
+        return await _connect(settings.url, options, to_read)
+    return await newest([_connect(one, options, to_read, several=True) for one in settings.url.each])
+
+
+async def _connect(url: str, options: dict[str, Any], to_read: bool, *, several: bool = False) -> DatabaseConnection:
     with translated():
         made: DatabaseConnection = await asyncpg.connect(
-            str(url),
-            server_settings=session | {"application_name": name},
+            url,
             connection_class=DatabaseConnection,
             timeout=CONNECT_SECONDS,
             target_session_attrs="primary" if to_read else "read-write",
             **options,
         )
+        try:
+            if several or not to_read:
+                made.timeline = await made.fetchval(_TIMELINE, timeout=CONNECT_SECONDS)
+        except BaseException:
+            made.terminate()
+            raise
     return made
 
 

@@ -22,13 +22,17 @@ LOCAL_ONLY: Final = "the database kept that without its synchronous standby: the
 
 
 class Database:
-    """Runs statements. Once `failed` is set, it raises this. `troubled` is called where the disk is full."""
+    """Runs statements. Once `failed` is set, it raises this. `troubled` is called where the disk is full. Once
+    `timeline` is set, only servers of this one are used; `moved` is called where the primary is of a later one."""
 
     def __init__(self, config: Config) -> None:
         self.failed: JournalError | None = None
         self.troubled: Callable[[DatabaseFull], None] = lambda error: None
+        self.timeline: int | None = None
+        self.moved: Callable[[], None] = lambda: None
         self._config = config
         self._idle: list[DatabaseConnection] = []
+        self._used: set[DatabaseConnection] = set()
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._running: set[asyncio.Task[object]] = set()
 
@@ -45,6 +49,14 @@ class Database:
         """Close the connections that are not in use: the database that they lead to is not the right one any more."""
         while self._idle:
             self._idle.pop().terminate()
+
+    def move_to(self, timeline: int) -> None:
+        """Close all connections, also those that are in use: the primary is another server now, and the former one may
+        never answer."""
+        self.timeline = timeline
+        self.drop_idle()
+        for connection in self._used:
+            connection.terminate()
 
     async def operate(
         self, run: Callable[Concatenate[DatabaseConnection, P], Awaitable[T]], *values: P.args, **named: P.kwargs
@@ -92,7 +104,8 @@ class Database:
         async with self._room:
             while self._idle and self._idle[-1].is_closed():
                 self._idle.pop()
-            connection = self._idle.pop() if self._idle else await connect(self._config, "journal")
+            connection = self._idle.pop() if self._idle else await self._connected()
+            self._used.add(connection)
             try:
                 with translated():
                     yield connection
@@ -105,4 +118,16 @@ class Database:
                 if isinstance(error, DatabaseLost):
                     self.drop_idle()
                 raise
-            self._idle.append(connection)
+            else:
+                self._idle.append(connection)
+            finally:
+                self._used.discard(connection)
+
+    async def _connected(self) -> DatabaseConnection:
+        made = await connect(self._config, "journal")
+        if self.timeline in (None, made.timeline):
+            return made
+        made.terminate()
+        if made.timeline > (self.timeline or 0):
+            self.moved()
+        raise DatabaseLost("another server has become the primary of the database")

@@ -77,7 +77,7 @@ def meaning(error: BaseException) -> JournalError:
     if isinstance(error, JournalError):
         return error
     if isinstance(error, errors.TargetServerAttributeNotMatched):
-        return NoPrimary("no host of journal.url takes writes: each is a standby, or read-only")
+        return NoPrimary("no host of journal.url takes writes: what answers is a standby, or read-only")
     if isinstance(error, errors.ReadOnlySQLTransactionError):
         return NoPrimary("the database takes no writes: it is a standby, or read-only")
     if isinstance(error, REFUSED):

@@ -32,7 +32,7 @@ from gateway.journal.postgresql.operator import PostgresqlOperator
 from gateway.journal.postgresql.records import Records
 from gateway.journal.postgresql.settling import CURSORS
 from gateway.journal.postgresql.upkeep import Upkeep
-from gateway.journal.postgresql.writer import AppendWriter
+from gateway.journal.postgresql.writer import AppendWriter, LastKept
 from gateway.journal.search import ValueRecord
 
 log = logging.getLogger("gateway.journal")
@@ -84,7 +84,9 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
                 self._marker = await upgrade(connection)
                 self._newest = int(await connection.fetchval(NEWEST))
             await require(connection, self.config, self._marker, again=False)
-            self._writer = AppendWriter(self.config, self._connect, self._marker.channel, self.commits, self._committed)
+            self._writer = AppendWriter(
+                self.config, self._reconnect, self._marker.channel, self.commits, self._committed
+            )
             self.database.troubled = lambda error: self._writer.refusing.refuse(str(error))
             self._channel = self._marker.channel
             self._follower = Follower(self.database, lambda: self.decoder, lambda: self._newest)
@@ -100,6 +102,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         except BaseException:
             connection.terminate()
             raise
+        self.database.timeline, self.database.moved = connection.timeline, self._writer.leave_server
         self._writer.start(connection)
         self._housekeeper = asyncio.create_task(self._housekeeping())
         try:
@@ -177,7 +180,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
     def _record_lost(self, count: int) -> None:
         self.value_records_lost += count
 
-    async def _connect(self) -> DatabaseConnection:
+    async def _reconnect(self, last: LastKept | None) -> DatabaseConnection:
         """A connection for the writer, after one was lost; the others may lead to a server that is not the primary."""
         self.database.drop_idle()
         connection = await connect(self.config, "writer", by_index=True)
@@ -192,10 +195,33 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
                 )
             if (fault := identity_fault(self._marker, await self._identifier(connection))) is not None:
                 raise JournalFailed(f"{fault}; a commit was lost, and what became of it is unknown")
+            if connection.timeline != self.database.timeline:
+                await self._change_server(connection, last)
         except BaseException:
             connection.terminate()
             raise
         return connection
+
+    async def _change_server(self, connection: DatabaseConnection, last: LastKept | None) -> None:
+        """A standby was promoted. Begin from what it has: a cursor in memory could be ahead of it."""
+        with translated():
+            head = int(await connection.fetchval(NEWEST))
+            there = last and await connection.fetchval("SELECT id::text FROM events WHERE seq = $1", last.seq)
+        lost = head < self._newest or (last is not None and there is not None and there != last.id)
+        if lost:
+            log.critical(
+                "journal: the database has lost events that were answered as kept: a standby without them is the"
+                " primary now; make the standby a synchronous one"
+            )
+        else:
+            log.warning("journal: another server is the primary of the database now")
+        self._newest = head
+        self._follower.tail.begin(head)
+        for track in self._leases.held():
+            self._leases.end(track)
+        self.database.move_to(connection.timeline)
+        self._listener.leave_server()
+        self.nodes.leave_server()
 
     async def _identifier(self, connection: DatabaseConnection) -> str | None:
         with translated():

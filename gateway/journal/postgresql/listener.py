@@ -37,6 +37,7 @@ class AppendListener:
         self._heard = heard
         self._told = told
         self._task: asyncio.Task[None] | None = None
+        self._connection: DatabaseConnection | None = None
 
     async def start(self) -> None:
         """Listen. Raises `JournalError` where the first connection fails."""
@@ -49,10 +50,16 @@ class AppendListener:
             self._task.cancel()
             await asyncio.wait([self._task])
 
+    def leave_server(self) -> None:
+        """The primary is another server now: listen there."""
+        if self._connection is not None:
+            self._connection.terminate()
+
     async def _listening(self) -> DatabaseConnection:
         connection = await connect(self._config, "listener")
         with translated():
             await connection.add_listener(self._channel, self._notified)
+        self._connection = connection
         return connection
 
     async def _run(self, connection: DatabaseConnection | None) -> None:

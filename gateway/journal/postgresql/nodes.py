@@ -209,6 +209,11 @@ class Nodes:
         for row in owned:
             self.owned.setdefault(row["plugin"], {})[row["owner"]] = row["shards"]
 
+    def leave_server(self) -> None:
+        """The primary is another server now: renew the leases there."""
+        if self._connection is not None:
+            self._connection.terminate()
+
     async def _connected(self) -> DatabaseConnection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect(self._config, "leases")

@@ -8,13 +8,13 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.journal.append import Append
 from gateway.journal.commits import Commits
 from gateway.journal.interface import JournalError, JournalFailed, JournalFull
-from gateway.journal.postgresql.connection import DatabaseConnection
+from gateway.journal.postgresql.connection import DatabaseConnection, connect
 from gateway.journal.postgresql.database import LOCAL_ONLY
 from gateway.journal.postgresql.failures import DRIVER, DatabaseLost, ValueRefused, meaning
 from gateway.journal.postgresql.insert import Appending, insert, kept_of
@@ -32,18 +32,28 @@ IN_DOUBT: Final = 10.0
 """Seconds for which the senders of a group whose commit was not answered wait for a connection."""
 PAUSES: Final = (0.05, 0.1, 0.2, 0.5)
 """Seconds between tries to connect; the last one goes on."""
+LOOK_AROUND: Final = 2.0
+"""Seconds that a commit may take before the other hosts are asked who is the primary."""
 LOST_CONNECTION: Final = "the connection to the database was lost"
 _ERRORS: Final = (*DRIVER, JournalError)
 
 
+class LastKept(NamedTuple):
+    """An event that was answered as kept."""
+
+    seq: int
+    id: str
+
+
 class AppendWriter:
-    """Owns the connection that appends. `connect` opens and checks one; it raises `JournalFailed` where the database is
+    """Owns the connection that appends. `reconnect` opens and checks one, and gets the last event that was answered as
+    kept; it raises `JournalFailed` where the database is
     not the journal's any more. `committed` gets the newest position after each commit."""
 
     def __init__(
         self,
         config: Config,
-        connect: Callable[[], Awaitable[DatabaseConnection]],
+        reconnect: Callable[[LastKept | None], Awaitable[DatabaseConnection]],
         channel: str,
         commits: Commits,
         committed: Callable[[int], None],
@@ -52,12 +62,15 @@ class AppendWriter:
         self.failed: JournalFailed | None = None
         self.closed = False
         self.reconnecting = False
-        self._connect = connect
+        self._config = config
+        self._several = config.journal.url is not None and len(config.journal.url.each) > 1
+        self._reconnect = reconnect
         self._commits = commits
         self._committed = committed
         window = int(config.journal.dedupe_window * 1_000_000)
         self._appending = Appending(config.node.name, window, channel, config.journal.require_standby)
         self._queue: deque[Append] = deque()
+        self._last: LastKept | None = None
         self._wake = asyncio.Event()
         self._writing_since: float | None = None
         self._connection: DatabaseConnection | None = None
@@ -74,7 +87,7 @@ class AppendWriter:
         return (None if since is None else self.refusing.hangs(since)) or self.refusing.reason
 
     def start(self, connection: DatabaseConnection) -> None:
-        """Begin with a connection from `connect`."""
+        """Begin with a connection that was checked."""
         self._use(connection)
         self._task = asyncio.create_task(self._run())
 
@@ -104,6 +117,11 @@ class AppendWriter:
                 await self._commit(self._next())
             else:
                 self._answer(self._next(), self.failed)
+
+    def leave_server(self) -> None:
+        """Another server is the primary: give the connection up, and look up there what became of its commit."""
+        if self._connection is not None:
+            self._connection.terminate()
 
     def _is_lost(self) -> bool:
         return self._connection is None or self._connection.is_closed()
@@ -146,7 +164,7 @@ class AppendWriter:
         self._writing_since = since = time.monotonic()
         try:
             connection.local_only = False
-            newest = await insert(connection, group, self._appending)
+            newest = await self._on_the_primary(connection, insert(connection, group, self._appending))
             if connection.local_only:
                 raise JournalFull(LOCAL_ONLY)
         except _ERRORS as error:
@@ -157,9 +175,29 @@ class AppendWriter:
         self._commits.observe(len(group), time.monotonic() - since)
         return newest
 
+    async def _on_the_primary(self, connection: DatabaseConnection, commit: Coroutine[Any, Any, int]) -> int:
+        """Wait for a commit; of several hosts, only as long as no other one has become the primary. What became of the
+        commit is then looked up there."""
+        if not self._several:
+            return await commit
+        task = asyncio.create_task(commit)
+        while not (await asyncio.wait((task,), timeout=LOOK_AROUND))[0]:
+            if await self._is_superseded(connection):
+                connection.terminate()
+        return await task
+
+    async def _is_superseded(self, connection: DatabaseConnection) -> bool:
+        try:
+            other = await connect(self._config, "look")
+        except JournalError:
+            return False
+        other.terminate()
+        return other.timeline > connection.timeline
+
     def _kept(self, group: Sequence[Append], newest: int) -> None:
         for append in group:
             append.done(append.receipt)
+        self._last = next((LastKept(one.seq, one.event.id) for one in reversed(group) if one.seq), self._last)
         self._committed(newest)
 
     def _answer(self, group: Sequence[Append], error: JournalError) -> None:
@@ -199,7 +237,7 @@ class AppendWriter:
     async def _reconnected(self) -> DatabaseConnection:
         if self._connection is not None:
             self._connection.terminate()
-        connection = await self._connect()
+        connection = await self._reconnect(self._last)
         self._use(connection)
         return connection
 
