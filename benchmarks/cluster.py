@@ -178,7 +178,12 @@ def main() -> int:
     for name, (prove, count) in PROOFS.items():
         if arguments.proof in (name, "all") or name in GROUPS.get(arguments.proof, ()):
             began = time.monotonic()
-            if not prove(folder / name, arguments.seed, arguments.count or count):
+            try:
+                held = prove(folder / name, arguments.seed, arguments.count or count)
+            except AssertionError as error:
+                held = False
+                print(f"  FAULT {error}")
+            if not held:
                 failed.append(name)
             print(f"  {'FAILED' if name in failed else 'held'} after {time.monotonic() - began:.0f} s", flush=True)
     if failed:

@@ -82,7 +82,8 @@ def server() -> Iterator[Server]:
 def one_gateway(folder: Path, journal: str) -> Iterator[Node]:
     """A gateway on a core of its own, without plugins."""
     host = Host(folder.name, "127.0.0.1", ("taskset", "-c", SERVER_CORE))
-    node = Node(host, folder, free_ports(1)[0], journal, "")
+    public, admin = free_ports(2)
+    node = Node(host, folder, (public, admin), journal, "")
     try:
         node.start()
         node.wait_for_words("gateway: webhooks at ")

@@ -41,8 +41,11 @@ fails = 0.01
 class Node:
     """A gateway on `host`. Its folder has its config, its log, and what its recorders wrote."""
 
-    def __init__(self, host: Host, folder: Path, port: int, journal: str, text: str = DELIVERY + RECORDERS) -> None:
-        """`journal` has the keys of `[journal]`, `text` the tables after it."""
+    def __init__(
+        self, host: Host, folder: Path, ports: tuple[int, int], journal: str, text: str = DELIVERY + RECORDERS
+    ) -> None:
+        """`ports` are those of the public and the admin listener. `journal` has the keys of `[journal]`, `text` the
+        tables after it."""
         folder.mkdir(parents=True)
         write_plugin(folder / "site", "recorder", SOURCE)
         (folder / "webio.secret").write_text(SECRET)
@@ -50,13 +53,13 @@ class Node:
         self.name = host.name
         self.host = host
         self.folder = folder
-        self.port = port
+        self.port, admin = ports
         self.log = folder / "gateway.log"
         self.config_path = folder / "config.toml"
         self._tables = (
             f'[node]\nname = "{host.name}"\n'
-            f'[server]\nhost = "{host.listen}"\nport = {port}\n'
-            f"[admin]\nport = {port + 10_000}\n"
+            f'[server]\nhost = "{host.listen}"\nport = {self.port}\n'
+            f"[admin]\nport = {admin}\n"
             f"[journal]\n{journal}\n"
             f'[organisations.acme]\nsecrets = [{{ file = "webio.secret" }}]\n'
         )
@@ -141,5 +144,6 @@ def gateways(
     nodes = []
     for number in range(1, count + 1):
         host = network.host(f"gw{number}")
-        nodes.append(Node(host, folder / host.name, network.port(), f'url = "{pair.url(host)}"', text))
+        ports = network.port(), network.port()
+        nodes.append(Node(host, folder / host.name, ports, f'url = "{pair.url(host)}"', text))
     return nodes
