@@ -132,9 +132,11 @@ class Dispatcher:
             return True
         if len(batches) >= self._plugin.delivery.concurrency:
             return False
-        first = self._machine.conversations.next_item()
-        if first is None or first.careful or any(batch.items[0].careful for batch in batches.values()):
+        first, own = self._machine.conversations.next_item(), self._batches.values()
+        if first is None:
             return False
+        if first.careful or any(batch.items[0].careful for batch in batches.values()):
+            return not own  # each shard has a careful one at a time, as each plugin has
         if not self._plugin.threaded or self._seconds >= SLOW_EVENT:
             return True
         now = asyncio.get_running_loop().time()

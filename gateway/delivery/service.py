@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.delivery.consumer import Consumer
 from gateway.delivery.crash_guard import CrashGuard
-from gateway.journal.interface import Journal, JournalError, Track
+from gateway.journal.interface import Delivers, Journal, JournalError, Track
 from gateway.plugin_host.load import Plugin
 
 TOP_UP: Final = 1.0
@@ -37,11 +37,12 @@ class Delivery:
             await consumer.start()
         self._topping_up = asyncio.create_task(self._top_up())
 
-    def _deliveries(self) -> dict[str, bool]:
-        """To which plugins this gateway delivers, and whether each of them has started."""
+    def _deliveries(self) -> dict[str, Delivers]:
+        """To which plugins this gateway delivers."""
         if self._stopping:
             return {}
-        return {name: consumer.plugin.startup.done.is_set() for name, consumer in self.consumers.items()}
+        plugins = {name: consumer.plugin for name, consumer in self.consumers.items()}
+        return {name: Delivers(one.delivery.shards, one.startup.done.is_set()) for name, one in plugins.items()}
 
     async def stop(self, seconds: float) -> None:
         """Let the plugins finish what they have, for at most `seconds`; the rest comes again at the next start."""

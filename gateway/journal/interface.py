@@ -87,6 +87,13 @@ class Share(NamedTuple):
     surplus: int = 0
 
 
+class Delivers(NamedTuple):
+    """That a gateway delivers to a plugin: in how many shards, and whether the plugin has started there."""
+
+    shards: int
+    started: bool
+
+
 class Parked(msgspec.Struct, kw_only=True):
     """An event that a plugin has not taken. `since` is when it was parked, `next_at` when it is due, as `asked` by the
     plugin or not. `conversation` is `organisation/conversation`, or None where there is no order to keep."""
@@ -240,9 +247,8 @@ class Cursors(Protocol):
     def share(self, plugin: str, shards: int, owned: int) -> Share:
         """How many of a plugin's shards this gateway should own, which now owns `owned` of them."""
 
-    async def announce(self, deliveries: Callable[[], Mapping[str, bool]]) -> None:
-        """Tell the other gateways at once, and from then on again and again, to which plugins this one delivers, and
-        whether each of them has started."""
+    async def announce(self, deliveries: Callable[[], Mapping[str, Delivers]]) -> None:
+        """Tell the other gateways at once, and from then on again and again, to which plugins this one delivers."""
 
     async def read_track(
         self, track: Track, after: int, limit: int, which: Filter | None = None, until: int | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.journal.interface import Share, Stretch
 
 if TYPE_CHECKING:
-    from gateway.journal.interface import Cursors, Filter, Track
+    from gateway.journal.interface import Cursors, Delivers, Filter, Track
 
 
 class OneShard:
@@ -17,7 +17,7 @@ class OneShard:
     def share(self, plugin: str, shards: int, owned: int) -> Share:
         return Share(shards)
 
-    async def announce(self, deliveries: Callable[[], Mapping[str, bool]]) -> None:
+    async def announce(self, deliveries: Callable[[], Mapping[str, Delivers]]) -> None:
         """There are no other gateways."""
 
     async def read_track(

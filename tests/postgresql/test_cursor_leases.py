@@ -14,7 +14,7 @@ from journal_kit import message
 from postgresql.conftest import Configure, opened
 from schemas import Schema
 
-from gateway.journal.interface import DEAD, RETRYING, HeldBy, LeaseLost, Parked, Standing, Track
+from gateway.journal.interface import DEAD, RETRYING, Delivers, HeldBy, LeaseLost, Parked, Standing, Track
 from gateway.journal.postgresql.columns import BUCKETS, bucket_of
 from gateway.journal.postgresql.journal import PostgresqlJournal
 from gateway.journal.postgresql.leases import Leases, LeaseTimes
@@ -125,7 +125,7 @@ async def test_a_gateway_that_runs_keeps_its_cursors(schema: Schema, configure: 
     """It renews all its leases again and again, and finds out which it has lost."""
     times = LeaseTimes(lasts=600.0, own=400.0, every=0.02)
     async with opened(configure(schema.url), lease=times) as one, opened(configure(schema.url)) as two:
-        await one.announce(lambda: {"crm": True, "archive": True})
+        await one.announce(lambda: {"crm": Delivers(1, True), "archive": Delivers(1, True)})
         kept, lost = await take(one), await take(one, plugin="archive")
         assert kept.standing.lease is not None
         assert lost.standing.lease is not None

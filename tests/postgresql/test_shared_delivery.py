@@ -253,10 +253,12 @@ async def test_a_gateway_whose_plugin_has_not_started_leaves_the_events_to_other
 
 async def test_other_shards_come_after_a_restart_with_another_number(schema: Schema, configure: Configure) -> None:
     """Gateways are restarted one after the other; until the last one with the old number is gone, that one delivers."""
-    async with together(configure(schema.url), shards=1) as all_of_them:
+    async with together(configure(schema.url), shards=2) as all_of_them:
         one = await all_of_them.start("one")
         await all_of_them.send(40)
         two = await all_of_them.start("two", shards=6)
+        await all_of_them.until(lambda: len(two.journal.nodes.live) == 2)
+        assert one.owned == 2
         await all_of_them.send(40)
         await all_of_them.all_delivered()
         assert two.owned == 0

@@ -10,6 +10,7 @@ from gateway.events import Event
 from gateway.journal.interface import (
     EVERY_HOOK,
     Changes,
+    Delivers,
     Entry,
     Filter,
     HeldBy,
@@ -108,7 +109,7 @@ class PostgresqlCursors:
     def share(self, plugin: str, shards: int, owned: int) -> Share:
         return self.nodes.share(plugin, shards, owned)
 
-    async def announce(self, deliveries: Callable[[], Mapping[str, bool]]) -> None:
+    async def announce(self, deliveries: Callable[[], Mapping[str, Delivers]]) -> None:
         self.nodes.deliveries = deliveries
         await self.nodes.announce()
 

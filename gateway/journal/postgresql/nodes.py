@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.journal.interface import JournalError, Share, Track
+from gateway.journal.interface import Delivers, JournalError, Share, Track
 from gateway.journal.postgresql.connection import DatabaseConnection, connect
 from gateway.journal.postgresql.failures import meaning, translated
 from gateway.journal.postgresql.settling import CURSORS
@@ -56,17 +56,24 @@ _LEAVE: Final = (
 )
 
 
+class _Told(msgspec.Struct):
+    delivers: dict[str, Delivers] = {}
+
+
+_About: Final = msgspec.json.Decoder(_Told)
+
+
 class LiveNode(NamedTuple):
-    """A gateway that runs: to which plugins it delivers, and whether each of them has started there."""
+    """A gateway that runs, and to which plugins it delivers."""
 
     identity: UUID
     name: str
-    delivers: Mapping[str, bool]
+    delivers: Mapping[str, Delivers]
 
 
 class Nodes:
-    """`deliveries` says to which plugins this gateway delivers, and whether each has started; `about` is what else its
-    row tells others, as JSON. `turned_over` is called when the picture of the others may have changed."""
+    """`deliveries` says to which plugins this gateway delivers; `about` is what else its row tells others, as JSON.
+    `turned_over` is called when the picture of the others may have changed."""
 
     def __init__(
         self,
@@ -80,7 +87,7 @@ class Nodes:
         turned_over: Callable[[], None],
     ) -> None:
         self.about: dict[str, Any] = {}
-        self.deliveries: Callable[[], Mapping[str, bool]] = dict
+        self.deliveries: Callable[[], Mapping[str, Delivers]] = dict
         self.live: list[LiveNode] = []
         self.owned: dict[str, dict[UUID, int]] = {}
         """How many shards of a plugin each gateway owns."""
@@ -146,10 +153,12 @@ class Nodes:
 
     def share(self, plugin: str, shards: int, owned: int) -> Share:
         """How many of a plugin's shards this gateway is to own, which now owns `owned` of them. A gateway whose plugin
-        has not started leaves them to others, if it has started there."""
+        has not started leaves them to others, if it has started there. Gateways whose config has another number of
+        shards get none while those with this one run."""
         nodes = {node.identity: node.delivers[plugin] for node in self.live if plugin in node.delivers}
-        nodes[self._identity] = self.deliveries().get(plugin, True)
-        able = [identity for identity, started in nodes.items() if started] or list(nodes)
+        nodes[self._identity] = self.deliveries().get(plugin, Delivers(shards, True))
+        nodes = {identity: one for identity, one in nodes.items() if one.shards == shards}
+        able = [identity for identity, one in nodes.items() if one.started] or list(nodes)
         if self._identity not in able:
             return Share(0, owned)
         least, most = shards // len(able), -(-shards // len(able))
@@ -202,9 +211,7 @@ class Nodes:
     async def _look(self, connection: DatabaseConnection) -> None:
         rows = await connection.fetch(_LIVE, self._leases.times.lasts)
         owned = await connection.fetch(_OWNED)
-        self.live = [
-            LiveNode(row["id"], row["name"], msgspec.json.decode(row["about"]).get("delivers", {})) for row in rows
-        ]
+        self.live = [LiveNode(row["id"], row["name"], _About.decode(row["about"]).delivers) for row in rows]
         self.owned = {}
         for row in owned:
             self.owned.setdefault(row["plugin"], {})[row["owner"]] = row["shards"]

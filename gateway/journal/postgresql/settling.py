@@ -25,7 +25,12 @@ _REPLAYED: Final = (
     " ON CONFLICT (plugin, seq) DO NOTHING"
 )
 """Keeps that a plugin has events after all: it had no hook for them when they came, or got them as unknown."""
-_OWNED: Final = "WITH owned AS (SELECT FROM cursors WHERE plugin = $1 AND shard = $2 AND epoch = $3 FOR NO KEY UPDATE)"
+_OWNED: Final = (
+    "WITH owned AS (SELECT FROM cursors WHERE plugin = $1 AND shard = $2 AND epoch = $3"
+    " AND set_config('synchronous_commit', 'off', true) = 'off' FOR NO KEY UPDATE)"
+)
+"""What is marked has to outlive the gateway, not the database: after a crash thousands of events are marked one by one,
+and no commit of these waits for a disk or a standby."""
 _RUNNING: Final = (
     f"{_OWNED} INSERT INTO suspects (plugin, seq, bucket, crashes, running)"
     " SELECT $1::text, $4::bigint, coalesce((SELECT bucket FROM events WHERE seq = $4), 0), 0, true FROM owned"
