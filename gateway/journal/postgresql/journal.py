@@ -256,7 +256,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         while True:
             await asyncio.sleep(HOUSEKEEPING)
             try:
-                if self._writer.refusing.reason is not None and not self._writer.reconnecting:
+                if self._writer.refusing.is_due and not self._writer.reconnecting:
                     await self._look_again()
                 await self._upkeep.look()
             except JournalError as error:
