@@ -45,7 +45,7 @@ def cluster_rounds(folder: Path, rounds: int, seed: str, *, say: Say = silent) -
     with Cluster(folder) as cluster:
         cluster.start()
         say("the cluster has started")
-        with cluster.load(conversations=16 if short else 24, pause=0.25 if short else 0.05) as load:
+        with cluster.load(conversations=16 if short else 24, pause=0.25 if short else 0.15) as load:
             load.wait_acknowledged(50)
             for number in range(rounds):
                 chosen = _choose(chance, cluster.nodes, number, rounds)
