@@ -70,6 +70,8 @@ def server() -> Iterator[Server]:
     primary = Server(Host("db", "127.0.0.1"), folder / "db", free_ports(1)[0])
     try:
         primary.make()
+        with (primary.data / "postgresql.conf").open("a") as file:
+            file.write("shared_buffers = 1GB\nmax_wal_size = 8GB\n")  # as a server of its own would have
         primary.start()
         primary.ask(f"CREATE DATABASE {DATABASE}", database="postgres")
         yield primary
