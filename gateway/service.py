@@ -18,6 +18,7 @@ from gateway.metrics import Metrics, page
 from gateway.monitoring import Monitor
 from gateway.notices import Notices
 from gateway.operations import OperationRunner
+from gateway.plugin_host.config_summary import ConfigSummary
 from gateway.plugin_host.lifecycle import Lifecycle
 from gateway.plugin_host.load import Plugin
 from gateway.plugin_host.own_metrics import own_samples
@@ -68,6 +69,8 @@ class Gateway:
         self._watch = Watch(plugins)
         self._draining: asyncio.Task[None] | None = None
         self.values.keep_record = self.journal.record_value_request
+        summary = ConfigSummary(plugins)
+        self.journal.about = lambda: summary.of(self.config)
 
     async def start(self, on_failure: Callable[[JournalFailed], None]) -> None:
         """Open the journal, and start the plugins in the background; `on_failure` is called when a commit fails later.

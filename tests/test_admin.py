@@ -357,7 +357,8 @@ async def test_without_the_password_readiness_has_no_details(tmp_path: Path) -> 
         assert (await gateway.manage("GET", "/health/ready")).document == {"ready": True}
         whole = await gateway.manage("GET", "/health/ready", headers=[HOST, basic(b"x:correct horse")])
         assert whole.document.keys() == {
-            *("ready", "node", "journal", "damaged", "unknown", "plugins", "providers", "dead_letters")
+            *("ready", "node", "journal", "damaged", "disagreements", "unknown", "plugins", "providers"),
+            "dead_letters",
         }
 
 

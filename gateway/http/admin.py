@@ -69,6 +69,7 @@ def create_admin(gateway: Gateway, reloader: Reloader, access: Access) -> Litest
             details["plugins"] = plugins_health(gateway, masked=is_viewer(request))
             details["dead_letters"] = sum(gateway.monitor.dead.values())
             details["damaged"] = journal.damaged
+            details["disagreements"] = [one.sentence for one in journal.disagreements()]
             details["unknown"] = gateway.monitor.unknown_health()
             details["providers"] = [msgspec.to_builtins(health) for health in gateway.values.health()]
         return Response(details, status_code=200 if is_ready else 503, media_type="application/json")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.journal.copying import Copied
     from gateway.journal.interface import Journal
     from gateway.journal.lock import JournalLock
+    from gateway.journal.nodes import Node
     from gateway.journal.postgresql.adopting import Clusters
     from gateway.journal.postgresql.console import Console
     from gateway.journal.search import Backup, DatabaseFindings, Findings, Search, UnknownName
@@ -189,6 +190,13 @@ def check_journal(config: Config) -> str | None:
     from gateway.journal.sqlite.layout import look_at
 
     return look_at(config.journal.path)
+
+
+def journal_nodes(config: Config) -> list[Node]:
+    """The gateways that run on a journal in a database, with what each owns. `JournalError`."""
+    from gateway.journal.postgresql.peers import list_nodes
+
+    return list_nodes(config)
 
 
 def check_database(config: Config) -> DatabaseFindings:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from gateway.decoding import Decoded, Decoder
+    from gateway.journal.agreement import Disagreement
     from gateway.journal.commits import Commits
     from gateway.journal.search import ValueRecord
 
@@ -282,6 +283,11 @@ class Journal(Intake, Cursors, Operator, Protocol):
 
     on_failure: Callable[[JournalFailed], None]
     """Called once in the event loop when the journal has failed."""
+    about: Callable[[], Mapping[str, object]]
+    """What the other gateways on the journal are told of this one's config; to be set before `announce`."""
+
+    def disagreements(self) -> list[Disagreement]:
+        """In what the gateways on the journal differ, as of the last look at them."""
 
     @property
     def damaged(self) -> int:

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 from gateway.journal.interface import Share, Stretch
 
 if TYPE_CHECKING:
+    from gateway.journal.agreement import Disagreement
     from gateway.journal.interface import Cursors, Delivers, Filter, Track
 
 
 class OneShard:
-    """See `Cursors`."""
+    """See `Cursors` and `Journal`."""
+
+    about: Callable[[], Mapping[str, object]] = dict
+
+    def disagreements(self) -> list[Disagreement]:
+        return []
 
     def share(self, plugin: str, shards: int, owned: int) -> Share:
         return Share(shards)

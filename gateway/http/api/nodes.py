@@ -6,33 +6,19 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-import msgspec
 from litestar import Response, get
 
 from gateway.http.api.answers import json_answer
 from gateway.http.api.context import AdminContext, AnyRequest
+from gateway.journal import journal_nodes
+from gateway.journal.nodes import Node, Owned
 
 
-class Owned(msgspec.Struct, kw_only=True):
-    """A plugin's events, or one shard of them, that a node delivers. In a file there is one shard, 0."""
-
-    plugin: str
-    shard: int = 0
-
-
-class Node(msgspec.Struct, kw_only=True):
-    """A gateway: its name and version, since when it runs, when it was seen last, and what it delivers."""
-
-    name: str
-    version: str
-    started_at: datetime
-    seen_at: datetime
-    owns: list[Owned]
-
-
-def nodes_of(context: AdminContext) -> list[Node]:
-    """The gateways that run."""
+async def nodes_of(context: AdminContext) -> list[Node]:
+    """The gateways that run. `JournalError` where the database does not answer."""
     gateway = context.gateway
+    if gateway.config.journal.url is not None:
+        return await context.reading.run(lambda: journal_nodes(gateway.config))
     owned = [
         Owned(plugin=name, shard=shard)
         for name, consumer in gateway.delivery.consumers.items()
@@ -52,8 +38,8 @@ def nodes_of(context: AdminContext) -> list[Node]:
 def node_routes(context: AdminContext) -> list[Any]:
     """The handlers."""
 
-    @get("/api/nodes", sync_to_thread=False)
-    def nodes(request: AnyRequest) -> Response[Any]:
-        return json_answer(nodes_of(context))
+    @get("/api/nodes")
+    async def nodes(request: AnyRequest) -> Response[Any]:
+        return json_answer(await nodes_of(context))
 
     return [nodes]

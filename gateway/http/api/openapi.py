@@ -13,7 +13,6 @@ from litestar import Response, get
 from gateway.events import HOOKS, PAYLOADS
 from gateway.http.api.context import AnyRequest
 from gateway.http.api.events import DeliverTo
-from gateway.http.api.nodes import Node
 from gateway.http.api.operations import Operation, OperationList, OperationRequest, Started
 from gateway.http.api.overview import GROUP_FILTERS, VALUE_FILTERS, Drift
 from gateway.http.api.query import FILTERS, LIMIT, MOST
@@ -21,6 +20,7 @@ from gateway.http.api.status import Status
 from gateway.http.api.steering import Level, LevelSet
 from gateway.http.sign_in_links import SignInLink
 from gateway.journal.interface import STATES
+from gateway.journal.nodes import Node
 from gateway.journal.search import DeadGroup, EventHappened, EventRow, ValueRecord, ValuesAsked
 from gateway.reload import Reloaded
 from gateway.values.answer import Explanation
@@ -77,6 +77,7 @@ class Ready(msgspec.Struct, kw_only=True):
     plugins: list[dict[str, Any]] = []
     providers: list[dict[str, Any]] = []
     unknown: list[dict[str, Any]] = []
+    disagreements: list[str] = []
     dead_letters: int = 0
     damaged: int = 0
 

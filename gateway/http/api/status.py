@@ -34,6 +34,9 @@ _LATE: Final = "The plugin takes events slower than they come. Look at what stan
 _SILENT: Final = (
     "Look at what stands behind it. Bots get a failure meanwhile; the gateway tries again by itself, with pauses."
 )
+_DIFFER: Final = (
+    "Gateways on one journal need the same config but for [node] and paths. During an upgrade this passes by itself."
+)
 _DEAD: Final = "Remove the cause first, then retry them in Trouble; or discard them there."
 
 
@@ -103,6 +106,8 @@ def status_of(context: AdminContext, *, masked: bool) -> Status:
     plugins = [_plugin(one) for one in plugins_health(gateway, masked=masked)]
     providers: list[dict[str, Any]] = [msgspec.to_builtins(one) for one in gateway.values.health()]
     found = list(_problems(journal, plugins, providers))
+    differ = [one.sentence for one in gateway.journal.disagreements() if not one.expected]
+    found += [(sentence[0].upper() + sentence[1:], _DIFFER) for sentence in differ]
     problems = [problem for problem, _ in found]
     return Status(
         ok=not problems,

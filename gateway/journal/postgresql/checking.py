@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.journal.agreement import disagreements
 from gateway.journal.interface import JournalError
 from gateway.journal.postgresql.connection import connect
 from gateway.journal.postgresql.durability import faults, identity_fault, system_identifier
 from gateway.journal.postgresql.failures import translated
 from gateway.journal.postgresql.layout import LAYOUT, marker_of
+from gateway.journal.postgresql.peers import live_peers
 from gateway.journal.search import DatabaseFindings
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ async def _check(config: Config) -> DatabaseFindings:
                 found.warnings.append(
                     f"the journal is of layout {marker.layout}; `gateway run` brings it to layout {LAYOUT}"
                 )
+            found.warnings += [one.sentence for one in disagreements(await live_peers(connection))]
             identifier = await system_identifier(connection)
             if (fault := identity_fault(marker, identifier)) is not None:
                 found.errors.append(fault)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.events import Event
+from gateway.journal.agreement import Disagreement, disagreements
 from gateway.journal.interface import (
     EVERY_HOOK,
     Changes,
@@ -65,6 +66,7 @@ class PostgresqlCursors:
     _channel: str
 
     def __init__(self) -> None:
+        self.about: Callable[[], Mapping[str, object]] = dict
         self._reach: dict[Track, Reach] = {}
         self._order: dict[Track, asyncio.Lock] = {}
         """What concerns one cursor is done in the order in which it was asked for."""
@@ -110,8 +112,11 @@ class PostgresqlCursors:
         return self.nodes.share(plugin, shards, owned)
 
     async def announce(self, deliveries: Callable[[], Mapping[str, Delivers]]) -> None:
-        self.nodes.deliveries = deliveries
+        self.nodes.deliveries, self.nodes.about = deliveries, self.about
         await self.nodes.announce()
+
+    def disagreements(self) -> list[Disagreement]:
+        return disagreements(self.nodes.peers)
 
     def _turned_over(self) -> None:
         for listener in self.on_turnover:

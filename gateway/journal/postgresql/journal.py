@@ -187,7 +187,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         try:
             await require(connection, self.config, None, again=True)
             with translated():
-                found = await marker_of(connection)
+                found = await marker_of(connection, running=True)
             if found is None or found.journal != self._marker.journal:
                 raise JournalFailed(
                     "the database in journal.url is another one than before; a commit was lost, and what became of it"

@@ -40,9 +40,10 @@ class Marker(NamedTuple):
         return f"gateway_{self.journal.replace('-', '')}"
 
 
-async def marker_of(connection: DatabaseConnection, copying: bool = False) -> Marker | None:
+async def marker_of(connection: DatabaseConnection, copying: bool = False, *, running: bool = False) -> Marker | None:
     """The journal that there is, or None. `JournalRefused` for one that this version cannot work with, and for an
-    unfinished copy unless `copying`."""
+    unfinished copy unless `copying`. For a gateway that is `running`, the next layout is one that it works with: a step
+    takes nothing away that the version before needs, so that gateways can be upgraded one by one."""
     if await connection.fetchval("SELECT current_schema()") is None:
         raise JournalRefused("journal.url: the search_path names no schema that exists; create it, or name another")
     tables = await connection.fetchval(  # counted before the marker is looked for: another gateway may be making both
@@ -63,7 +64,7 @@ async def marker_of(connection: DatabaseConnection, copying: bool = False) -> Ma
     missing = await connection.fetchval(_MISSING, NAMES)
     if missing is not None:
         raise JournalRefused(f"the table {missing} of the journal is missing in the database; restore it")
-    if found.layout > LAYOUT:
+    if found.layout > LAYOUT + running:
         raise JournalRefused(
             f"the journal was written by a newer version of the gateway (layout {found.layout}); this one knows up to"
             f" {LAYOUT}: install that version"

@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -19,11 +19,13 @@ import msgspec
 from gateway.journal.interface import Delivers, JournalError, Share, Track
 from gateway.journal.postgresql.connection import DatabaseConnection, connect
 from gateway.journal.postgresql.failures import meaning, translated
+from gateway.journal.postgresql.peers import live_peers
 from gateway.journal.postgresql.settling import CURSORS
 from gateway.log import RateLimit
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
+    from gateway.journal.agreement import Peer
     from gateway.journal.postgresql.leases import Leases
     from gateway.journal.postgresql.marks import CursorMarks
 
@@ -43,10 +45,6 @@ WITH beat AS (
 UPDATE cursors c SET lease_until = clock_timestamp() + $2 * interval '1 second' FROM mine
 WHERE c.plugin = mine.plugin AND c.shard = mine.shard RETURNING c.plugin, c.shard, c.epoch
 """
-_LIVE: Final = (
-    "SELECT id, name, started_at, about FROM nodes"
-    " WHERE stopped_at IS NULL AND beat_at > clock_timestamp() - $1 * interval '1 second' ORDER BY started_at, id"
-)
 _OWNED: Final = (
     "SELECT plugin, owner, count(*) AS shards FROM cursors WHERE lease_until > clock_timestamp() GROUP BY plugin, owner"
 )
@@ -60,9 +58,6 @@ class _Told(msgspec.Struct):
     delivers: dict[str, Delivers] = {}
 
 
-_About: Final = msgspec.json.Decoder(_Told)
-
-
 class LiveNode(NamedTuple):
     """A gateway that runs, and to which plugins it delivers."""
 
@@ -72,7 +67,7 @@ class LiveNode(NamedTuple):
 
 
 class Nodes:
-    """`deliveries` says to which plugins this gateway delivers; `about` is what else its row tells others, as JSON.
+    """`deliveries` says to which plugins this gateway delivers; `about` what else its row tells others, as JSON has it.
     `turned_over` is called when the picture of the others may have changed."""
 
     def __init__(
@@ -86,9 +81,11 @@ class Nodes:
         clock: Callable[[], float],
         turned_over: Callable[[], None],
     ) -> None:
-        self.about: dict[str, Any] = {}
+        self.about: Callable[[], Mapping[str, object]] = dict
         self.deliveries: Callable[[], Mapping[str, Delivers]] = dict
         self.live: list[LiveNode] = []
+        self.peers: list[Peer] = []
+        """The same gateways with all that their rows have."""
         self.owned: dict[str, dict[UUID, int]] = {}
         """How many shards of a plugin each gateway owns."""
         self._config = config
@@ -196,7 +193,7 @@ class Nodes:
 
     async def _renew(self, connection: DatabaseConnection) -> None:
         held, asked = self._leases.held(), self._leases.clock()
-        about = {**self.about, "delivers": self.deliveries()}
+        about = {**self.about(), "delivers": self.deliveries()}
         rows = await connection.fetch(
             _BEAT,
             self._identity,
@@ -209,9 +206,10 @@ class Nodes:
         self._leases.renewed(held, asked, [(Track(row["plugin"], row["shard"]), row["epoch"]) for row in rows])
 
     async def _look(self, connection: DatabaseConnection) -> None:
-        rows = await connection.fetch(_LIVE, self._leases.times.lasts)
+        peers = await live_peers(connection, self._leases.times.lasts)
         owned = await connection.fetch(_OWNED)
-        self.live = [LiveNode(row["id"], row["name"], _About.decode(row["about"]).delivers) for row in rows]
+        self.peers = peers
+        self.live = [LiveNode(peer.identity, peer.name, msgspec.convert(peer.about, _Told).delivers) for peer in peers]
         self.owned = {}
         for row in owned:
             self.owned.setdefault(row["plugin"], {})[row["owner"]] = row["shards"]

@@ -106,9 +106,11 @@ class Reading:
 
 
 async def _require_journal(connection: DatabaseConnection) -> None:
-    """`JournalError` where the database has no journal of the current layout. In one statement where it has."""
+    """`JournalError` where the database has no journal of the current layout, or of the next one: while gateways are
+    upgraded one by one, the older ones go on to answer searches. In one statement where it has."""
     with contextlib.suppress(asyncpg.UndefinedTableError):
-        if await connection.fetchval(f"SELECT layout FROM {MARKER} WHERE copy_of IS NULL") == LAYOUT:
+        layout = await connection.fetchval(f"SELECT layout FROM {MARKER} WHERE copy_of IS NULL")
+        if layout in (LAYOUT, LAYOUT + 1):
             return
     await require_journal(connection)
 
