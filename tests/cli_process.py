@@ -173,6 +173,7 @@ def _become(descriptors: list[int]) -> None:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may ignore it
         request = json.loads(os.pread(file, os.fstat(file).st_size, 0))
         for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)

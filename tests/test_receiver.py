@@ -448,7 +448,7 @@ async def test_a_custom_value_that_is_missing_fails_the_request(
     """404, 409, 502 and 504 are problem documents that name the fields, and nothing else of request or fault."""
     write_plugin(site, "providing", Providers.SOURCE)
 
-    async with in_process(tmp_path, '[values]\ndeadline = "50ms"\n[plugins.providing]\n') as gateway:
+    async with in_process(tmp_path, '[values]\ndeadline = "1s"\n[plugins.providing]\n') as gateway:
         answer = await gateway.request("GET", query=query)
         assert answer.status == status
         assert answer.problem

@@ -131,7 +131,10 @@ def test_a_plugin_that_starts_late(start_gateway: StartGateway, tmp_path: Path, 
     count = int(failures[1])
     assert count >= 2
     assert gateway.stop() == 0
-    assert notes(tmp_path) == ["startup", "shutdown"] * count + ["startup", answer.document["id"], "shutdown"]
+    *failed, began, event, ended = notes(tmp_path)
+    assert (began, event, ended) == ("startup", answer.document["id"], "shutdown")
+    assert failed.count("shutdown") == count
+    assert 1 <= failed.count("startup") <= count  # a busy machine may call one too late to begin
 
 
 def test_the_message_is_logged_only_where_the_config_says_so(start_gateway: StartGateway) -> None:

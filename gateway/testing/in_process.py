@@ -212,6 +212,8 @@ class GatewayUnderTest:
         try:
             for plugin in plugins:
                 await until(plugin.startup.done.is_set, f"plugin {plugin.name} starts: {plugin.startup.trouble}")
+            providers = gateway.values.health
+            await until(lambda: all(one.state == "started" for one in providers()), "each provider names its fields")
         except AssertionError as error:
             behind = {plugin.name: plugin.startup.trouble for plugin in plugins if plugin.startup.trouble}
             await self.stop()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 """Seconds until a wait fails. It is long: a test that fails only on a busy machine is worse than a slow one."""
 _POLL: Final = 0.002
 
