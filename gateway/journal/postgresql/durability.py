@@ -3,17 +3,19 @@ before the first append on a connection; the function that appends looks again, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway.journal.interface import JournalFull, JournalRefused
 from gateway.journal.postgresql.connection import DatabaseConnection
+from gateway.journal.postgresql.database import LOCAL_ONLY
 from gateway.journal.postgresql.failures import translated
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
     from gateway.journal.postgresql.layout import Marker
 
+T = TypeVar("T")
 _SETTINGS: Final = """
 SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
     current_setting('synchronous_commit') AS synchronous_commit, pg_is_in_recovery() AS recovering,
@@ -24,6 +26,11 @@ SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS
 _SYNCHRONOUS: Final = (
     "SELECT count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) AS found,"
     " count(*) FILTER (WHERE sync_state IS NULL) AS hidden FROM pg_stat_replication"
+)
+_HAS_STANDBYS: Final = "SELECT current_setting('synchronous_standby_names') <> ''"
+STANDBY_REMOVED: Final = (
+    "journal.require_standby is true, and synchronous_standby_names was emptied while a commit ran: only one server may"
+    " have it"
 )
 OLDEST: Final = 130000
 """The oldest version of PostgreSQL that has what the layout uses, as `server_version_num` gives it."""
@@ -102,3 +109,17 @@ async def require(connection: DatabaseConnection, config: Config, marker: Marker
         found.append(identity)
     if found:
         raise (JournalFull if again else JournalRefused)("; ".join(found))
+
+
+async def durable(connection: DatabaseConnection, commit: Awaitable[T], need_standby: bool) -> T:
+    """The result of what commits once; `JournalFull` where that commit did not wait for the standby.
+
+    PostgreSQL ends the wait without a warning where the setting is emptied. A session sees a changed setting with its
+    next statement, and it is told of the change before the wait ends."""
+    connection.local_only = False
+    result = await commit
+    if connection.local_only:
+        raise JournalFull(LOCAL_ONLY)
+    if need_standby and not await connection.fetchval(_HAS_STANDBYS):
+        raise JournalFull(STANDBY_REMOVED)
+    return result

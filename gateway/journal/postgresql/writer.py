@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.journal.append import Append
 from gateway.journal.commits import Commits
-from gateway.journal.interface import JournalError, JournalFailed, JournalFull
+from gateway.journal.interface import JournalError, JournalFailed
 from gateway.journal.postgresql.connection import DatabaseConnection, connect
-from gateway.journal.postgresql.database import LOCAL_ONLY
+from gateway.journal.postgresql.durability import durable
 from gateway.journal.postgresql.failures import DRIVER, DatabaseLost, ValueRefused, meaning
 from gateway.journal.postgresql.insert import Appending, insert, kept_of
 from gateway.journal.postgresql.refusing import Refusals
@@ -163,10 +163,8 @@ class AppendWriter:
     async def _insert(self, connection: DatabaseConnection, group: Sequence[Append]) -> int:
         self._writing_since = since = time.monotonic()
         try:
-            connection.local_only = False
-            newest = await self._on_the_primary(connection, insert(connection, group, self._appending))
-            if connection.local_only:
-                raise JournalFull(LOCAL_ONLY)
+            appended = insert(connection, group, self._appending)
+            newest = await self._on_the_primary(connection, durable(connection, appended, self._appending.need_standby))
         except _ERRORS as error:
             raise meaning(error) from error
         finally:
@@ -248,13 +246,10 @@ class AppendWriter:
     async def _look_up(self, connection: DatabaseConnection, group: Sequence[Append]) -> None:
         newest = 0
         if group:
-            connection.local_only = False
             try:
-                kept = await kept_of(connection, group)
+                kept = await durable(connection, kept_of(connection, group), self._appending.need_standby)
             except _ERRORS as error:
                 raise meaning(error) from error
-            if connection.local_only:
-                raise JournalFull(LOCAL_ONLY)
             left = [append for append in group if append.event.id not in kept]
             if left:
                 newest = await self._insert(connection, left)
