@@ -53,6 +53,10 @@ def test_an_address_of_a_database_is_taken_as_it_is(tmp_path: Path, url: str) ->
         (f"{URL}?sslmode=maybe", "sslmode: expected one of disable, allow, prefer, "),
         (f"{URL}?pool=5", 'has the unknown key "pool" after the `?`; known: host, port, search_path, '),
         ("postgresql://gateway@db:port/gateway", "expected hosts such as "),
+        ("postgresql://gateway@db:99999/gateway", "expected a port from 1 to 65535 after a host, found another number"),
+        ("postgresql://gateway@db:0/gateway", "expected a port from 1 to 65535 after a host, found another number"),
+        (f"{URL}?port=65536", 'port: expected a number from 1 to 65535, found "65536"'),
+        ("postgresql://gateway@/gateway?host=db1,db2", "host: expected one host or folder after the `?`; several go "),
     ],
 )
 def test_another_address_is_refused_with_a_sentence(tmp_path: Path, url: str, message: str) -> None:
@@ -62,6 +66,25 @@ def test_another_address_is_refused_with_a_sentence(tmp_path: Path, url: str, me
     assert found.keys() == {"journal.url"}
     assert found["journal.url"].startswith(message)
     assert "pw" not in found["journal.url"]
+
+
+@pytest.mark.parametrize("sign", ["/", "?", "#", "/%2f", "@/"])
+def test_a_password_that_cuts_the_address_is_not_repeated(tmp_path: Path, sign: str) -> None:
+    """A sign in it that an address needs escaped ends the part with the user."""
+    found = problems(tmp_path, f'url = "postgresql://gateway:s3cr{sign}et@db/gateway"')
+
+    assert found == {"journal.url": 'has a password in it; leave it out, and write password = { file = "path" }'}
+
+
+@pytest.mark.parametrize(
+    "url", ["gateway@:s3cr/et@db/gw", "gateway@db:s3cr/gw", "gateway:s3cr\u2100@db/gw", "g:s3cr[@db/gw"]
+)
+def test_what_may_be_a_password_is_not_repeated(tmp_path: Path, url: str) -> None:
+    """Behind the `:` of a host, and in an address that cannot be taken apart."""
+    found = problems(tmp_path, f'url = "postgresql://{url}"')
+
+    assert found["journal.url"].startswith("expected ")
+    assert "s3cr" not in found["journal.url"]
 
 
 def test_the_keys_of_a_file_do_not_go_with_a_database(tmp_path: Path) -> None:
