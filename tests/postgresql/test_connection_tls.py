@@ -76,10 +76,12 @@ async def test_verify_ca_leaves_out_the_name(server: Cluster, certificate: Path,
 
 
 async def test_a_server_without_tls_is_refused(cluster: Cluster, configure: Configure) -> None:
-    """Where verification is asked for, nothing is sent unencrypted."""
-    found = await sentence(configure, url(cluster, query="?sslmode=verify-full"))
-
-    assert found == "the database offers no TLS; set ssl = on there, or give sslmode in journal.url"
+    """Where verification is asked for, nothing is sent unencrypted. So it is with several hosts, and `require`."""
+    several = f"postgresql://gateway@localhost:{cluster.port},127.0.0.1:{cluster.port}/gateway"
+    for address in (url(cluster), several):
+        for mode in ("verify-full", "require"):
+            found = await sentence(configure, f"{address}?sslmode={mode}")
+            assert found == "the database offers no TLS; set ssl = on there, or give sslmode in journal.url"
 
 
 async def test_a_ca_that_cannot_be_read_is_named(cluster: Cluster, configure: Configure, tmp_path: Path) -> None:
@@ -89,6 +91,24 @@ async def test_a_ca_that_cannot_be_read_is_named(cluster: Cluster, configure: Co
             (tmp_path / "ca.pem").write_text(text)
         found = await sentence(configure, url(cluster), 'ca = "ca.pem"')
         assert found.startswith(f"journal.ca: {tmp_path / 'ca.pem'} cannot be used as PEM certificates (")
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-full", "prefer"])
+async def test_a_certificate_of_the_client_that_cannot_be_read_is_named(
+    cluster: Cluster, configure: Configure, tmp_path: Path, mode: str
+) -> None:
+    """Missing, or not PEM; with each sslmode that may use it."""
+    certificate, key = tmp_path / "client.pem", tmp_path / "client.key"
+    query = f"?sslmode={mode}&sslcert={certificate}&sslkey={key}"
+    for text in (None, "not a certificate"):
+        if text is not None:
+            certificate.write_text(text)
+            key.write_text(text)
+        found = await sentence(configure, url(cluster, query=query))
+        start = (
+            f"journal.url: sslcert {certificate} and sslkey {key} cannot be used as a PEM certificate with its key ("
+        )
+        assert found.startswith(start)
 
 
 @pytest.mark.parametrize(

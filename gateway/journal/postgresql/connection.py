@@ -104,15 +104,24 @@ def _tls(config: Config) -> ssl.SSLContext | None:
     if settings.url is None:
         return None
     mode = settings.url.option("sslmode")
-    if mode is None and settings.url.is_local and settings.ca is None:
-        return None
-    if mode is not None and not mode.startswith("verify"):
-        return None
+    local = mode is None and settings.url.is_local and settings.ca is None
+    verifies = not local and (mode is None or mode.startswith("verify"))
     try:
-        context = ssl.create_default_context(cafile=settings.ca)
-        if (certificate := settings.url.option("sslcert")) is not None:
-            context.load_cert_chain(certificate, settings.url.option("sslkey"))
+        context = (
+            ssl.create_default_context(cafile=settings.ca) if verifies else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        )
     except (OSError, ssl.SSLError) as error:
         raise JournalRefused(f"journal.ca: {settings.ca} cannot be used as PEM certificates ({error})") from error
+    certificate, key = settings.url.option("sslcert"), settings.url.option("sslkey")
+    if certificate is not None and mode != "disable":
+        try:
+            context.load_cert_chain(certificate, key, password="")  # never asks on a terminal
+        except (OSError, ssl.SSLError) as error:
+            files = certificate if key is None else f"{certificate} and sslkey {key}"
+            raise JournalRefused(
+                f"journal.url: sslcert {files} cannot be used as a PEM certificate with its key ({error})"
+            ) from error
+    if not verifies:
+        return None  # the driver does what `sslmode` says
     context.check_hostname = mode != "verify-ca"
     return context
