@@ -4,9 +4,20 @@ one that fails undoes what it took of all of them since the last."""
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Final
 
 from gateway.plugin_host.call import CallTimeout, PluginFault, Stuck
 from gateway.plugin_host.load import Plugin
+
+if TYPE_CHECKING:
+    from gateway.journal.lease import Lease
+
+
+class _NotCalled(Exception):
+    """The lease of each shard that asked was over when it was the checkpoint's turn."""
+
+
+NOT_CALLED: Final = _NotCalled()
 
 
 class Checkpoint:
@@ -19,13 +30,17 @@ class Checkpoint:
         self._shared = plugin.delivery.shards > 1
         self._running: asyncio.Task[Exception | None] | None = None
         self._next: asyncio.Task[Exception | None] | None = None
+        self._leases: list[Lease | None] = []
+        """Those of the shards that wait for the next call."""
 
-    async def make_durable(self) -> Exception | None:
-        """Have the plugin make durable what it has taken until now; returns why it has not, or None."""
+    async def make_durable(self, lease: Lease | None = None) -> Exception | None:
+        """Have the plugin make durable what it has taken until now; returns why it has not, or None. `lease` is the
+        shard's, which holds now: `NOT_CALLED` where it does not any more when the call before is over."""
         if self._hook is None:
             return None
         if not self._shared:
             return await self._call()
+        self._leases.append(lease)
         if self._next is None:
             self._next = asyncio.create_task(self._after(self._running), name=f"checkpoint of {self._plugin.name}")
         return await asyncio.shield(self._next)
@@ -43,6 +58,9 @@ class Checkpoint:
         if running is not None:
             await asyncio.wait((running,))
         self._running, self._next = self._next, None
+        leases, self._leases = self._leases, []
+        if all(lease is not None and lease.is_over for lease in leases):
+            return NOT_CALLED
         return await self._call()
 
     async def _call(self) -> Exception | None:

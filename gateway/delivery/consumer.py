@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection
+from typing import Final
 
 from gateway.delivery.crash_guard import CrashGuard
 from gateway.delivery.health import Health
@@ -19,6 +20,10 @@ from gateway.text import describe
 
 log = logging.getLogger("gateway.delivery")
 
+REST: Final = 1.0
+"""Seconds for which no cursor is taken after one was given back: it is for another gateway, and so are those that
+others give back at the same time."""
+
 
 class Consumer:
     """Delivers the journal's events to one plugin, as far as other gateways do not."""
@@ -29,6 +34,9 @@ class Consumer:
         self._journal = journal
         self._shared = Shared(plugin, self.health)
         self._wake = asyncio.Event()
+        self._turns = 0
+        """How often a cursor may have come free."""
+        self._rests_until = 0.0
         self._task: asyncio.Task[None] | None = None
         self._starting: asyncio.Task[None] | None = None
         self._shards = [
@@ -120,13 +128,15 @@ class Consumer:
 
     def _turn_over(self) -> None:
         """A cursor may have come free."""
+        self._turns += 1
         for shard in self._shards:
-            if shard.holder is not None:
-                shard.ask_at = 0.0
+            shard.ask_at = 0.0
         self._wake.set()
 
-    def _ended(self) -> None:
+    def _ended(self, given_back: bool) -> None:
         """A shard has left."""
+        if given_back:
+            self._rests_until = asyncio.get_running_loop().time() + REST
         if not self.owns:
             self.health.blocked = None
             self.health.outage.reset()
@@ -137,8 +147,9 @@ class Consumer:
         try:
             while True:
                 ask_at = min((shard.ask_at for shard in self._shards if shard.pipeline is None), default=None)
+                at = None if ask_at is None else max(ask_at, self._rests_until, loop.time() + 0.1)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(None if ask_at is None else max(ask_at, loop.time() + 0.1)):
+                    async with asyncio.timeout_at(at):
                         await self._wake.wait()
                 self._wake.clear()
                 await until_read(self._take_share)
@@ -152,11 +163,16 @@ class Consumer:
         for shard in staying[len(staying) - share.surplus :]:
             shard.give_back()
         now = asyncio.get_running_loop().time()
+        if now < self._rests_until:
+            return
         for shard in self._shards:
             if len([one for one in self._shards if one.pipeline is not None]) >= share.most:
                 return
             if shard.pipeline is None and shard.ask_at <= now:
+                turns = self._turns
                 await shard.take()
+                if turns != self._turns:  # the answer may be older than that
+                    shard.ask_at = 0.0
 
     async def stop(self, deadline: float) -> None:
         """Let the plugin finish what it has, until `deadline` by the event loop's clock, settle that, and give the

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from gateway.delivery.crash_guard import CrashGuard
 from gateway.delivery.items import Batch
 from gateway.delivery.machine import Machine
@@ -162,6 +164,9 @@ class Dispatcher:
             outcomes = []
         except Exception as error:  # there may be no thread to be had
             outcomes = [error if isinstance(error, Stuck) else Stuck(describe(error))]
+        for item in batch.items:
+            if item is calls.broken_off and item.event is not None:  # a hook may have had it
+                item.event = msgspec.structs.replace(item.event, redelivered=True)
         if not outcomes or isinstance(outcomes[-1], Stuck):
             await asyncio.sleep(STUCK_PAUSE)
         else:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Collection
 from typing import Final
 
+from gateway.delivery.checkpoint import NOT_CALLED
 from gateway.delivery.dispatching import LEASE_PAUSE, Dispatcher
 from gateway.delivery.items import Item
 from gateway.delivery.machine import Machine
@@ -111,11 +112,15 @@ class Settler:
 
     async def _make_durable(self) -> Exception | None:
         """Have the plugin make durable what it took, while the lease lasts. `LeaseLost`."""
-        while self._lease is not None and self._lease.is_over:
-            if self._lease.lost:
-                raise LeaseLost(f"the cursor of plugin {self._track.plugin} has been taken again")
-            await asyncio.sleep(LEASE_PAUSE)
-        error = await self._shared.checkpoint.make_durable()
+        error: Exception | None = NOT_CALLED
+        while error is NOT_CALLED:
+            while self._lease is not None and self._lease.is_over:
+                if self._lease.lost:
+                    raise LeaseLost(f"the cursor of plugin {self._track.plugin} has been taken again")
+                await asyncio.sleep(LEASE_PAUSE)
+            if self._is_undone:
+                return None
+            error = await self._shared.checkpoint.make_durable(self._lease)
         if error is None:
             self._health.blocked = None
         return error

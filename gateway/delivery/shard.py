@@ -36,9 +36,9 @@ class Shard:
         guard: CrashGuard,
         shared: Shared,
         clock: Callable[[], float],
-        ended: Callable[[], None],
+        ended: Callable[[bool], None],
     ) -> None:
-        """`ended` is called when the cursor has been lost or given back."""
+        """`ended` is called when the cursor has been lost or given back, with whether it was given back."""
         self.track = Track(plugin.name, number)
         self.pipeline: Pipeline | None = None
         self.holder: str | None = None
@@ -95,12 +95,12 @@ class Shard:
             log.critical("plugin %s: delivery stopped until a restart", self._plugin.name, exc_info=error)
             return
         if not self._draining:
-            self._leave()
+            self._leave(given_back=False)
 
-    def _leave(self) -> None:
+    def _leave(self, *, given_back: bool) -> None:
         self.pipeline, self._draining, self._returning = None, False, None
         self._ask_in(TAKE_AGAIN)
-        self._ended()
+        self._ended(given_back)
 
     def give_back(self) -> None:
         """Let another gateway have the cursor: hand out nothing more, and settle what the plugin returns in time."""
@@ -108,7 +108,7 @@ class Shard:
 
     async def _give_back(self) -> None:
         await self._drain(asyncio.get_running_loop().time() + self._plugin.delivery.timeout + 2 * GRACE)
-        self._leave()
+        self._leave(given_back=True)
 
     async def stop(self, deadline: float) -> None:
         """Let the plugin finish what it has, until `deadline` by the event loop's clock, settle that, and release the
@@ -122,16 +122,17 @@ class Shard:
 
     async def _drain(self, deadline: float) -> None:
         self._draining, pipeline = True, self.pipeline
-        if pipeline is None or self._task is None or self._task.done():
+        if pipeline is None or self._task is None:
             await self.abandon()
             return
-        if pipeline.running:
+        broken = self._task.done()  # by an error of our own: what the plugin has of it is unknown, as after a crash
+        if pipeline.running and not broken:
             await pipeline.drain(deadline)
             await asyncio.gather(self._task, return_exceptions=True)
-        else:  # the plugin has not started
+        else:  # or the plugin has not started
             await self.abandon()
         with contextlib.suppress(JournalError):
-            await self._journal.release_cursor(self.track, pipeline.epoch, clean=not pipeline.cautious)
+            await self._journal.release_cursor(self.track, pipeline.epoch, clean=not (broken or pipeline.cautious))
 
     async def abandon(self) -> None:
         """Break off: nothing more is called, written or settled."""

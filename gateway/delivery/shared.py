@@ -45,8 +45,9 @@ class Shared:
         self._pipelines.append(pipeline)
 
     def leave(self, pipeline: Pipeline) -> None:
-        """It delivers the shard no more."""
+        """It delivers the shard no more: what it had, the others do not wait for any longer."""
         self._pipelines.remove(pipeline)
+        self.wake()
 
     def wake(self) -> None:
         """Every shard may have something to dispatch: what held all of them up is over."""

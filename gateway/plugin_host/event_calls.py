@@ -49,7 +49,7 @@ class EventCalls:
 
     The hooks of several events share one trip to the plugin's loop or, where all are plain, into one of its threads, so
     that a fast plugin pays little for it. What was given up does not count when it ends after all. With a lease, no
-    event is begun once that is over, and each has the epoch."""
+    hook is called once that is over, and each event has the epoch."""
 
     def __init__(self, plugin: Plugin, items: Sequence[Deliverable], lease: Lease | None = None) -> None:
         self._plugin = plugin
@@ -59,6 +59,8 @@ class EventCalls:
         self._outcomes: list[Outcome] = []
         self.seconds: list[float] = []
         """How long each event with an outcome took."""
+        self.broken_off: Deliverable | None = None
+        """What has no outcome because the lease was over before the last of its hooks was called."""
         self._failed: set[Hashable] = set()
         self._lock = threading.Lock()
         self._given_up = False
@@ -103,6 +105,9 @@ class EventCalls:
                 calls = self._plugin.calls(event)
                 outcome = None if calls else Reject(NOT_TAKEN)
                 for impl in calls:
+                    if lease is not None and lease.is_over:
+                        self.broken_off = item
+                        return
                     _, outcome = run(impl, (event,) if impl.name == "on_event" else (event, event.payload))
                     if outcome is not None:
                         break
@@ -123,6 +128,9 @@ class EventCalls:
                     calls = self._plugin.calls(event)
                     outcome = None if calls else Reject(NOT_TAKEN)
                     for impl in calls:
+                        if lease is not None and lease.is_over:
+                            self.broken_off = item
+                            return
                         args = (event,) if impl.name == "on_event" else (event, event.payload)
                         if impl.is_async:
                             await impl.call(*args)

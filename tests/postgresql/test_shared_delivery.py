@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from kit import make_plugin
 from postgresql.conftest import Configure
 from schemas import Schema
@@ -389,3 +390,48 @@ async def test_a_cursor_follows_over_the_events_of_other_shards(schema: Schema, 
         await all_of_them.until(lambda: one.consumer().idle)
         await all_of_them.until(lambda: schema.execute("SELECT min(seq) FROM cursors") == [(100,)])
         assert Track("crm", 15).shard == 15
+
+
+async def test_a_gateway_that_comes_gets_its_share_of_even_ones(schema: Schema, configure: Configure) -> None:
+    """The others give one back each, and do not take each other's."""
+    async with together(configure(schema.url), shards=4) as all_of_them:
+        await all_of_them.start("one")
+        await all_of_them.start("two")
+        await all_of_them.until(lambda: [one.owned for one in all_of_them.running] == [2, 2])
+        three = await all_of_them.start("three")
+        await all_of_them.until(lambda: three.owned > 0 and sum(one.owned for one in all_of_them.running) == 4)
+        await all_of_them.send(40)
+        await all_of_them.all_delivered()
+
+
+async def test_what_another_gateway_says_during_a_look_at_all_is_looked_at(
+    schema: Schema, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says first is passed on at once: a cursor may be free, whatever the look finds."""
+    journal = PostgresqlJournal(configure(schema.url))
+    await journal.start()
+    looks, turns, go_on = 0, 0, asyncio.Event()
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+        await go_on.wait()
+
+    def turned_over() -> None:
+        nonlocal turns
+        turns += 1
+
+    monkeypatch.setattr(journal.nodes, "look", look)
+    journal.on_turnover.append(turned_over)
+    journal._look_around()
+    assert turns == 1
+    async with asyncio.timeout(WAIT):
+        while not looks:
+            await asyncio.sleep(0.001)
+    journal._look_around()
+    journal._look_around()
+    go_on.set()
+    async with asyncio.timeout(WAIT):
+        while (looks, turns) != (2, 5):
+            await asyncio.sleep(0.001)
+    await journal.close()

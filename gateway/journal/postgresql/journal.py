@@ -70,6 +70,8 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self._marks = CursorMarks()
         self._moves = Moves(self.database)
         self._looking: asyncio.Task[None] | None = None
+        self._is_stale = False
+        """Whether another gateway has said that something is different since the last look began."""
         self._closing = False
         self._upkeep = Upkeep(self.database, config, self.identity, clock, self.on_operations)
         self._marker: Marker
@@ -228,14 +230,19 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
             return await system_identifier(connection)
 
     def _look_around(self) -> None:
-        """Another gateway has said that something is different."""
+        """Another gateway has said that something is different: perhaps a cursor is free, which can be asked for before
+        the look."""
+        self._is_stale = True
+        self._turned_over()
         if not self._closing and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
-        with contextlib.suppress(JournalError):  # the next beat looks, too
-            await self.nodes.look()
-        self._turned_over()
+        while self._is_stale and not self._closing:
+            self._is_stale = False
+            with contextlib.suppress(JournalError):  # the next beat looks, too
+                await self.nodes.look()
+            self._turned_over()
 
     def _committed(self, newest: int) -> None:
         if self._writer.failed is not None:
