@@ -15,7 +15,7 @@ from postgresql.conftest import Configure, opened
 from postgresql.relay import relaying
 from schemas import Schema, execute
 
-from gateway.journal.interface import JournalFull, Receipt
+from gateway.journal.interface import Filter, JournalError, JournalFull, Receipt
 from gateway.journal.postgresql import refusing
 from gateway.journal.postgresql.database import LOCAL_ONLY
 from gateway.journal.postgresql.journal import PostgresqlJournal
@@ -239,3 +239,62 @@ async def test_an_event_that_the_database_cannot_keep_harms_no_other(schema: Sch
         assert len([outcome for outcome in outcomes if isinstance(outcome, Receipt)]) == 9
         assert await kept(journal) == good
         assert journal.refusal() is None
+
+
+def end_begin(schema: Schema, how: str, mode: str) -> bool:
+    """End the wait for the standby of a session that begins an operation; whether there was one."""
+    return bool(
+        schema.execute(
+            f"SELECT pg_{how}_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid)"
+            f" WHERE wait_event = 'SyncRep' AND relation = 'operations'::regclass AND mode = '{mode}'"
+        )
+    )
+
+
+@pytest.mark.parametrize("how", ["cancel", "terminate", "cut"])
+async def test_an_operation_begins_once_where_the_answer_to_its_commit_is_lost(
+    cluster: Cluster, schema: Schema, configure: Configure, how: str
+) -> None:
+    """Without its standby, in a session that ends, or with a connection that is lost while the commit goes on."""
+    async with relaying(cluster.port) as relay:
+        url = schema.url.replace(f":{cluster.port}/", f":{relay.port}/")
+        async with opened(configure(url)) as journal:
+            await put(journal, message())
+            cluster.change(synchronous_standby_names="nobody")
+            try:
+                begun = asyncio.create_task(journal.begin("replay", Filter(plugin="crm")))
+                if how == "cut":
+                    waits = "SELECT FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE wait_event = 'SyncRep'"
+                    await until(lambda: bool(schema.execute(f"{waits} AND relation = 'operations'::regclass")))
+                    relay.cut()
+                    held = "SELECT FROM pg_locks WHERE relation = 'operations'::regclass AND NOT granted"
+                    await until(lambda: bool(schema.execute(held)))
+                else:
+                    await until(lambda: end_begin(schema, how, "RowExclusiveLock"))
+            finally:
+                cluster.change(synchronous_standby_names="")
+            operation = await asyncio.wait_for(begun, WAIT)
+            assert (operation.kind, operation.matched, operation.left) == ("replay", 1, 1)
+            assert schema.execute("SELECT number FROM operations") == [(operation.number,)]
+            again = await journal.begin("replay", Filter(plugin="crm"))
+            assert again.number > operation.number
+
+
+async def test_an_operation_that_may_have_begun_is_told_as_such(
+    cluster: Cluster, schema: Schema, configure: Configure
+) -> None:
+    """Who asked looks before asking again."""
+    async with opened(configure(schema.url)) as journal:
+        cluster.change(synchronous_standby_names="nobody")
+        try:
+            begun = asyncio.create_task(journal.begin("replay", Filter(plugin="crm")))
+            await until(lambda: end_begin(schema, "terminate", "RowExclusiveLock"))
+            await until(lambda: end_begin(schema, "cancel", "ShareRowExclusiveLock"))
+            with pytest.raises(JournalError) as raised:
+                await asyncio.wait_for(begun, WAIT)
+        finally:
+            cluster.change(synchronous_standby_names="")
+        assert str(raised.value) == (
+            f"{LOCAL_ONLY}; the operation may have begun: look at `gateway operations` before you ask for it again"
+        )
+        assert schema.execute("SELECT count(*) FROM operations") == [(1,)]

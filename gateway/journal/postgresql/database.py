@@ -21,6 +21,10 @@ TRIES: Final = 5
 LOCAL_ONLY: Final = "the database kept that without its synchronous standby: the wait for it was interrupted"
 
 
+class KeptLocally(JournalFull):
+    """What was committed may be lost with the server: the wait for its standby was interrupted."""
+
+
 class Database:
     """Runs statements. Once `failed` is set, it raises this. `troubled` is called where the disk is full. Once
     `timeline` is set, only servers of this one are used; `moved` is called where the primary is of a later one."""
@@ -61,9 +65,10 @@ class Database:
     async def operate(
         self, run: Callable[Concatenate[DatabaseConnection, P], Awaitable[T]], *values: P.args, **named: P.kwargs
     ) -> T:
-        """Run something in one transaction; its result once that is durable. `JournalFull` where nothing was kept, or
-        where the connection was lost meanwhile: what `run` does can be repeated without harm. Neither the transaction
-        nor its commit is cancelled with the caller. `run` may be called several times."""
+        """Run something in one transaction; its result once that is durable. With `DatabaseLost` and `KeptLocally` it
+        may be kept or not: what `run` does can be repeated without harm, or the caller looks it up. With another
+        `JournalError` nothing was kept. Neither the transaction nor its commit is cancelled with the caller. `run` may
+        be called several times."""
         if self.failed is not None:
             raise self.failed
 
@@ -75,7 +80,7 @@ class Database:
                         async with connection.transaction():
                             result = await run(connection, *values, **named)
                         if connection.local_only:
-                            raise JournalFull(LOCAL_ONLY)
+                            raise KeptLocally(LOCAL_ONLY)
                         return result
                 except JournalFull as error:
                     if isinstance(error, DatabaseFull):

@@ -45,6 +45,11 @@ async def newest(connection: DatabaseConnection) -> int:
     return int(await connection.fetchval("SELECT seq FROM head"))
 
 
+async def last(connection: DatabaseConnection) -> int:
+    """The number of the newest operation; 0 where there is none."""
+    return int(await connection.fetchval("SELECT coalesce(max(number), 0) FROM operations"))
+
+
 async def shards_of(connection: DatabaseConnection, plugin: str) -> int:
     """How many shards a plugin has, which does not change within this transaction; 1 where it has not begun yet."""
     return int(await connection.fetchval("SELECT shards FROM plugins WHERE plugin = $1 FOR SHARE", plugin) or 1)
@@ -108,6 +113,30 @@ async def begin(
         for table, column in (("operations", "number"), ("replays", "number"), ("erasures", "operation")):
             await connection.execute(f"DELETE FROM {table} WHERE {column} = ANY($1)", gone)
     return number
+
+
+async def begin_once(
+    connection: DatabaseConnection,
+    after: int,
+    kind: Kind,
+    which: Filter,
+    in_order: bool,
+    until: int,
+    matched: Mapping[int, int],
+    now: float,
+) -> int:
+    """As `begin`, where a `begin` with the same values may have been committed: the number of its operation then, which
+    is greater than `after`."""
+    # Waits for a commit that is still under way. The change has this commit wait for the standby, too.
+    await connection.execute("LOCK TABLE operations IN SHARE ROW EXCLUSIVE MODE")
+    number = await connection.fetchval(
+        "UPDATE operations SET begun_at = begun_at WHERE number > $1 AND kind = $2 AND filter = ANY($3)"
+        " AND in_order = $4 AND begun_at = $5 RETURNING number",
+        after, kind, [msgspec.json.encode(which).decode(), _ERASED_TEXT], in_order, now,
+    )  # fmt: skip
+    if number is not None:
+        return int(number)
+    return await begin(connection, kind, which, in_order, until, matched, now)
 
 
 async def advance(

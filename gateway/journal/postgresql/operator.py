@@ -20,6 +20,8 @@ from gateway.journal.postgresql import (
     undelivered,
     unknown,
 )
+from gateway.journal.postgresql.database import KeptLocally
+from gateway.journal.postgresql.failures import DatabaseLost
 from gateway.journal.postgresql.leases import DEFAULT_TIMES
 from gateway.journal.search import UnknownName
 
@@ -51,8 +53,19 @@ class PostgresqlOperator:
         else:
             shards = 1 if which.plugin is None else await self.database.query(operations.shards_of, which.plugin)
             matched = await self.database.query(operations.count, which, until, shards)
-        number = await self.database.operate(operations.begin, kind, which, in_order, until, matched, self.clock())
-        return await self.database.query(operations.one, number)
+        last = await self.database.query(operations.last)
+        asked = (kind, which, in_order, until, matched, self.clock())
+        try:
+            number = await self.database.operate(operations.begin, *asked)
+            return await self.database.query(operations.one, number)
+        except (DatabaseLost, KeptLocally):  # it may be there all the same, and must not begin twice
+            try:
+                number = await self.database.operate(operations.begin_once, last, *asked)
+                return await self.database.query(operations.one, number)
+            except JournalError as error:
+                raise JournalError(
+                    f"{error}; the operation may have begun: look at `gateway operations` before you ask for it again"
+                ) from error
 
     async def advance(self, number: int, plugins: Collection[str] | None = None) -> StoredOperation:
         return await self.database.operate(operations.advance, number, plugins, self.clock())
