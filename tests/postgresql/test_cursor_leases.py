@@ -14,7 +14,8 @@ from journal_kit import message
 from postgresql.conftest import Configure, opened
 from schemas import Schema
 
-from gateway.journal.interface import DEAD, RETRYING, Delivers, HeldBy, LeaseLost, Parked, Standing, Track
+from gateway.journal.interface import DEAD, RETRYING, Delivers, HeldBy, JournalFull, LeaseLost, Parked, Standing, Track
+from gateway.journal.postgresql import settling
 from gateway.journal.postgresql.columns import BUCKETS, bucket_of
 from gateway.journal.postgresql.journal import PostgresqlJournal
 from gateway.journal.postgresql.leases import Leases, LeaseTimes
@@ -175,6 +176,46 @@ async def test_a_crash_counts_whichever_gateway_takes_over(schema: Schema, confi
             assert sum(map(len, crashes)) == min(number, 1)
             await owner.mark_running(7)
             end_leases(schema)
+
+
+async def test_a_gateway_that_takes_a_cursor_from_itself_has_not_crashed(schema: Schema, configure: Configure) -> None:
+    """It lost the database while a plugin had an event, as often as that may be; a crash after that counts."""
+    async with gateways(schema, configure) as (one, two):
+        await fill(one, 3)
+        for _ in range(4):
+            owner = await take(one)
+            assert owner.standing.crashes == {}
+            await owner.mark_running(2)
+        end_leases(schema)
+        assert (await take(two)).standing.crashes == {2: 1}
+
+
+async def test_a_lease_without_a_delivery_ends(
+    schema: Schema, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that fails, and a take whose answer is lost, leave a row that names the gateway: it is not renewed."""
+
+    async def fail(*values: object) -> None:
+        raise JournalFull("the connection was lost")
+
+    times = LeaseTimes(lasts=600.0, own=400.0, every=0.02)
+    async with opened(configure(schema.url), lease=times) as one:
+        await one.announce(lambda: {"crm": Delivers(3, True)})
+        released, unknown, _ = [await take(one, shard, 3) for shard in range(3)]
+        with monkeypatch.context() as patch:
+            patch.setattr(settling, "release", fail)
+            with pytest.raises(JournalFull):
+                await released.release()
+        schema.execute("UPDATE cursors SET epoch = epoch + 1 WHERE shard = 1")  # a take of which it knows nothing
+        until = "SELECT lease_until, owner IS NOT NULL FROM cursors ORDER BY shard"
+        async with one.nodes.beating:
+            before = schema.execute(until)
+        assert unknown.standing.lease is not None
+        async with asyncio.timeout(WAIT):
+            while (after := schema.execute(until))[2] == before[2] or not unknown.standing.lease.is_over:
+                await asyncio.sleep(0.01)
+        assert after[:2] == before[:2]
+        assert [owned for _, owned in after] == [True] * 3
 
 
 async def test_each_event_belongs_to_one_shard_and_a_conversation_to_the_same(

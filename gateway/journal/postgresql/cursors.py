@@ -105,8 +105,10 @@ class PostgresqlCursors:
 
     async def release_cursor(self, track: Track, epoch: int, clean: bool) -> None:
         async with self._in_order(track):
-            await self.database.operate(settling.release, track, epoch, clean, self._channel)
-            self._leases.end(track)
+            try:
+                await self.database.operate(settling.release, track, epoch, clean, self._channel)
+            finally:
+                self._leases.end(track)  # where it could not be released, it ends for lack of renewals
 
     def share(self, plugin: str, shards: int, owned: int) -> Share:
         return self.nodes.share(plugin, shards, owned)

@@ -40,11 +40,15 @@ WITH beat AS (
     INSERT INTO nodes (id, name, version, layout, about) VALUES ($1, $3, $4, $5, $6::text::jsonb)
     ON CONFLICT (id) DO UPDATE SET beat_at = clock_timestamp(), about = excluded.about, stopped_at = NULL
 ), mine AS (
-    SELECT plugin, shard FROM cursors WHERE owner = $1 ORDER BY plugin, shard FOR NO KEY UPDATE
+    SELECT c.plugin, c.shard FROM unnest($7::text[], $8::int[], $9::bigint[]) AS h(plugin, shard, epoch)
+    JOIN cursors c ON c.plugin = h.plugin AND c.shard = h.shard AND c.epoch = h.epoch
+    WHERE c.owner = $1 ORDER BY c.plugin, c.shard FOR NO KEY UPDATE OF c
 )
 UPDATE cursors c SET lease_until = clock_timestamp() + $2 * interval '1 second' FROM mine
 WHERE c.plugin = mine.plugin AND c.shard = mine.shard RETURNING c.plugin, c.shard, c.epoch
 """
+"""Renews the leases that the gateway knows of. A row may name it although it does not deliver from it: a release has
+failed, or the answer to a take was lost. Such a lease has to end."""
 _OWNED: Final = (
     "SELECT plugin, owner, count(*) AS shards FROM cursors WHERE lease_until > clock_timestamp() GROUP BY plugin, owner"
 )
@@ -202,6 +206,9 @@ class Nodes:
             version("webio-gateway"),
             self._layout,
             msgspec.json.encode(about).decode(),
+            [track.plugin for track in held],
+            [track.shard for track in held],
+            [lease.epoch for lease in held.values()],
         )
         self._leases.renewed(held, asked, [(Track(row["plugin"], row["shard"]), row["epoch"]) for row in rows])
 

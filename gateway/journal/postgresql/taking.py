@@ -42,8 +42,10 @@ _OWN: Final = (
     " WHERE plugin = $1 AND shard = $2 RETURNING seq, epoch, floors"
 )
 _CRASHED: Final = (
-    "UPDATE suspects SET crashes = crashes + 1, running = false WHERE plugin = $1 AND running AND bucket % $3::int = $2"
+    "UPDATE suspects SET crashes = crashes + $4::bool::int, running = false"
+    " WHERE plugin = $1 AND running AND bucket % $3::int = $2"
 )
+"""A gateway that takes a cursor from itself has not crashed: it had lost the database."""
 _PARKED: Final = "seq, state, attempts, next_at, error, since, conversation, replayed, asked"
 _MINE: Final = "plugin = $1 AND bucket % (SELECT shards FROM plugins WHERE plugin = $1) = $2"
 _LIVE: Final = f"SELECT {_PARKED} FROM parked WHERE {_MINE} AND state IN ('retrying', 'waiting')"
@@ -117,12 +119,13 @@ async def _own(
     connection: DatabaseConnection, track: Track, hooks: Collection[str], shards: int, owner: Owner
 ) -> Taken:
     plugin = track.plugin
-    clean = await connection.fetchval("SELECT clean FROM cursors WHERE plugin = $1 AND shard = $2", *track)
+    before: Any = await connection.fetchrow("SELECT clean, owner FROM cursors WHERE plugin = $1 AND shard = $2", *track)
+    clean = before["clean"]
     row: Any = await connection.fetchrow(_OWN, *track, owner.identity, owner.name, owner.times.lasts)
     cursor, epoch, floors = row
     await connection.execute("UPDATE plugins SET removed_at = NULL WHERE plugin = $1", plugin)
     await _note_hooks(connection, plugin, cursor, hooks)
-    await connection.execute(_CRASHED, *track, shards)
+    await connection.execute(_CRASHED, *track, shards, before["owner"] != owner.identity)
     dead = await connection.fetch(
         f"SELECT seq FROM parked WHERE {_MINE} AND seq > $3 AND state IN ('dead', 'discarded')", *track, cursor
     )
