@@ -14,7 +14,7 @@ _SHOWN: Final = ("version", "shards")
 
 
 class Peer(NamedTuple):
-    """A gateway that runs, as its row in the journal has it."""
+    """A gateway that runs, as its row in the journal has it; its last beat was `age` seconds old."""
 
     identity: UUID
     name: str
@@ -23,6 +23,7 @@ class Peer(NamedTuple):
     started_at: datetime
     beat_at: datetime
     about: Mapping[str, Any]
+    age: float = 0.0
 
 
 class Disagreement(NamedTuple):

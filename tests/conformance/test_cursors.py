@@ -177,6 +177,8 @@ async def test_a_delivery_that_was_running_when_the_owner_died_counts_as_a_crash
     await owner.mark_running(7)
     await owner.mark_running(8)
     await owner.mark_survived(8)
+    await engine.close(journal)
+    journal = await engine.open()
     owner = await take(journal)
     assert owner.standing.crashes == {7: 1}
     await owner.mark_running(7)

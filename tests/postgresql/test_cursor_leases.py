@@ -18,11 +18,12 @@ from gateway.journal.interface import DEAD, RETRYING, Delivers, HeldBy, JournalF
 from gateway.journal.postgresql import settling
 from gateway.journal.postgresql.columns import BUCKETS, bucket_of
 from gateway.journal.postgresql.journal import PostgresqlJournal
-from gateway.journal.postgresql.leases import Leases, LeaseTimes
+from gateway.journal.postgresql.leases import CLOCK, Leases, LeaseTimes
 from gateway.journal.postgresql.sharding import CursorPlace, buckets_of, spread
 
 WAIT = 60.0
 TIMES = LeaseTimes(trust=0.0)
+FAR = LeaseTimes(trust=600.0)
 
 
 @asynccontextmanager
@@ -54,6 +55,11 @@ async def held(journal: PostgresqlJournal, shard: int = 0, shards: int = 1) -> H
 def end_leases(schema: Schema) -> None:
     """Let the time of every lease pass."""
     schema.execute("UPDATE cursors SET lease_until = clock_timestamp()")
+
+
+def later(journal: PostgresqlJournal, seconds: float) -> None:
+    """Let so much time have passed by a gateway's own clock since it was started."""
+    journal.leases.clock = lambda: CLOCK() + seconds
 
 
 async def read_all(owner: Owner) -> list[int]:
@@ -104,6 +110,79 @@ async def test_a_lease_is_not_over_for_a_gateway_that_has_just_connected(schema:
         assert (await held(two, 0, 8)).owner == one.config.node.name
         await owner.release()
         await take(two)
+
+
+async def test_a_lease_is_over_for_a_gateway_that_has_used_the_server_for_long(
+    schema: Schema, configure: Configure
+) -> None:
+    """Whenever its connections were made, unless the server has changed since."""
+    async with opened(configure(schema.url)) as one, opened(configure(schema.url), lease=FAR) as two:
+        await take(one)
+        end_leases(schema)
+        await held(two)
+        later(two, 600.0)
+        two.database.drop_idle()
+        two.leases.server_changed()
+        await held(two)
+        later(two, 1200.0)
+        two.database.drop_idle()
+        await take(two)
+
+
+async def test_a_lease_by_a_clock_that_was_ahead_ends_when_it_is_not_renewed(
+    schema: Schema, configure: Configure
+) -> None:
+    """A promoted server may be minutes behind: what the lease seems to last is not waited for."""
+    ahead = "UPDATE cursors SET lease_until = clock_timestamp() + interval '1 day'"
+    async with opened(configure(schema.url)) as one, opened(configure(schema.url), lease=FAR) as two:
+        await take(one)
+        later(two, 600.0)  # the server is known for long
+        schema.execute(ahead)
+        await held(two)
+        later(two, 900.0)
+        await held(two)
+        schema.execute(ahead)  # it is renewed
+        later(two, 1201.0)
+        await held(two)
+        await held(two, 0, 8)
+        later(two, 1802.0)
+        await take(two)
+
+
+async def test_a_gateway_counts_on_no_other_whose_lease_has_to_be_over(schema: Schema, configure: Configure) -> None:
+    """It takes over the shards of a dead one without another look at all; nor does one count that beat by a clock which
+    was ahead."""
+    times = LeaseTimes(lasts=600.0, own=400.0, every=600.0)
+    async with opened(configure(schema.url), lease=times) as one, opened(configure(schema.url), lease=times) as two:
+        for journal in (one, two):
+            await journal.announce(lambda: {"crm": Delivers(8, True)})
+        await one.nodes.look()
+        assert one.share("crm", 8, 0).most == 4
+        later(one, 600.0)
+        assert one.share("crm", 8, 0).most == 8
+        await one.nodes.look()
+        assert len(one.nodes.live) == 2
+        schema.execute("UPDATE nodes SET beat_at = clock_timestamp() + interval '1 day'")
+        await one.nodes.look()
+        assert one.nodes.live == []
+
+
+async def test_repeats_are_expected_of_all_former_shards(schema: Schema, configure: Configure) -> None:
+    """Where they ended uncleanly, even if all were at the same position."""
+    async with gateways(schema, configure) as (one, two):
+        await fill(one, 5)
+        for shard in range(8):
+            await take(one, shard, 8)
+        end_leases(schema)
+        for shard in range(2):
+            assert (await take(two, shard, 2)).standing.owners == BUCKETS
+        end_leases(schema)
+        owner = await take(one)
+        assert owner.standing.owners == BUCKETS
+        assert await read_all(owner) == [1, 2, 3, 4, 5]
+        await owner.settle(cursor=1)
+        await owner.release()
+        assert (await take(two)).standing.owners == 1
 
 
 async def test_a_released_cursor_is_free_at_once_and_others_are_told(schema: Schema, configure: Configure) -> None:

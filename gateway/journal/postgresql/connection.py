@@ -12,7 +12,6 @@ import asyncpg
 from gateway.journal.interface import JournalRefused
 from gateway.journal.postgresql.failures import translated
 from gateway.journal.postgresql.hosts import newest
-from gateway.journal.postgresql.leases import CLOCK
 
 if TYPE_CHECKING:
     from gateway.config.tables import Config
@@ -39,13 +38,11 @@ _TCP: Final = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USE
 
 
 class DatabaseConnection(asyncpg.Connection):  # type: ignore[misc,type-arg,unused-ignore]
-    """A connection that notices when a commit did not wait for the standby: `local_only`. It was made at `made_at`, in
-    seconds of `leases.CLOCK`."""
+    """A connection that notices when a commit did not wait for the standby: `local_only`."""
 
     def __init__(self, *values: Any) -> None:
         super().__init__(*values)
         self.local_only = False
-        self.made_at = CLOCK()
         self.timeline = 0
         """Grows with each promotion of a standby."""
         self.add_log_listener(self._heard)

@@ -59,7 +59,7 @@ class PostgresqlCursors:
     clock: Callable[[], float]
     on_turnover: list[Callable[[], None]]
     nodes: Nodes
-    _leases: Leases
+    leases: Leases
     _marks: CursorMarks
     _moves: Moves
     _follower: Follower
@@ -80,7 +80,7 @@ class PostgresqlCursors:
 
     @property
     def _owner(self) -> taking.Owner:
-        return taking.Owner(self.identity, self.config.node.name, self._leases.times)
+        return taking.Owner(self.identity, self.config.node.name, self.leases)
 
     def _in_order(self, track: Track) -> asyncio.Lock:
         return self._order.setdefault(track, asyncio.Lock())
@@ -91,11 +91,11 @@ class PostgresqlCursors:
         async with self._in_order(track):
             held = await self.database.query(taking.look, track, shards, self._owner)
             if held is None:
-                asked = self._leases.clock()
+                asked = self.leases.clock()
                 taken = await self.database.operate(taking.take, track, from_start, hooks, shards, self._owner)
                 if isinstance(taken, taking.Taken):
                     standing = taken.standing
-                    standing.lease = self._leases.begin(track, standing.epoch, asked)
+                    standing.lease = self.leases.begin(track, standing.epoch, asked)
                     standing.parked = await self._exact(standing.parked)
                     self._reach[track] = Reach(buckets_of(track.shard, shards), taken.floors)
                     self._heard(taken.newest)
@@ -108,7 +108,7 @@ class PostgresqlCursors:
             try:
                 await self.database.operate(settling.release, track, epoch, clean, self._channel)
             finally:
-                self._leases.end(track)  # where it could not be released, it ends for lack of renewals
+                self.leases.end(track)  # where it could not be released, it ends for lack of renewals
 
     def share(self, plugin: str, shards: int, owned: int) -> Share:
         return self.nodes.share(plugin, shards, owned)

@@ -38,13 +38,13 @@ class PluginCursor(NamedTuple):
     begins: int
     shards: int
     positions: dict[int, int]
-    floors: dict[int, Sequence[int]]
+    floors: dict[int, Sequence[int | None]]
 
     def has_had(self, seq: int, bucket: int) -> bool:
         """Whether the plugin has had the event, unless that is parked."""
         shard = bucket % self.shards
         floors = self.floors.get(shard)
-        return seq <= max(self.positions.get(shard, self.begins), floors[bucket] if floors else 0)
+        return seq <= max(self.positions.get(shard, self.begins), (floors[bucket] or 0) if floors else 0)
 
 
 def cursors_of(reading: Reading) -> dict[str, PluginCursor]:

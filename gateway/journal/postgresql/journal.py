@@ -66,7 +66,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         self._told = False
         self._appends = Appends(clock)
         self._records = Records(self.database, self._record_lost)
-        self._leases = Leases(lease)
+        self.leases = Leases(lease)
         self._marks = CursorMarks()
         self._moves = Moves(self.database)
         self._looking: asyncio.Task[None] | None = None
@@ -93,7 +93,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
             self._channel = self._marker.channel
             self._follower = Follower(self.database, lambda: self.decoder, lambda: self._newest)
             self.nodes = Nodes(
-                self.config, self.identity, self._marker.layout, self._channel, self._leases, self._marks, self.clock,
+                self.config, self.identity, self._marker.layout, self._channel, self.leases, self._marks, self.clock,
                 self._turned_over,
             )  # fmt: skip
             self._listener = AppendListener(
@@ -105,6 +105,7 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
             connection.terminate()
             raise
         self.database.timeline, self.database.moved = connection.timeline, self._writer.leave_server
+        self.leases.server_changed()
         self._writer.start(connection)
         self._housekeeper = asyncio.create_task(self._housekeeping())
         try:
@@ -219,8 +220,9 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
             log.warning("journal: another server is the primary of the database now")
         self._newest = head
         self._follower.tail.begin(head)
-        for track in self._leases.held():
-            self._leases.end(track)
+        for track in self.leases.held():
+            self.leases.end(track)
+        self.leases.server_changed()
         self.database.move_to(connection.timeline)
         self._listener.leave_server()
         self.nodes.leave_server()

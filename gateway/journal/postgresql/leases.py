@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from gateway.journal.interface import Track
@@ -14,7 +15,7 @@ class LeaseTimes(NamedTuple):
     """In seconds. A lease lasts for `lasts` by the database's clock, and is renewed `every` so often. By its own clock,
     a gateway hands out nothing `own` after it asked for the last renewal that it got: well before others may. After a
     failover the database's clock may be another one, so that leases of others are over, at the earliest, `trust` after
-    a connection was made."""
+    the gateway began to use that server."""
 
     lasts: float = 10.0
     own: float = 6.0
@@ -34,12 +35,35 @@ CLOCK: Final[Callable[[], float]] = _running if hasattr(time, "CLOCK_BOOTTIME") 
 
 
 class Leases:
-    """By track, the leases that the gateway has, or has lost and not noticed yet."""
+    """By track, the leases that the gateway has, or has lost and not noticed yet; and for how long those of others last
+    that it was told of."""
 
     def __init__(self, times: LeaseTimes, clock: Callable[[], float] = CLOCK) -> None:
         self.times = times
         self.clock = clock
         self._held: dict[Track, Lease] = {}
+        self._server_since = clock()
+        self._too_long: dict[Track, tuple[datetime, float]] = {}
+        """Leases of others that seem to last longer than any does: until when, and since when that is known."""
+
+    def server_changed(self) -> None:
+        """From now on the journal is on a server that may have another clock than that by which leases were made."""
+        self._server_since = self.clock()
+
+    def left(self, track: Track, until: datetime, seconds: float) -> float:
+        """The seconds for which a lease of another gateway is valid, which ends at `until`, so many `seconds` from now
+        by the database's clock. Where these are more than a lease lasts, it was made by a clock that was ahead: it is
+        over once its owner has not renewed it for `trust`."""
+        now = self.clock()
+        since = self._server_since
+        if seconds <= self.times.lasts:
+            self._too_long.pop(track, None)
+        else:
+            known = self._too_long.get(track)
+            if known is None or known[0] != until:
+                known = self._too_long[track] = until, now
+            seconds, since = 0.0, max(since, known[1])
+        return max(seconds, self.times.trust - (now - since))
 
     def begin(self, track: Track, epoch: int, asked: float) -> Lease:
         """A cursor was taken; `asked` is when that was asked for."""

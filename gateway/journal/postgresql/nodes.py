@@ -63,11 +63,12 @@ class _Told(msgspec.Struct):
 
 
 class LiveNode(NamedTuple):
-    """A gateway that runs, and to which plugins it delivers."""
+    """A gateway that runs, unless it is gone at `until` by the clock of leases, and to which plugins it delivers."""
 
     identity: UUID
     name: str
     delivers: Mapping[str, Delivers]
+    until: float
 
 
 class Nodes:
@@ -155,8 +156,10 @@ class Nodes:
     def share(self, plugin: str, shards: int, owned: int) -> Share:
         """How many of a plugin's shards this gateway is to own, which now owns `owned` of them. A gateway whose plugin
         has not started leaves them to others, if it has started there. Gateways whose config has another number of
-        shards get none while those with this one run."""
-        nodes = {node.identity: node.delivers[plugin] for node in self.live if plugin in node.delivers}
+        shards get none while those with this one run. One that was last seen too long ago is gone, and its shards are
+        due before the next look at the others."""
+        live = [node for node in self.live if node.until > self._leases.clock()]
+        nodes = {node.identity: node.delivers[plugin] for node in live if plugin in node.delivers}
         nodes[self._identity] = self.deliveries().get(plugin, Delivers(shards, True))
         nodes = {identity: one for identity, one in nodes.items() if one.shards == shards}
         able = [identity for identity, one in nodes.items() if one.started] or list(nodes)
@@ -213,10 +216,14 @@ class Nodes:
         self._leases.renewed(held, asked, [(Track(row["plugin"], row["shard"]), row["epoch"]) for row in rows])
 
     async def _look(self, connection: DatabaseConnection) -> None:
-        peers = await live_peers(connection, self._leases.times.lasts)
+        asked, lasts = self._leases.clock(), self._leases.times.lasts
+        peers = await live_peers(connection, lasts)
         owned = await connection.fetch(_OWNED)
         self.peers = peers
-        self.live = [LiveNode(peer.identity, peer.name, msgspec.convert(peer.about, _Told).delivers) for peer in peers]
+        self.live = [
+            LiveNode(peer.identity, peer.name, msgspec.convert(peer.about, _Told).delivers, asked + lasts - peer.age)
+            for peer in peers
+        ]
         self.owned = {}
         for row in owned:
             self.owned.setdefault(row["plugin"], {})[row["owner"]] = row["shards"]

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from gateway.journal.postgresql.connection import DatabaseConnection
 
 _LIVE: Final = (
-    "SELECT id, name, version, layout, started_at, beat_at, about FROM nodes"
-    " WHERE stopped_at IS NULL AND beat_at > clock_timestamp() - $1 * interval '1 second' ORDER BY started_at, id"
+    "SELECT id, name, version, layout, started_at, beat_at, about,"
+    " greatest(0, extract(epoch FROM clock_timestamp() - beat_at))::float8 AS age FROM nodes"
+    " WHERE stopped_at IS NULL AND beat_at > clock_timestamp() - $1 * interval '1 second'"
+    " AND beat_at <= clock_timestamp() + $1 * interval '1 second' ORDER BY started_at, id"
 )
+"""A beat far ahead of the clock was made by that of a former primary, and the gateway has not beaten since."""
 _OWNED: Final = (
     "SELECT c.owner, c.plugin, c.shard, p.shards, greatest(0, h.seq - c.seq) AS behind"
     " FROM cursors c JOIN plugins p USING (plugin) CROSS JOIN head h"
@@ -40,6 +43,7 @@ async def live_peers(connection: DatabaseConnection, lasts: float = DEFAULT_TIME
             started_at=row["started_at"],
             beat_at=row["beat_at"],
             about=msgspec.json.decode(row["about"]),
+            age=row["age"],
         )
         for row in rows
     ]

@@ -55,6 +55,11 @@ def spread(places: Sequence[CursorPlace], shards: int) -> list[CursorPlace]:
     return found
 
 
+def _level(seq: int, shard: int, shards: int) -> list[int | None]:
+    """Floors of a shard that are all at its cursor."""
+    return [seq if bucket in buckets_of(shard, shards) else None for bucket in range(BUCKETS)]
+
+
 async def make_cursors(connection: DatabaseConnection, plugin: str, shards: int, begins: int) -> None:
     """The cursors of a new plugin. An operator may have asked for replays to it before."""
     await connection.executemany(_INSERT, [(plugin, shard, begins, None, 0, True) for shard in range(shards)])
@@ -66,14 +71,18 @@ async def change_shards(
     connection: DatabaseConnection, plugin: str, shards: int, cursors: Sequence[Mapping[str, Any]]
 ) -> None:
     """Give a plugin another number of shards; no gateway owns one of its `cursors`, the locked rows in order. All get
-    a later epoch, so that whoever owned one before has lost it."""
+    a later epoch, so that whoever owned one before has lost it. After an unclean end each has `floors`, even if no
+    bucket is ahead: they tell that several owners may have got further."""
     places = [CursorPlace(row["seq"], row["floors"]) for row in cursors]
     epoch = max(row["epoch"] for row in cursors) + 1
     clean = all(row["clean"] for row in cursors)
+    new = spread(places, shards)
+    if not clean:
+        new = [CursorPlace(one.seq, one.floors or _level(one.seq, shard, shards)) for shard, one in enumerate(new)]
     await connection.execute("DELETE FROM cursors WHERE plugin = $1", plugin)
     await connection.executemany(
         _INSERT,
-        [(plugin, shard, *place, epoch, clean) for shard, place in enumerate(spread(places, shards))],
+        [(plugin, shard, *place, epoch, clean) for shard, place in enumerate(new)],
     )
     await connection.execute("UPDATE plugins SET shards = $2 WHERE plugin = $1", plugin, shards)
     await connection.execute("DELETE FROM marks WHERE plugin = $1", plugin)  # they are of other shards

@@ -18,27 +18,26 @@ from gateway.journal.interface import (
     Track,
 )
 from gateway.journal.postgresql.columns import BUCKETS
-from gateway.journal.postgresql.leases import CLOCK
 from gateway.journal.postgresql.sharding import change_shards, make_cursors
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.journal.postgresql.connection import DatabaseConnection
-    from gateway.journal.postgresql.leases import LeaseTimes
+    from gateway.journal.postgresql.leases import Leases
 
 _LEFT: Final = (
     "CASE WHEN owner <> $2 THEN extract(epoch FROM lease_until - clock_timestamp())::float8 END AS seconds_left"
 )
 _CURSORS: Final = f"SELECT *, {_LEFT} FROM cursors WHERE plugin = $1 ORDER BY shard"
 _LOOK: Final = (
-    f"SELECT p.shards, c.owner_name, {_LEFT} FROM plugins p"
+    f"SELECT p.shards, c.owner_name, c.lease_until, {_LEFT} FROM plugins p"
     " JOIN cursors c ON c.plugin = p.plugin AND c.shard = $3 WHERE p.plugin = $1"
 )
 _OWN: Final = (
     "UPDATE cursors SET epoch = epoch + 1, clean = false, owner = $3, owner_name = $4,"
     " lease_until = clock_timestamp() + $5 * interval '1 second',"
-    " floors = CASE WHEN seq < (SELECT max(f) FROM unnest(floors) f) THEN floors END"
+    " floors = CASE WHEN seq <= (SELECT max(f) FROM unnest(floors) f) THEN floors END"
     " WHERE plugin = $1 AND shard = $2 RETURNING seq, epoch, floors"
 )
 _CRASHED: Final = (
@@ -52,11 +51,11 @@ _LIVE: Final = f"SELECT {_PARKED} FROM parked WHERE {_MINE} AND state IN ('retry
 
 
 class Owner(NamedTuple):
-    """A gateway: its identity, its name for people, and how long its leases last."""
+    """A gateway: its identity, its name for people, and its leases."""
 
     identity: UUID
     name: str
-    times: LeaseTimes
+    leases: Leases
 
 
 class Taken(NamedTuple):
@@ -78,15 +77,14 @@ class Held(NamedTuple):
 async def look(connection: DatabaseConnection, track: Track, shards: int, owner: Owner) -> Held | None:
     """The gateway that owns a cursor, or None where `take` has to tell. Locks nothing."""
     row = await connection.fetchrow(_LOOK, track.plugin, owner.identity, track.shard)
-    return None if row is None or row["shards"] != shards else _held(connection, row, owner)
+    return None if row is None or row["shards"] != shards else _held(track, row, owner)
 
 
-def _held(connection: DatabaseConnection, row: Any, owner: Owner) -> Held | None:
-    """The lease of another gateway in a row, or None. A lease that is over counts on an old connection only: the server
-    behind a new one may have been promoted just now, with another clock than that by which the lease was made."""
+def _held(track: Track, row: Any, owner: Owner) -> Held | None:
+    """The lease of another gateway in a row, or None."""
     if row["seconds_left"] is None:
         return None
-    left = max(row["seconds_left"], owner.times.trust - (CLOCK() - connection.made_at))
+    left = owner.leases.left(track, row["lease_until"], row["seconds_left"])
     return Held(row["owner_name"], left) if left > 0 else None
 
 
@@ -102,7 +100,8 @@ async def take(
     )  # fmt: skip
     known: Any = await connection.fetchrow("SELECT begins, shards FROM plugins WHERE plugin = $1 FOR UPDATE", plugin)
     rows = await connection.fetch(f"{_CURSORS} FOR NO KEY UPDATE", plugin, owner.identity)
-    held = {row["shard"]: one for row in rows if (one := _held(connection, row, owner)) is not None}
+    leased = {row["shard"]: _held(Track(plugin, row["shard"]), row, owner) for row in rows}
+    held = {shard: one for shard, one in leased.items() if one is not None}
     if not rows:
         await make_cursors(connection, plugin, known["shards"], known["begins"])
     if known["shards"] != shards:
@@ -121,7 +120,7 @@ async def _own(
     plugin = track.plugin
     before: Any = await connection.fetchrow("SELECT clean, owner FROM cursors WHERE plugin = $1 AND shard = $2", *track)
     clean = before["clean"]
-    row: Any = await connection.fetchrow(_OWN, *track, owner.identity, owner.name, owner.times.lasts)
+    row: Any = await connection.fetchrow(_OWN, *track, owner.identity, owner.name, owner.leases.times.lasts)
     cursor, epoch, floors = row
     await connection.execute("UPDATE plugins SET removed_at = NULL WHERE plugin = $1", plugin)
     await _note_hooks(connection, plugin, cursor, hooks)
