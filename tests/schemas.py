@@ -17,7 +17,7 @@ import pytest
 from databases import SERVERS
 
 T = TypeVar("T")
-_FULL = """
+FULL = """
 CREATE FUNCTION {schema}.no_room() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
 DO $$ DECLARE name text; BEGIN
@@ -98,7 +98,7 @@ class Schema:
 
     def fill(self) -> None:
         """Have every write end as on a full disk."""
-        self.execute(_FULL.format(schema=self.name))
+        self.execute(FULL.format(schema=self.name))
 
     def make_room(self) -> None:
         """Undo `fill`."""

@@ -16,7 +16,7 @@ from schemas import execute
 
 from gateway.config.tables import Config
 from gateway.journal.interface import JournalFull, Settlement, Standing, Track
-from gateway.journal.postgresql import writer
+from gateway.journal.postgresql import promotion
 from gateway.journal.postgresql.journal import PostgresqlJournal
 
 Pair = tuple[Cluster, Cluster]
@@ -84,7 +84,7 @@ async def test_a_former_primary_that_still_answers_is_left(
     configure: Configure, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for a standby that it does not have any more; the commit is made at the new primary, once."""
-    monkeypatch.setattr(writer, "LOOK_AROUND", 0.2)
+    monkeypatch.setattr(promotion, "LOOK_AROUND", 0.2)
     primary, standby = pair
     wait_for_each_commit(primary)
     async with opened(both(configure, pair)) as journal:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Callable
 
 import pytest
@@ -13,11 +14,15 @@ from clusters import Cluster, clusters
 from journal_kit import ACME, message
 from postgresql.conftest import Configure, opened
 from postgresql.relay import relaying
-from schemas import Schema, execute
+from schemas import FULL, Schema, execute
 
+from gateway.journal.append import Appends
 from gateway.journal.interface import Filter, JournalError, JournalFull, Receipt
 from gateway.journal.postgresql import refusing
+from gateway.journal.postgresql.connection import connect
 from gateway.journal.postgresql.database import LOCAL_ONLY
+from gateway.journal.postgresql.failures import ValueRefused
+from gateway.journal.postgresql.insert import Appending, insert
 from gateway.journal.postgresql.journal import PostgresqlJournal
 
 WAIT = 60.0
@@ -78,6 +83,53 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up(
             assert receipts[3].id == receipts[2].id
             assert await kept(journal) == [old, *new]
             assert journal.newest == 6  # the positions of the two repeats stay free
+
+
+async def test_a_value_that_the_database_refuses_after_a_lost_connection(schema: Schema, configure: Configure) -> None:
+    """It gets 503; what was appended with it is kept."""
+    async with opened(configure(schema.url)) as journal:
+        bad, good = message(), [message() for _ in range(5)]
+        schema.execute(f"ALTER TABLE events ADD CHECK (position('{bad.hex()}' in encode(raw, 'hex')) = 0)")
+        async with schema.holding_appends() as held:
+            futures = [put(journal, raw) for raw in (*good[:2], bad, *good[2:])]
+            await held.end()
+        outcomes = await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), WAIT)
+        assert [isinstance(outcome, Receipt) for outcome in outcomes] == [True, True, False, True, True, True]
+        assert isinstance(outcomes[2], ValueRefused)
+        assert await kept(journal) == good
+        await until_taken(journal)
+
+
+async def test_a_disk_that_is_full_after_a_lost_connection(
+    schema: Schema, configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """New events are taken once it has room, and not as soon as there is a connection."""
+    monkeypatch.setattr("gateway.journal.postgresql.writer.IN_DOUBT", 0.0)
+    async with opened(configure(schema.url)) as journal:
+        async with schema.holding_appends() as held:
+            future = put(journal, message())
+            await held.end()
+            await held.connection.execute(FULL.format(schema=schema.name))
+        with pytest.raises(JournalFull, match="the disk of the database is full"):
+            await asyncio.wait_for(future, WAIT)
+        await until(lambda: not journal._writer.reconnecting)
+        assert "takes new events again" not in caplog.text
+        schema.make_room()
+        await until_taken(journal)
+
+
+async def test_an_append_that_had_arrived_after_all_is_not_a_duplicate(schema: Schema, configure: Configure) -> None:
+    """A first call whose answer was lost may reach the database after it was asked what it has."""
+    config = configure(schema.url)
+    async with opened(config) as journal:
+        raw = message()
+        append = Appends(time.time).make(ACME, journal.decoder.decode(ACME, raw, None), raw, lambda outcome: None)
+        connection = await connect(config, "test")
+        for _ in range(2):
+            await insert(connection, [append], Appending("node", 60_000_000, "channel", False))
+        await connection.close()
+        assert append.receipt == Receipt(append.event.id, append.event.hook, False, True)
+        assert schema.execute("SELECT count(*) FROM events") == [(1,)]
 
 
 async def test_what_was_not_sent_is_refused_at_once(schema: Schema, configure: Configure) -> None:

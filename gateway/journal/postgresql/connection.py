@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 5.0
 """One host has this long to answer."""
+_STANDBY_WAIT: Final = "SyncRepWaitForLSN"
+"""The function of the server that waits for the standby; it warns where it gives up."""
 _TIMELINE: Final = "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer"
 _SESSION: Final = {
     "TimeZone": "UTC",
@@ -54,8 +56,9 @@ class DatabaseConnection(asyncpg.Connection):  # type: ignore[misc,type-arg,unus
                     link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def _heard(self, connection: Any, message: Any) -> None:
-        # Its text may be in another language; no statement of the journal gives a warning of its own.
-        self.local_only = self.local_only or message.severity_en == "WARNING"
+        # Its text may be in another language. Other warnings, such as of a queue that fills, do not concern the commit.
+        if message.severity_en == "WARNING" and message.server_source_function in (_STANDBY_WAIT, None):
+            self.local_only = True
 
 
 async def connect(config: Config, purpose: str, *, by_index: bool = False, to_read: bool = False) -> DatabaseConnection:

@@ -108,6 +108,10 @@ def meaning(error: BaseException) -> JournalError:
         return JournalFull("a table, column or function of the journal is missing in the database: restore it")
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate == NOT_DURABLE:
         return JournalFull("the settings of the database have changed, and it could lose events that were answered")
+    if isinstance(error, errors.ProgramLimitExceededError) and error.server_source_filename == "async.c":
+        return JournalFull(
+            "the notification queue of the database is full: end the session that has been idle in a transaction"
+        )
     if isinstance(
         error, errors.DataError | errors.IntegrityConstraintViolationError | errors.ProgramLimitExceededError
     ):

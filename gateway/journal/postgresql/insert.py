@@ -26,16 +26,19 @@ class Appending(NamedTuple):
 async def insert(connection: DatabaseConnection, appends: Sequence[Append], common: Appending) -> int:
     """Append a group and return the newest position.
 
-    Sets each one's `seq`; a duplicate keeps its `seq` of 0 and its receipt names the first event. One round trip, which
-    ends once the group is durable: never cancel it."""
+    Sets each one's `seq`; a duplicate keeps its `seq` of 0 and its receipt names the first event. An event that an
+    earlier call with a lost answer has appended has the `seq` 0, and is not a duplicate. One round trip, which ends
+    once the group is durable: never cancel it."""
     columns: list[Any] = list(zip(*map(values_of, appends), strict=True))
     found: Any = await connection.fetchrow(_APPEND, *columns, _earlier(appends), *common)
     before, newest, repeated, ids, hooks, readables = found
     for seq, append in enumerate(appends, before + 1):
-        append.seq = seq
+        append.seq, append.duplicate_of = seq, None
     for place, event_id, hook, readable in zip(repeated or (), ids or (), hooks or (), readables or (), strict=True):
-        appends[place - 1].seq = 0
-        appends[place - 1].duplicate_of = Receipt(str(event_id), hook, True, readable)
+        append = appends[place - 1]
+        append.seq = 0
+        if str(event_id) != append.event.id:
+            append.duplicate_of = Receipt(str(event_id), hook, True, readable)
     return int(newest)
 
 

@@ -270,6 +270,8 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
                 await self._upkeep.look()
             except JournalError as error:
                 log.debug("journal: retention has to wait: %s", error)
+            except Exception as error:
+                log.critical("journal: internal error in housekeeping; it is tried again", exc_info=error)
 
     async def _look_again(self) -> None:
         """New events are refused, because one could not be kept. Take them again once that has changed."""
@@ -282,4 +284,5 @@ class PostgresqlJournal(PostgresqlCursors, PostgresqlOperator):
         except JournalError as error:
             self._writer.refusing.refuse(str(error))
         else:
-            self._writer.refusing.take()
+            if not self._writer.reconnecting:  # its connection may have been lost meanwhile
+                self._writer.refusing.take()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.journal.interface import JournalError
-from gateway.journal.postgresql.connection import DatabaseConnection, connect
+from gateway.journal.postgresql.connection import CONNECT_SECONDS, DatabaseConnection, connect
 from gateway.journal.postgresql.failures import translated
 
 if TYPE_CHECKING:
@@ -57,8 +57,13 @@ class AppendListener:
 
     async def _listening(self) -> DatabaseConnection:
         connection = await connect(self._config, "listener")
-        with translated():
-            await connection.add_listener(self._channel, self._notified)
+        try:
+            with translated():
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await connection.add_listener(self._channel, self._notified)
+        except BaseException:
+            connection.terminate()
+            raise
         self._connection = connection
         return connection
 

@@ -8,16 +8,18 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.journal.append import Append
 from gateway.journal.commits import Commits
-from gateway.journal.interface import JournalError, JournalFailed
-from gateway.journal.postgresql.connection import DatabaseConnection, connect
+from gateway.journal.interface import JournalError, JournalFailed, Receipt
+from gateway.journal.postgresql.connection import DatabaseConnection
+from gateway.journal.postgresql.database import TRIES
 from gateway.journal.postgresql.durability import durable
-from gateway.journal.postgresql.failures import DRIVER, DatabaseLost, ValueRefused, meaning
+from gateway.journal.postgresql.failures import AGAIN, DRIVER, DatabaseLost, ValueRefused, meaning
 from gateway.journal.postgresql.insert import Appending, insert, kept_of
+from gateway.journal.postgresql.promotion import on_the_primary
 from gateway.journal.postgresql.refusing import Refusals
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ IN_DOUBT: Final = 10.0
 """Seconds for which the senders of a group whose commit was not answered wait for a connection."""
 PAUSES: Final = (0.05, 0.1, 0.2, 0.5)
 """Seconds between tries to connect; the last one goes on."""
-LOOK_AROUND: Final = 2.0
-"""Seconds that a commit may take before the other hosts are asked who is the primary."""
 LOST_CONNECTION: Final = "the connection to the database was lost"
 _ERRORS: Final = (*DRIVER, JournalError)
 
@@ -92,11 +92,11 @@ class AppendWriter:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Commit what is queued, then end."""
+        """Commit what is queued, then end. Cancelled, it leaves the commit alone."""
         self.closed = True
         self._wake.set()
         if self._task is not None:
-            await self._task
+            await asyncio.shield(self._task)
         if self._connection is not None:
             with contextlib.suppress(*_ERRORS):
                 await self._connection.close(timeout=1)
@@ -108,15 +108,23 @@ class AppendWriter:
 
     async def _run(self) -> None:
         while self._queue or not self.closed:
-            if not self._queue and self.failed is None and self._is_lost():
-                await self._in_doubt([], DatabaseLost(LOST_CONNECTION))
-            elif not self._queue:
+            if self.failed is not None and self._queue:
+                self._answer(self._next(), self.failed)
+            elif self.failed is None and (self._queue or self._is_lost()):
+                await self._guarded_commit(self._next() if self._queue else [])
+            else:
                 self._wake.clear()
                 await self._wake.wait()
-            elif self.failed is None:
-                await self._commit(self._next())
-            else:
-                self._answer(self._next(), self.failed)
+
+    async def _guarded_commit(self, group: list[Append]) -> None:
+        """Commit. An error that is not foreseen is answered to each sender, and ends the journal."""
+        try:
+            await self._commit(group)
+        except Exception as error:
+            log.critical("journal: internal error", exc_info=error)
+            failed = JournalFailed(f"the gateway failed as it appended ({type(error).__name__}); its log has more")
+            self.fail(failed)
+            self._answer(group, failed)
 
     def leave_server(self) -> None:
         """Another server is the primary: give the connection up, and look up there what became of its commit."""
@@ -141,30 +149,51 @@ class AppendWriter:
         return group
 
     async def _commit(self, group: list[Append]) -> None:
-        try:
-            if self._connection is None or self._is_lost():
-                raise DatabaseLost(LOST_CONNECTION)
-            newest = await self._insert(self._connection, group)
-        except DatabaseLost as error:
-            await self._in_doubt(group, error)
-        except ValueRefused as error:
-            if len(group) == 1:
-                log.error("journal: cannot keep an event, which gets 503: %s", error)
+        """Commit a group and answer it. An empty one only connects again."""
+        answer_by, repeats = None, 0
+        while True:
+            try:
+                if self._connection is None or self._is_lost():
+                    raise DatabaseLost(LOST_CONNECTION)
+                newest = await self._insert(self._connection, group)
+            except DatabaseLost as error:
+                if answer_by is None:
+                    answer_by = time.monotonic() + IN_DOUBT
+                elif time.monotonic() >= answer_by:
+                    self._answer(group, error)
+                    group = []
+                else:
+                    await self._pause(PAUSES[0])
+                group = await self._in_doubt(group, error, answer_by)
+                if not group:
+                    return
+            except ValueRefused as error:
+                if len(group) == 1:
+                    log.error("journal: cannot keep an event, which gets 503: %s", error)
+                    self._answer(group, error)
+                else:  # the others do without the one
+                    await self._commit(group[: len(group) // 2])
+                    await self._commit(group[len(group) // 2 :])
+                return
+            except JournalError as error:
+                repeats += 1
+                if isinstance(error.__cause__, AGAIN) and repeats < TRIES:
+                    continue  # nothing was committed
+                self.refusing.refuse(str(error))
                 self._answer(group, error)
-            else:  # the others do without the one
-                await self._commit(group[: len(group) // 2])
-                await self._commit(group[len(group) // 2 :])
-        except JournalError as error:
-            self.refusing.refuse(str(error))
-            self._answer(group, error)
-        else:
-            self._kept(group, newest)
+                return
+            else:
+                if answer_by is not None:
+                    self.refusing.take()
+                self._kept(group, newest)
+                return
 
     async def _insert(self, connection: DatabaseConnection, group: Sequence[Append]) -> int:
         self._writing_since = since = time.monotonic()
         try:
             appended = insert(connection, group, self._appending)
-            newest = await self._on_the_primary(connection, durable(connection, appended, self._appending.need_standby))
+            commit = durable(connection, appended, self._appending.need_standby)
+            newest = await (on_the_primary(self._config, connection, commit) if self._several else commit)
         except _ERRORS as error:
             raise meaning(error) from error
         finally:
@@ -173,64 +202,48 @@ class AppendWriter:
         self._commits.observe(len(group), time.monotonic() - since)
         return newest
 
-    async def _on_the_primary(self, connection: DatabaseConnection, commit: Coroutine[Any, Any, int]) -> int:
-        """Wait for a commit; of several hosts, only as long as no other one has become the primary. What became of the
-        commit is then looked up there."""
-        if not self._several:
-            return await commit
-        task = asyncio.create_task(commit)
-        while not (await asyncio.wait((task,), timeout=LOOK_AROUND))[0]:
-            if await self._is_superseded(connection):
-                connection.terminate()
-        return await task
-
-    async def _is_superseded(self, connection: DatabaseConnection) -> bool:
-        try:
-            other = await connect(self._config, "look")
-        except JournalError:
-            return False
-        other.terminate()
-        return other.timeline > connection.timeline
-
     def _kept(self, group: Sequence[Append], newest: int) -> None:
         for append in group:
-            append.done(append.receipt)
+            _tell(append, append.receipt)
         self._last = next((LastKept(one.seq, one.event.id) for one in reversed(group) if one.seq), self._last)
         self._committed(newest)
 
     def _answer(self, group: Sequence[Append], error: JournalError) -> None:
         for append in group:
-            append.done(error)
+            _tell(append, error)
 
-    async def _in_doubt(self, group: Sequence[Append], error: JournalError) -> None:
-        """The connection was lost with this group. Connect again, and answer by what the journal has of it."""
+    async def _in_doubt(self, group: list[Append], error: JournalError, answer_by: float) -> list[Append]:
+        """The connection was lost with this group. Connect again, and answer by what the journal has of it. Returns
+        what is to be committed: those that it does not have, or nothing where senders were told to try again."""
         self.refusing.refuse(str(error))
         self.reconnecting = True
-        while self._queue:
-            self._answer(self._next(), error)  # never sent
-        answer_by = time.monotonic() + IN_DOUBT
         tries = 0
         while self.failed is None:
+            while self._queue:
+                self._answer(self._next(), error)  # never sent
             try:
-                connection = await self._reconnected()
-                await self._look_up(connection, group)
-                break
+                left = await self._look_up(await self._reconnected(), group)
             except JournalFailed as failed:
                 self.fail(failed)
             except JournalError as again:
-                self.refusing.refuse(str(again))
+                error = again
+                self.refusing.refuse(str(error))
                 if time.monotonic() >= answer_by or self.closed:
-                    self._answer(group, again)
-                    group = ()
+                    self._answer(group, error)
+                    group = []
                 if self.closed:
-                    return
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PAUSES[min(tries, len(PAUSES) - 1)]):
-                        await self._closing()
+                    break
+                await self._pause(PAUSES[min(tries, len(PAUSES) - 1)])
                 tries += 1
+            else:
+                self.reconnecting = False
+                if isinstance(error, DatabaseLost) and not left:
+                    self.refusing.take()  # where that was not the reason, the journal looks again by itself
+                return left
         self.reconnecting = False
         if self.failed is not None:
             self._answer(group, self.failed)
+        return []
 
     async def _reconnected(self) -> DatabaseConnection:
         if self._connection is not None:
@@ -243,23 +256,24 @@ class AppendWriter:
         self._connection = connection
         connection.add_termination_listener(self._ended)
 
-    async def _look_up(self, connection: DatabaseConnection, group: Sequence[Append]) -> None:
-        newest = 0
-        if group:
-            try:
-                kept = await durable(connection, kept_of(connection, group), self._appending.need_standby)
-            except _ERRORS as error:
-                raise meaning(error) from error
-            left = [append for append in group if append.event.id not in kept]
-            if left:
-                newest = await self._insert(connection, left)
-        self.refusing.take()
-        self._kept(group, newest)
+    async def _look_up(self, connection: DatabaseConnection, group: list[Append]) -> list[Append]:
+        """Answer those that are kept; returns the others."""
+        if not group:
+            return []
+        try:
+            kept = await durable(connection, kept_of(connection, group), self._appending.need_standby)
+        except _ERRORS as error:
+            raise meaning(error) from error
+        self._kept([append for append in group if append.event.id in kept], 0)
+        return [append for append in group if append.event.id not in kept]
 
-    async def _closing(self) -> None:
-        while not self.closed:
-            self._wake.clear()
-            await self._wake.wait()
+    async def _pause(self, seconds: float) -> None:
+        """Wait; a journal that is closed ends the wait."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.closed:
+                    self._wake.clear()
+                    await self._wake.wait()
 
     def fail(self, error: JournalFailed) -> None:
         """The journal takes nothing any more."""
@@ -268,3 +282,13 @@ class AppendWriter:
             log.critical("journal: %s", error)
             self._wake.set()
             self._committed(0)
+
+
+def _tell(append: Append, outcome: Receipt | JournalError) -> None:
+    """Answer an event, once."""
+    done, append.done = append.done, _answered
+    done(outcome)
+
+
+def _answered(outcome: Receipt | JournalError) -> None:
+    """The event has its answer."""
