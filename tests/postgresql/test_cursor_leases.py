@@ -17,6 +17,7 @@ from schemas import Schema
 from gateway.journal.interface import DEAD, RETRYING, Delivers, HeldBy, JournalFull, LeaseLost, Parked, Standing, Track
 from gateway.journal.postgresql import settling
 from gateway.journal.postgresql.columns import BUCKETS, bucket_of
+from gateway.journal.postgresql.deliveries import PluginCursor
 from gateway.journal.postgresql.journal import PostgresqlJournal
 from gateway.journal.postgresql.leases import CLOCK, Leases, LeaseTimes
 from gateway.journal.postgresql.sharding import CursorPlace, buckets_of, spread
@@ -364,6 +365,14 @@ def test_buckets_keep_their_places_through_every_change_of_shards(
         assert [places[bucket % shards].settled(bucket) for bucket in range(BUCKETS)] == before
         for shard, place in enumerate(places):
             assert place.seq == min(before[bucket] for bucket in buckets_of(shard, shards))
+
+
+def test_a_search_tells_what_a_shard_has_had_after_a_change_of_shards() -> None:
+    """By the floor of the event's bucket, or by the cursor where it has none."""
+    cursor = PluginCursor(0, 2, {0: 5, 1: 7}, {0: [9] + [None] * (BUCKETS - 1)})
+    assert [cursor.has_had(seq, 0) for seq in (9, 10)] == [True, False]
+    assert [cursor.has_had(seq, 2) for seq in (5, 6)] == [True, False]
+    assert [cursor.has_had(seq, 1) for seq in (7, 8)] == [True, False]
 
 
 def test_the_bucket_of_a_conversation_is_the_same_in_every_version() -> None:
