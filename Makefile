@@ -6,6 +6,11 @@ VENV := .venv
 EXTRAS ?= postgresql
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+# With ONCE_MORE=1, as in CI: tests that failed beside others run once more, alone. What is broken fails again; what
+# passes then needs a quiet machine, which is a defect of the test, too.
+ONCE_MORE ?=
+again = $(if $(ONCE_MORE),|| { [ $$? = 1 ] && echo "the failed tests once more:" && \
+	$(1)/bin/python -m pytest --last-failed --last-failed-no-failures none; })
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format man docs docs-reference screenshots lines oldest newest wheel release bench torture fuzz mutants clean
@@ -24,15 +29,15 @@ check: $(VENV)/.installed-dev  ## format, lint, types and tests: what must hold 
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(PYTEST)
+	$(PYTEST) $(call again,$(VENV))
 
 oldest: $(VENV)-oldest/.installed  ## run the tests that a library can break with the oldest versions that pyproject.toml allows
 	$(VENV)-oldest/bin/python -m pytest -n auto --dist worksteal tests/test_*.py tests/conformance tests/delivery tests/plugins tests/values \
-		--ignore tests/values/test_values_databases_down.py --ignore tests/test_release.py --ignore tests/test_site.py
+		--ignore tests/values/test_values_databases_down.py --ignore tests/test_release.py --ignore tests/test_site.py $(call again,$(VENV)-oldest)
 
 newest: $(VENV)-newest/.installed  ## the same with the newest versions that pyproject.toml allows
 	$(VENV)-newest/bin/python -m pytest -n auto --dist worksteal tests/test_*.py tests/conformance tests/delivery tests/plugins tests/values \
-		--ignore tests/values/test_values_databases_down.py --ignore tests/test_release.py --ignore tests/test_site.py
+		--ignore tests/values/test_values_databases_down.py --ignore tests/test_release.py --ignore tests/test_site.py $(call again,$(VENV)-newest)
 
 format: $(VENV)/.installed-dev  ## bring the code into its format
 	$(BIN)/ruff format

@@ -94,7 +94,8 @@ async def test_a_checkpoint_that_fails_stops_the_journal(tmp_path: Path, operati
         async with opened(config, vfs=files.name) as journal:
             journal.on_failure = failed.set_result
             files.failing[operation, "journal.db"] = broken()
-            await fill(journal, 5)
+            with contextlib.suppress(JournalFailed):  # the first look at the log may come before them
+                await fill(journal, 5)
             failure = await asyncio.wait_for(failed, 10)
             with pytest.raises(JournalFailed):
                 put(journal, message())
