@@ -33,11 +33,11 @@ check: $(VENV)/.installed-dev  ## format, lint, types and tests: what must hold 
 
 oldest: $(VENV)-oldest/.installed  ## run the tests that a library can break with the oldest versions that pyproject.toml allows
 	$(VENV)-oldest/bin/python -m pytest -n auto --dist worksteal tests/test_*.py tests/conformance tests/delivery tests/plugins tests/values \
-		--ignore tests/values/test_values_databases_down.py --ignore tests/test_release.py --ignore tests/test_site.py $(call again,$(VENV)-oldest)
+		--ignore tests/values/test_values_databases_down.py --deselect tests/test_release.py --deselect tests/test_site.py $(call again,$(VENV)-oldest)
 
 newest: $(VENV)-newest/.installed  ## the same with the newest versions that pyproject.toml allows
 	$(VENV)-newest/bin/python -m pytest -n auto --dist worksteal tests/test_*.py tests/conformance tests/delivery tests/plugins tests/values \
-		--ignore tests/values/test_values_databases_down.py --ignore tests/test_release.py --ignore tests/test_site.py $(call again,$(VENV)-newest)
+		--ignore tests/values/test_values_databases_down.py --deselect tests/test_release.py --deselect tests/test_site.py $(call again,$(VENV)-newest)
 
 format: $(VENV)/.installed-dev  ## bring the code into its format
 	$(BIN)/ruff format
