@@ -69,7 +69,7 @@ def on_connection(url: str, run: Callable[[Any], Awaitable[T]]) -> T:
     """What `run` returns for a connection of its own, in a loop of its own."""
 
     async def work() -> T:
-        connection = await asyncpg.connect(url, timeout=10)
+        connection = await asyncpg.connect(url, timeout=10, server_settings={"lock_timeout": "30s"})
         try:
             return await run(connection)
         finally:
@@ -92,17 +92,21 @@ class Schema:
         """Run statements in the schema; the rows of the last one."""
         return execute(self.url, *statements)
 
+    async def change(self, *statements: str) -> None:
+        """Run statements that wait for other sessions, those of this process among them: its event loop goes on."""
+        await asyncio.to_thread(self.execute, *statements)
+
     def drop(self) -> None:
         """Drop the schema with all that is in it, also where a killed gateway has left a connection to it."""
         execute(self.server, "SET lock_timeout = '20s'", f"DROP SCHEMA IF EXISTS {self.name} CASCADE")
 
-    def fill(self) -> None:
+    async def fill(self) -> None:
         """Have every write end as on a full disk."""
-        self.execute(FULL.format(schema=self.name))
+        await self.change(FULL.format(schema=self.name))
 
-    def make_room(self) -> None:
+    async def make_room(self) -> None:
         """Undo `fill`."""
-        self.execute(f"DROP FUNCTION IF EXISTS {self.name}.no_room() CASCADE")
+        await self.change(f"DROP FUNCTION IF EXISTS {self.name}.no_room() CASCADE")
 
     @asynccontextmanager
     async def holding_appends(self) -> AsyncIterator[HeldAppends]:

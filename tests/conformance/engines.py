@@ -80,11 +80,11 @@ class Engine:
     def _make(self) -> Journal:
         raise NotImplementedError
 
-    def fill_disk(self) -> None:
+    async def fill_disk(self) -> None:
         """Leave no room for a write."""
         raise NotImplementedError
 
-    def make_room(self) -> None:
+    async def make_room(self) -> None:
         """Undo `fill_disk`."""
         raise NotImplementedError
 
@@ -103,10 +103,10 @@ class SqliteEngine(Engine):
     def _make(self) -> Journal:
         return SqliteJournal(self.config, clock=self.clock, vfs=self._files.name)
 
-    def fill_disk(self) -> None:
+    async def fill_disk(self) -> None:
         self._files.failing["write", "-wal"] = full()
 
-    def make_room(self) -> None:
+    async def make_room(self) -> None:
         self._files.failing.clear()
 
     async def break_disk(self, journal: Journal) -> None:
@@ -128,11 +128,11 @@ class MemoryEngine(Engine):
         self._made.append(journal)
         return journal
 
-    def fill_disk(self) -> None:
+    async def fill_disk(self) -> None:
         for journal in self._made:
             journal.full = True
 
-    def make_room(self) -> None:
+    async def make_room(self) -> None:
         for journal in self._made:
             journal.full = False
 
@@ -168,18 +168,18 @@ class PostgresqlEngine(Engine):
         """The schema's name."""
         return self._schema.name
 
-    def execute(self, *statements: str) -> None:
+    async def execute(self, *statements: str) -> None:
         """Run statements in the database."""
-        self._schema.execute(*statements)
+        await self._schema.change(*statements)
 
     def _make(self) -> Journal:
         return PostgresqlJournal(self.config, clock=self.clock)
 
-    def fill_disk(self) -> None:
-        self._schema.fill()
+    async def fill_disk(self) -> None:
+        await self._schema.fill()
 
-    def make_room(self) -> None:
-        self._schema.make_room()
+    async def make_room(self) -> None:
+        await self._schema.make_room()
 
     async def break_disk(self, journal: Journal) -> None:
         async with self._schema.holding_appends() as held:
@@ -188,7 +188,7 @@ class PostgresqlEngine(Engine):
             await held.connection.execute("UPDATE gateway_journal SET journal = gen_random_uuid()")
             await held.end()
         await asyncio.gather(appended, return_exceptions=True)
-        self._schema.execute(f"UPDATE gateway_journal SET journal = '{made}'")
+        await self._schema.change(f"UPDATE gateway_journal SET journal = '{made}'")
 
 
 ENGINES = {"sqlite": SqliteEngine, "memory": MemoryEngine, "postgresql": PostgresqlEngine}

@@ -131,14 +131,14 @@ async def test_a_full_disk_refuses_everything_and_loses_nothing(engine: Engine) 
     owner = await take(journal)
     await fill(journal, 5)
     await owner.settle(cursor=2)
-    engine.fill_disk()
+    await engine.fill_disk()
     for attempt in (owner.settle(cursor=3), journal.probe(), owner.mark_running(1)):
         with pytest.raises(JournalFull):
             await attempt
     assert journal.refusal() is not None
     with pytest.raises(JournalFull):
         put(journal, message())
-    engine.make_room()
+    await engine.make_room()
     await until(lambda: journal.refusal() is None)
     await owner.settle(cursor=4)
     await fill(journal, 1)

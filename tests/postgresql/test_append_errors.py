@@ -18,9 +18,9 @@ from gateway.journal.postgresql.failures import ValueRefused, meaning
 from gateway.journal.postgresql.upkeep import Upkeep
 
 
-def on_insert(schema: Schema, statement: str) -> None:
+async def on_insert(schema: Schema, statement: str) -> None:
     """Have the database run a statement with each insert."""
-    schema.execute(
+    await schema.change(
         f"CREATE FUNCTION extra() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {statement} RETURN NULL; END $$",
         "CREATE TRIGGER extra AFTER INSERT ON events EXECUTE FUNCTION extra()",
     )
@@ -29,7 +29,7 @@ def on_insert(schema: Schema, statement: str) -> None:
 async def test_a_warning_that_does_not_concern_the_commit(schema: Schema, configure: Configure) -> None:
     """Such as that of a notification queue that fills: the event is answered as kept."""
     async with opened(configure(schema.url)) as journal:
-        on_insert(schema, "RAISE WARNING 'something else';")
+        await on_insert(schema, "RAISE WARNING 'something else';")
         assert not (await put(journal, message())).duplicate
         assert journal.refusal() is None
 
@@ -51,7 +51,7 @@ async def test_a_transaction_that_is_to_be_repeated(schema: Schema, configure: C
     """As after a deadlock with a session of an operator: nothing was committed, and it is repeated at once."""
     async with opened(configure(schema.url)) as journal:
         schema.execute("CREATE SEQUENCE tries")
-        on_insert(
+        await on_insert(
             schema, "IF nextval('tries') < 3 THEN RAISE EXCEPTION 'again' USING ERRCODE = 'deadlock_detected'; END IF;"
         )
         raw = message()

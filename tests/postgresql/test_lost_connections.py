@@ -89,7 +89,7 @@ async def test_a_value_that_the_database_refuses_after_a_lost_connection(schema:
     """It gets 503; what was appended with it is kept."""
     async with opened(configure(schema.url)) as journal:
         bad, good = message(), [message() for _ in range(5)]
-        schema.execute(f"ALTER TABLE events ADD CHECK (position('{bad.hex()}' in encode(raw, 'hex')) = 0)")
+        await schema.change(f"ALTER TABLE events ADD CHECK (position('{bad.hex()}' in encode(raw, 'hex')) = 0)")
         async with schema.holding_appends() as held:
             futures = [put(journal, raw) for raw in (*good[:2], bad, *good[2:])]
             await held.end()
@@ -114,7 +114,7 @@ async def test_a_disk_that_is_full_after_a_lost_connection(
             await asyncio.wait_for(future, WAIT)
         await until(lambda: not journal._writer.reconnecting)
         assert "takes new events again" not in caplog.text
-        schema.make_room()
+        await schema.make_room()
         await until_taken(journal)
 
 
@@ -267,14 +267,14 @@ async def test_settings_that_change_while_the_gateway_runs(
 async def test_a_table_that_is_dropped_while_the_gateway_runs(schema: Schema, configure: Configure) -> None:
     """Each event gets 503 with the reason."""
     async with opened(configure(schema.url)) as journal:
-        schema.execute("ALTER TABLE head RENAME TO gone")
+        await schema.change("ALTER TABLE head RENAME TO gone")
         with pytest.raises(JournalFull) as raised:
             await put(journal, message())
         assert str(raised.value) == (
             "a table, column or function of the journal is missing in the database: restore it"
         )
         assert journal.refusal() is not None
-        schema.execute("ALTER TABLE gone RENAME TO head")
+        await schema.change("ALTER TABLE gone RENAME TO head")
         await until_taken(journal)
         await put(journal, message())
 
@@ -283,7 +283,7 @@ async def test_an_event_that_the_database_cannot_keep_harms_no_other(schema: Sch
     """Those that arrived with it are kept, and new ones are taken."""
     async with opened(configure(schema.url)) as journal:
         bad = message()
-        schema.execute(f"ALTER TABLE events ADD CHECK (position('{bad.hex()}' in encode(raw, 'hex')) = 0)")
+        await schema.change(f"ALTER TABLE events ADD CHECK (position('{bad.hex()}' in encode(raw, 'hex')) = 0)")
         good = [message() for _ in range(9)]
         futures = [put(journal, raw) for raw in (*good[:4], bad, *good[4:])]
         outcomes = await asyncio.gather(*futures, return_exceptions=True)

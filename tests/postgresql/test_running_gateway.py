@@ -39,6 +39,7 @@ def test_it_goes_on_by_itself_when_its_database_is_back(tmp_path: Path) -> None:
             server.stop(signal.SIGQUIT)
             raw = message(note="after")
             eventually(lambda: status_of(gateway, raw) == 503)
+            gateway.wait_for_line("the database cannot be reached")
 
             server.start()
             eventually(lambda: status_of(gateway, raw) == 200)

@@ -77,7 +77,7 @@ async def test_a_gateway_that_dies_before_it_has_answered_is_named(engine: Postg
     keeper = Keeper()
     async with gateway_named(engine, "one", keeper) as one:
         await fill(one.journal, 1, customerUID="4711")
-        engine.execute(
+        await engine.execute(
             "INSERT INTO nodes (id, name, beat_at, version, layout, about)"
             " VALUES (gen_random_uuid(), 'gone', clock_timestamp() - interval '8 s', '1', 1, '{}')"
         )
@@ -93,7 +93,7 @@ async def test_a_user_without_the_tables_erases_too(engine: PostgresqlEngine) ->
     await fill(journal, 3, customerUID="4711")
     role = f"gateway_{secrets.token_hex(4)}"
     schema = engine.schema
-    engine.execute(
+    await engine.execute(
         f"CREATE ROLE {role} LOGIN",
         f"GRANT USAGE ON SCHEMA {schema} TO {role}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
@@ -107,4 +107,4 @@ async def test_a_user_without_the_tables_erases_too(engine: PostgresqlEngine) ->
             await console.probe()
         assert await events_in(journal) == []
     finally:
-        engine.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+        await engine.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
